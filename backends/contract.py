@@ -1,0 +1,239 @@
+"""What every backend takes and gives: requests in, events out.
+
+A backend has one streaming method. Everything else here is the data that goes through it: plain frozen
+dataclasses, cheap to import and safe to pickle to another process.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from errors import CounterpointError
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+class Message(TypedDict):
+    """One chat turn, in the shape that chat templates and the OpenAI API take."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. `temperature` 0 is greedy; `top_k` 0, `top_p` 1, `min_p` 0 are off.
+
+    Filters are applied in the order of Transformers' generate: repetition penalty (over prompt and
+    answer), temperature, top_k, top_p, min_p.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises CounterpointError that names every value out of range at once."""
+        ranges: dict[str, tuple[float, float]] = {
+            "temperature": (0.0, 5.0),
+            "top_p": (0.0, 1.0),
+            "top_k": (0, 1_000_000),
+            "min_p": (0.0, 1.0),
+            "repetition_penalty": (0.1, 10.0),
+            "seed": (0, 2**63 - 1),
+            "max_tokens": (1, 8192),
+        }
+        problems = []
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
+                problems.append(f"{name} must lie between {low:g} and {high:g}, not {value!r}")
+        if self.top_p == 0:
+            problems.append("top_p must be above 0")
+        if len(self.stop) > 16 or any(not text or len(text) > 200 for text in self.stop):
+            problems.append("stop takes at most 16 texts of 1 to 200 characters")
+        if problems:
+            raise CounterpointError("Sampling: " + "; ".join(problems) + ".")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSource:
+    """A validated LoRA adapter on disk, ready for an engine to read.
+
+    `scaling` maps each adapted module of the base ("model.layers.0.self_attn.q_proj") to
+    lora_alpha / r, or lora_alpha / sqrt(r) where the adapter is rank-stabilised. The weights of module M
+    are the tensors "base_model.model.M.lora_A.weight" (r, in) and "…lora_B.weight" (out, r).
+    """
+
+    name: str
+    weights: Path
+    sha256: str
+    scaling: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One answer to compute. `id` is unique among the requests under way.
+
+    `adapter` names an adapter that the backend knows; `adapter_scale` multiplies its trained strength.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+    adapter: str | None = None
+    adapter_scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What really computed an answer, told by the backend itself; None where it cannot know."""
+
+    backend: str
+    base: str
+    base_sha256: str | None
+    quantization: str | None
+    adapter: str | None
+    adapter_sha256: str | None
+    adapter_scale: float | None
+    prompt: str | None
+    prompt_sha256: str | None
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and seconds of one answer, measured where it was computed.
+
+    `cached_tokens` of the prompt's tokens were not read again. `ttft_s` runs from the request's arrival at
+    the backend to its first token; `tokens_per_s` counts the tokens after the first over the time after it
+    (None for a single token).
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    ttft_s: float | None
+    tokens_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The request waits for a free row; `place` 1 is next."""
+
+    request_id: str
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """More of the answer. `completion_tokens` and the speed are totals so far."""
+
+    request_id: str
+    text: str
+    completion_tokens: int
+    ttft_s: float | None = None
+    tokens_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer is complete (or was stopped: "cancelled")."""
+
+    request_id: str
+    finish_reason: FinishReason
+    usage: Usage
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """This request failed, in one line that names the mend; the others go on."""
+
+    request_id: str
+    message: str
+
+
+Event = Queued | Delta | Done | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a backend is doing. `progress` is 0 to 1 while loading, None where it cannot be told."""
+
+    state: Literal["loading", "ready", "failed"]
+    message: str
+    progress: float | None = None
+    details: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Messages as the base will read them, through its own chat template."""
+
+    prompt: str
+    prompt_tokens: int
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFacts:
+    """What must be known of a base before an adapter is trusted with it.
+
+    `linears` maps each linear module's name to (out_features, in_features).
+    """
+
+    id: str
+    folder: Path
+    sha256: str
+    languages: tuple[str, ...]
+    linears: Mapping[str, tuple[int, int]]
+
+
+AdapterResolver = Callable[[str], AdapterSource]
+
+
+class Backend(ABC):
+    """Computes answers. One method streams; the rest asks what it can do."""
+
+    name: str
+    can_adapt: bool
+
+    @abstractmethod
+    def stream(self, requests: Sequence[Request]) -> Iterator[Event]:
+        """All requests at once; their events as they happen, until each is Done or Failed.
+
+        Closing the iterator stops what is still under way. Raises CounterpointError where the backend as a
+        whole refuses (queue full, failed to load); what concerns one request is its Failed event.
+        """
+
+    @abstractmethod
+    def stop(self, request_ids: Sequence[str]) -> None:
+        """Ends these requests within two tokens; each still gives its Done. Unknown ids are ignored."""
+
+    @abstractmethod
+    def status(self) -> Status:
+        """What it is doing now, without waiting."""
+
+    @abstractmethod
+    def render(self, messages: Sequence[Message]) -> Rendered:
+        """The exact prompt and its length in tokens. Raises CounterpointError where the backend can't tell."""
+
+    @abstractmethod
+    def probe(self, adapter: str) -> str | None:
+        """Loads an adapter and says what is wrong with it (no effect, cannot be batched), or None."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Frees what it holds; afterwards it refuses requests."""
