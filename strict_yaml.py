@@ -1,0 +1,186 @@
+"""YAML read strictly: every problem of a file told at once, each with its line.
+
+Plain data only: no tags, no anchors, no merge keys, string keys, no key twice. Scalars follow the YAML 1.2
+core schema, so that `no`, `on` and `2026-01-01` stay the text that was typed and `2e-4` is a number.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from errors import CounterpointError
+
+M = TypeVar("M", bound=BaseModel)
+
+_Path = tuple[str | int, ...]
+
+_DEPTH = 32
+_FRIENDLY = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a field that is known here (a misspelling?)",
+    "string_type": "must be text (quote it if it looks like a number)",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+}
+
+
+class _Core(yaml.SafeLoader):
+    """SafeLoader with the scalars of YAML 1.2's core schema instead of 1.1's surprises."""
+
+
+_Core.yaml_implicit_resolvers = {}
+_Core.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Core.add_implicit_resolver(
+    "tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]
+)
+_Core.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")
+)
+_Core.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.nan$"
+    ),
+    list("-+.0123456789"),
+)
+
+
+def load(text: str, source: str, model: type[M]) -> M:
+    """Reads `text` as YAML and validates it with `model`; `source` names the file in messages.
+
+    Validation is pydantic's strict JSON mode: no "5" for 5, but a list may become a tuple and a text a
+    Path, a date or an enum. Raises CounterpointError with every problem as "file:line: field: what is
+    wrong", joined by "; ".
+    """
+    problems: list[tuple[int, str, str]] = []
+    lines: dict[_Path, int] = {}
+    data: Any = None
+    try:
+        for event in yaml.parse(text, Loader=_Core):
+            anchor = getattr(event, "anchor", None)
+            if anchor is not None:
+                problems.append(
+                    (_line(event.start_mark), anchor, "anchors and aliases are not allowed: write it out")
+                )
+        if not problems:
+            node = yaml.compose(text, Loader=_Core)
+            if node is None:
+                problems.append((1, "", "the file is empty"))
+            else:
+                data = _plain(node, (), lines, problems)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problems.append((_line(mark), "", f"not valid YAML: {error.problem or error.context}"))
+    except RecursionError:
+        problems.append((1, "", "is nested too deeply"))
+    except yaml.YAMLError as error:
+        problems.append((1, "", f"not valid YAML: {' '.join(str(error).split())}"))
+    if lines:
+        seen = {(line, field) for line, field, _ in problems}
+        try:
+            validated = model.model_validate_json(json.dumps(data), strict=True)
+        except ValidationError as error:
+            problems.extend(p for p in _validation(error, lines) if p[:2] not in seen)
+        else:
+            if not problems:
+                return validated
+    raise CounterpointError("; ".join(_told(source, problems)))
+
+
+def _line(mark: yaml.Mark | None) -> int:
+    return mark.line + 1 if mark else 1
+
+
+def _told(source: str, problems: list[tuple[int, str, str]]) -> list[str]:
+    return [
+        f"{source}:{line}: {field}: {what}" if field else f"{source}:{line}: {what}"
+        for line, field, what in sorted(problems)
+    ]
+
+
+def _plain(
+    node: yaml.Node, path: _Path, lines: dict[_Path, int], problems: list[tuple[int, str, str]]
+) -> Any:
+    """The node as dicts, lists and scalars. Fills `lines` (path to 1-based line) and `problems`."""
+    line = node.start_mark.line + 1
+    lines.setdefault(path, line)
+    if len(path) > _DEPTH:
+        problems.append((line, _dotted(path[:4]), f"is nested deeper than {_DEPTH} levels"))
+        return None
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key_line = key_node.start_mark.line + 1
+            if key_node.tag != "tag:yaml.org,2002:str" or not isinstance(key_node, yaml.ScalarNode):
+                problems.append((key_line, _dotted(path), "keys must be text (quote this one)"))
+                continue
+            here = (*path, key_node.value)
+            if key_node.value in mapping:
+                problems.append((key_line, _dotted(here), f"is given twice (first in line {lines[here]})"))
+                continue
+            lines[here] = key_line
+            mapping[key_node.value] = _plain(value_node, here, lines, problems)
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, (*path, index), lines, problems) for index, item in enumerate(node.value)]
+    return _scalar(node, line, path, problems)
+
+
+def _scalar(node: yaml.Node, line: int, path: _Path, problems: list[tuple[int, str, str]]) -> Any:
+    text = node.value
+    match node.tag.rpartition(":")[2]:
+        case "str":
+            return text
+        case "null":
+            return None
+        case "bool":
+            return text.lower() == "true"
+        case "int" if len(text) <= 40 and re.fullmatch(r"[-+]?[0-9]+", text):
+            return int(text)
+        case "float" if re.fullmatch(r"[-+.0-9eE]+", text):
+            number = float(text)
+            if math.isfinite(number):
+                return number
+            problems.append((line, _dotted(path), f"{text} is too large"))
+        case "int" | "float":
+            problems.append((line, _dotted(path), f"{text[:40]} is not a number that can be used"))
+        case _:
+            problems.append((line, _dotted(path), f"the tag {node.tag} is not allowed: plain data only"))
+    return None
+
+
+def _validation(error: ValidationError, lines: dict[_Path, int]) -> Iterator[tuple[int, str, str]]:
+    for problem in error.errors(include_url=False):
+        location = problem["loc"]
+        path: _Path = ()
+        # Pydantic puts names of union members into `loc`: what is no path of the file is passed over,
+        # except a missing field's own name, which is no path either and comes last.
+        for part in location:
+            if (*path, part) in lines:
+                path = (*path, part)
+        line = lines[path]
+        if problem["type"] == "missing":
+            path = (*path, location[-1])
+        what = _FRIENDLY.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
+        yield line, _dotted(path), what
+
+
+def _dotted(path: _Path) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)
+    return text
