@@ -101,7 +101,7 @@ def load(text: str, source: str, model: type[M]) -> M:
     raise CounterpointError("; ".join(_told(source, problems)))
 
 
-def _line(mark: yaml.Mark | None) -> int:
+def _line(mark: Any) -> int:
     return mark.line + 1 if mark else 1
 
 
