@@ -1,0 +1,181 @@
+"""Where personas are kept: those that ship with the app, and a person's own in the data folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from errors import CounterpointError
+from personas.schema import MAX_FILE_BYTES, SLUG, Persona, parse_persona
+
+Origin = Literal["library", "yours"]
+_Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PersonaEntry:
+    """One persona's file: either `persona`, or the `problem` that keeps it from being used.
+
+    `shadows` tells that this file of yours stands in for a shipped persona of the same name.
+    """
+
+    name: str
+    persona: Persona | None
+    problem: str | None
+    origin: Origin
+    path: Path
+    shadows: bool = False
+
+
+class PersonaStore:
+    """Personas by name. A file is read again only when it has changed on disk."""
+
+    def __init__(self, library: Path, data_dir: Path) -> None:
+        self._library = library
+        self._yours = data_dir / "personas"
+        self._read: dict[Path, tuple[_Stamp, Persona | None, str | None]] = {}
+
+    def list(self) -> list[PersonaEntry]:
+        """All personas by name; one of yours hides a shipped one of its name. A bad file is one entry."""
+        shipped = _files(self._library)
+        yours = _files(self._yours)
+        entries = [self._entry(path, "library", False) for name, path in shipped.items() if name not in yours]
+        entries += [self._entry(path, "yours", name in shipped) for name, path in yours.items()]
+        return sorted(entries, key=lambda entry: entry.name)
+
+    def get(self, name: str) -> Persona:
+        """Raises CounterpointError where there is no such persona (naming those there are), or it is bad."""
+        persona, problem = self._parsed(self._path(name))
+        if persona is None:
+            raise CounterpointError(f"The persona {name} cannot be used: {problem}")
+        return persona
+
+    def text(self, name: str) -> str:
+        """The file as it was written, comments included. Raises CounterpointError like `get`, but for a
+        bad persona only where its text cannot be read at all."""
+        return _text(self._path(name))
+
+    def save(self, text: str) -> Persona:
+        """Keeps a persona in the data folder, under its own name, replacing yours of that name.
+
+        Raises CounterpointError with all that is wrong with it, and then changes nothing.
+        """
+        persona = parse_persona(text, "persona.yaml")
+        self._yours.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_atomically(self._yours / f"{persona.name}.yaml", text)
+        return persona
+
+    def duplicate(self, name: str, new_name: str) -> Persona:
+        """A copy of yours under a new name. Raises CounterpointError where that is taken or no name."""
+        content = self.get(name).model_dump(exclude_defaults=True)
+        _checked(new_name)
+        if new_name in _files(self._library) or new_name in _files(self._yours):
+            raise CounterpointError(f"There is a persona {new_name} already: choose another name.")
+        return self.save(Persona.model_validate(content | {"name": new_name}).to_yaml())
+
+    def delete(self, name: str) -> None:
+        """Removes one of yours; a shipped persona that it hid is there again.
+
+        Raises CounterpointError for a shipped persona or an unknown name.
+        """
+        path = self._path(name)
+        if path.parent != self._yours:
+            raise CounterpointError(f"The persona {name} ships with the app: only your own can be deleted.")
+        path.unlink(missing_ok=True)
+        _sync_folder(self._yours)
+        self._read.pop(path, None)
+
+    def _path(self, name: str) -> Path:
+        _checked(name)
+        path = _files(self._yours).get(name) or _files(self._library).get(name)
+        if path is None:
+            known = ", ".join(entry.name for entry in self.list()) or "none"
+            raise CounterpointError(f"There is no persona {name}. There are: {known}.")
+        return path
+
+    def _entry(self, path: Path, origin: Origin, shadows: bool) -> PersonaEntry:
+        persona, problem = self._parsed(path)
+        return PersonaEntry(path.stem, persona, problem, origin, path, shadows)
+
+    def _parsed(self, path: Path) -> tuple[Persona | None, str | None]:
+        try:
+            status = path.stat()
+        except OSError as error:
+            return None, _unreadable(path, error)
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        known = self._read.get(path)
+        if known is None or known[0] != stamp:
+            known = self._read[path] = (stamp, *_parse_file(path))
+        return known[1], known[2]
+
+
+def _parse_file(path: Path) -> tuple[Persona | None, str | None]:
+    try:
+        persona = parse_persona(_text(path), path.name)
+    except CounterpointError as error:
+        return None, str(error)
+    if persona.name != path.stem:
+        return None, (
+            f"{path.name}: name: is {persona.name}, but the file's name says {path.stem}: make them the same"
+        )
+    return persona, None
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Persona files by name. Hidden files are ours while they are written; they are passed over."""
+    if not folder.is_dir():
+        return {}
+    return {path.stem: path for path in folder.glob("*.yaml") if not path.name.startswith(".")}
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+        if len(raw) > MAX_FILE_BYTES:
+            raise CounterpointError(f"{path.name} is larger than {MAX_FILE_BYTES:,} bytes: shorten it.")
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise CounterpointError(f"{path.name} is not UTF-8 text: save it as UTF-8.") from None
+    except OSError as error:
+        raise CounterpointError(_unreadable(path, error)) from None
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"{path.name} cannot be read ({error.strerror or error}): check the file and its permissions."
+
+
+def _checked(name: str) -> None:
+    if not SLUG.fullmatch(name) or len(name) > 64:
+        raise CounterpointError(
+            f"{name[:80]!r} is no persona's name: use small letters, digits and single hyphens (at most 64)."
+        )
+
+
+def _write_atomically(target: Path, text: str) -> None:
+    """All of it or nothing, also when the power goes. mkstemp makes the file 0600."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
