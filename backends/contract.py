@@ -72,14 +72,16 @@ class AdapterSource:
     """A validated LoRA adapter on disk, ready for an engine to read.
 
     `scaling` maps each adapted module of the base ("model.layers.0.self_attn.q_proj") to
-    lora_alpha / r, or lora_alpha / sqrt(r) where the adapter is rank-stabilised. The weights of module M
-    are the tensors "base_model.model.M.lora_A.weight" (r, in) and "…lora_B.weight" (out, r).
+    lora_alpha / r, or lora_alpha / sqrt(r) where the adapter is rank-stabilised. `keys` maps each of them to
+    the names of its A (r, in) and B (out, r) in the file; where it is empty these are the standard ones,
+    "base_model.model.M.lora_A.weight" and "…lora_B.weight" for module M.
     """
 
     name: str
     weights: Path
     sha256: str
     scaling: Mapping[str, float]
+    keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
