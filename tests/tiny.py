@@ -69,7 +69,7 @@ def make_base(
 
 
 def make_tokenizer(folder: Path, *, context: int = 512) -> Any:
-    """Trains a byte-level BPE tokenizer on a few sentences, saves and returns it: no text is unknown to it."""
+    """Trains a byte-level BPE tokenizer on a few sentences, saves and returns it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
