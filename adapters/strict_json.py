@@ -1,0 +1,43 @@
+"""JSON from strangers: bounded in size, no duplicate keys, no NaN, and one kind of error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+
+def parse(raw: bytes) -> Any:
+    """The value in `raw` (UTF-8). Raises ValueError, in one line, for whatever is not strict JSON."""
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON ({error.msg}, line {error.lineno})") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"it has the key {show(twice)} twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}, which is not JSON")
+
+
+def show(value: object, limit: int = 60) -> str:
+    """`value` for a message: on one line, printable, quoted and short, whatever a file put in it."""
+    text = clean(value if isinstance(value, str) else repr(value), limit)
+    return f"'{text}'" if isinstance(value, str) else text
+
+
+def clean(text: str, limit: int = 300) -> str:
+    """`text` on one line, short, and without what would steer a terminal."""
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return text if text.isprintable() else ascii(text)[1:-1]
