@@ -21,7 +21,7 @@ from adapters.strict_json import show
 from backends.contract import AdapterSource, BaseFacts
 from errors import CounterpointError
 
-__all__ = ["Inspection", "as_dict", "describe", "inspect", "slug"]
+__all__ = ["Inspection", "as_dict", "describe", "inspect", "is_own_file", "slug"]
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MAX_WEIGHT_BYTES = 2 * 2**30
@@ -121,12 +121,12 @@ def _check_folder(folder: Path) -> list[str]:
         return [_missing_weights(there)]
     problems = []
     for name in (CONFIG, WEIGHTS, passport.FILE):
-        if name in there and not _is_own_file(folder / name):
+        if name in there and not is_own_file(folder / name):
             problems.append(f"{name} is a link out of the folder, or no file: put the file itself there.")
     return problems
 
 
-def _is_own_file(path: Path) -> bool:
+def is_own_file(path: Path) -> bool:
     """A regular file within its folder. The Hub's cache links its snapshots to its blobs: that is fine."""
     try:
         real, home = path.resolve(strict=True), path.parent.resolve(strict=True)
