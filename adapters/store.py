@@ -88,6 +88,10 @@ class AdapterStore:
             raise CounterpointError(f"The adapter {name} can't be used: {_told(inspection)}")
         return inspection.source
 
+    def check(self, path: Path, name: str | None = None, override_base: bool = False) -> Inspection:
+        """What an import of `path` would find; changes nothing. Raises CounterpointError without a base."""
+        return inspect(path, self._base(), override_base=override_base, name=name)
+
     def import_folder(self, path: Path, name: str | None = None, override_base: bool = False) -> AdapterEntry:
         """Copies an adapter's own files from `path` into the data folder, once they are found usable.
 
