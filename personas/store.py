@@ -61,11 +61,17 @@ class PersonaStore:
     def save(self, text: str) -> Persona:
         """Keeps a persona in the data folder, under its own name, replacing yours of that name.
 
-        Raises CounterpointError with all that is wrong with it, and then changes nothing.
+        Raises CounterpointError with all that is wrong with it, or with the disk, and then changes nothing.
         """
         persona = parse_persona(text, "persona.yaml")
-        self._yours.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_atomically(self._yours / f"{persona.name}.yaml", text)
+        try:
+            self._yours.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write_atomically(self._yours / f"{persona.name}.yaml", text)
+        except OSError as error:
+            raise CounterpointError(
+                f"The persona {persona.name} could not be saved in {self._yours} "
+                f"({error.strerror or error}): check its space and permissions."
+            ) from None
         return persona
 
     def duplicate(self, name: str, new_name: str) -> Persona:
