@@ -79,7 +79,7 @@ def fit(
     if highest > MAX_RANK:
         problems.append(f"its weights have rank {highest}, above the {MAX_RANK} that this engine takes.")
     if settings and not lonely and not unknown:
-        _check_targets(settings, set(fitted.keys), linears, problems)
+        _check_targets(settings, set(sides), linears, problems)
     return fitted, problems
 
 
