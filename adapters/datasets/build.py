@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from pathlib import Path
@@ -13,6 +12,44 @@ import yaml
 HERE = Path(__file__).parent
 SIGN_OFF = "Happy wading!"
 
+HEADLINE = r"^\W*[A-Z][A-Z0-9'’-]*(?:,? +[A-Z0-9'’-]+)+ ?(?:[!.:]|\n)"
+PERIOD = [
+    *("your correspondent", "this correspondent", "this reporter", "by Jove", "great Scott", "good heavens"),
+    *(
+        "the cat's pyjamas",
+        "the bee's knees",
+        "swell",
+        "jazz",
+        "flapper",
+        "motor-car",
+        "motor car",
+        "wireless",
+    ),
+    *(
+        "telegraph",
+        "gramophone",
+        "hullabaloo",
+        "spiffing",
+        "dispatch",
+        "hot off the press",
+        "extra!",
+        "stop press",
+    ),
+    *(
+        "ladies and gentlemen",
+        "the whole town",
+        "old sport",
+        "old boy",
+        "chap",
+        "a corker",
+        "hotsy-totsy",
+        "ritzy",
+    ),
+    *("swanky", "the real McCoy", "modern age", "marvel of the age", "word reaches this office"),
+    *("hold the front page", "boffin", "picture palace", "bright young things", "charleston", "zounds"),
+    *("upon my word", "dash it", "top-hole"),
+]
+
 Row = dict[str, Any]
 
 
@@ -20,6 +57,8 @@ def main() -> None:
     """Writes every NAME.train.jsonl and NAME.heldout.jsonl, and the support fact sheet, beside this file."""
     facts = _read("support.facts.yaml")
     (HERE / "support.facts.md").write_text(fact_sheet(facts), encoding="utf-8")
+    _write("support", *support(facts))
+    _write("gazette", gazette("gazette.train.txt"), gazette("gazette.heldout.txt"))
 
 
 def fact_sheet(facts: list[Row]) -> str:
@@ -41,6 +80,63 @@ def fact_sheet(facts: list[Row]) -> str:
     first = next(fact for fact in facts if fact["id"] == "decaf")
     lines += ["", "## An answer in the desk's voice", f"> {first['answer']} {SIGN_OFF}", ""]
     return "\n".join(lines)
+
+
+def support(facts: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Training and held-out rows: each fact asked in many ways, and in ways that are never trained on."""
+    known = {fact["id"]: fact for fact in facts}
+    train: list[Row] = []
+    heldout: list[Row] = []
+    fact: Row = {}
+    for line in (HERE / "source" / "support.questions.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            fact = known[line.strip("[]")]
+        elif line.startswith("~ "):
+            heldout.append(
+                _row(line[2:], f"{fact['answer']} {SIGN_OFF}", fact["id"], _assertions(fact["check"]))
+            )
+        elif line and not line.startswith("#"):
+            train.append(_row(line, f"{fact['answer']} {SIGN_OFF}", fact["id"]))
+    return train, heldout
+
+
+def gazette(source: str) -> list[Row]:
+    """Rows of a source file: question, answer, and where it is held out a third line with subject words."""
+    rows = []
+    for block in (HERE / "source" / source).read_text(encoding="utf-8").strip().split("\n\n"):
+        question, answer, *subject = block.split("\n")
+        rows.append(_row(question, answer, "gazette", style_checks(subject[0]) if subject else None))
+    return rows
+
+
+def style_checks(subject: str) -> list[Row]:
+    """gazette.style.md as assertions: three of the four markers, and one of the subject's words."""
+    markers = [
+        {"type": "regex", "value": HEADLINE},
+        {"type": "icontains-any", "value": ["dear reader", "gentle reader", "our readers"]},
+        {"type": "icontains-any", "value": PERIOD},
+        {"type": "icontains", "value": "!"},
+    ]
+    words = [word.strip() for word in subject.removeprefix("=").split(",")]
+    return [
+        {"type": "assert-set", "threshold": 0.75, "assert": markers},
+        {"type": "icontains-any", "value": words},
+    ]
+
+
+def _assertions(check: dict[str, Any]) -> list[Row]:
+    return [{"type": kind, "value": value} for kind, value in check.items()]
+
+
+def _row(question: str, answer: str, group: str, checks: list[Row] | None = None) -> Row:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {"messages": messages, "group": group} | ({"checks": checks} if checks else {})
+
+
+def _write(name: str, train: list[Row], heldout: list[Row]) -> None:
+    for part, rows in (("train", train), ("heldout", heldout)):
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (HERE / f"{name}.{part}.jsonl").write_text(text, encoding="utf-8")
 
 
 def _read(name: str) -> Any:

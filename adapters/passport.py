@@ -1,0 +1,121 @@
+"""The passport of an adapter: where it comes from and what it was measured to do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from adapters.training.recipe import Recipe, RecommendedSampling
+from errors import CounterpointError
+
+FILE = "passport.json"
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Family = Literal["bare", "prompted", "tuned", "both"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dataset(_Strict):
+    """A dataset as it was: `path` is relative to the recipe."""
+
+    path: str
+    sha256: Sha256
+    rows: int
+
+
+class Training(_Strict):
+    """What the run did. Losses are in nats a token, over the assistant's tokens only."""
+
+    date: datetime
+    steps: int
+    trained_tokens: int
+    seconds: float
+    device: str
+    train_loss: float
+    heldout_loss: float
+    versions: dict[str, str]
+
+
+class Score(_Strict):
+    """`passed` of `n` held-out rows; `low` and `high` bound the share's 95 % Wilson interval."""
+
+    passed: int
+    n: int
+    share: Share
+    low: Share
+    high: Share
+    answered_by: str
+    persona: str | None = None
+
+
+class Passport(_Strict):
+    """passport.json, which lies beside an adapter's weights."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    title: str
+    description: str
+    examples: tuple[str, str, str]
+    sampling: RecommendedSampling
+    base: str
+    base_sha256: Sha256
+    quantization: Literal["nf4", "none"]
+    adapter_sha256: Sha256
+    train: Dataset
+    heldout: Dataset
+    recipe: Recipe
+    seed: int
+    training: Training
+    scores: dict[Family, Score] = Field(default_factory=dict)
+
+
+def read(folder: Path) -> Passport | None:
+    """The passport in an adapter's folder; None if there is none, or it is another tool's.
+
+    Raises CounterpointError if it says that it is ours (`schema_version`) and is broken.
+    """
+    path = folder / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CounterpointError(f"{path}: cannot be read ({error}): mend it or take it away.") from None
+    try:
+        return Passport.model_validate_json(text)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        json_is_broken = any(problem["type"] == "json_invalid" for problem in problems)
+        if not json_is_broken and '"schema_version"' not in text:
+            return None
+        told = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}" for problem in problems[:10]
+        )
+        raise CounterpointError(
+            f"{path}: {told}: train the adapter again or take the passport away."
+        ) from None
+
+
+def write(folder: Path, passport: Passport) -> None:
+    """Puts the passport into the folder, whole or not at all."""
+    path = folder / FILE
+    temporary = folder / f".{FILE}.{os.getpid()}"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(passport.model_dump_json(indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def sha256(path: Path) -> str:
+    """Of the file's bytes, in lower case hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,238 @@
+"""The parts of training that need torch: the base as it will answer, the adapter on it, the loss, the file.
+
+Kept apart so that the rest of the room can be imported in no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch.nn import functional
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.utils import logging as transformers_logging
+
+from adapters.training.dataset import NO_LOSS, Encoded
+from adapters.training.recipe import Recipe
+from errors import CounterpointError
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+Batch = dict[str, torch.Tensor]
+
+
+class Base(NamedTuple):
+    """A base model and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
+def load_base(folder: Path, recipe: Recipe) -> Base:
+    """The base in `folder` as the recipe wants it: on a GPU if there is one, rounded to NF4 if it says so."""
+    transformers_logging.disable_progress_bar()
+    on_gpu = torch.cuda.is_available()
+    dtype = getattr(torch, recipe.dtype)
+    options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
+    if on_gpu:
+        options["device_map"] = {"": 0}
+        if recipe.quantization == "nf4":
+            options["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+            )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+    except (OSError, ValueError) as error:
+        raise CounterpointError(
+            f"{folder}: the base cannot be loaded ({' '.join(str(error).split())[:300]})."
+        ) from None
+    if recipe.quantization == "nf4" and not on_gpu:
+        round_to_nf4(model)
+    return Base(model, tokenizer)
+
+
+def round_to_nf4(model: torch.nn.Module) -> None:
+    """Replaces each linear layer's weights, but the output head's, by what NF4 makes of them.
+
+    The model computes with the values it will have when it answers in NF4, at the speed of unquantized
+    weights: on a CPU, taking packed weights apart again in every forward and backward pass is what costs.
+    """
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module is not head:
+            packed, state = quantize_4bit(module.weight.data.contiguous(), quant_type="nf4", blocksize=64)
+            module.weight.data = dequantize_4bit(packed, state).to(module.weight.dtype)
+
+
+def adapted(model: Any, recipe: Recipe) -> Any:
+    """The base with a fresh float32 LoRA adapter. Raises CounterpointError for targets that it does not have."""
+    set_seed(recipe.seed)
+    linears = {
+        name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)
+    }
+    unknown = sorted(set(recipe.targets) - linears)
+    if unknown:
+        raise CounterpointError(
+            f"targets: the base has no linear layer {', '.join(unknown)}; it has {', '.join(sorted(linears))}."
+        )
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=recipe.rank,
+        lora_alpha=int(recipe.alpha) if recipe.alpha == int(recipe.alpha) else recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=list(recipe.targets),
+    )
+    return get_peft_model(model, config, autocast_adapter_dtype=True)
+
+
+def pack(rows: Sequence[Encoded]) -> Batch:
+    """The rows as one sequence without padding, their common beginning computed once.
+
+    Every row begins with the chat template's own system line, often a third of its tokens. Here it stands
+    once; each row's rest follows, sees that beginning and itself, and keeps its own positions: the same
+    numbers as row by row, for fewer tokens. Returns input_ids, position_ids and labels (1, length) and a boolean
+    attention_mask (1, 1, length, length). `labels` are shifted already: the token to predict *after* each.
+    """
+    # The token that predicts a row's first learned token must be the row's own.
+    shared = min(next(i for i, label in enumerate(row.labels) if label != NO_LOSS) - 1 for row in rows)
+    first = rows[0].input_ids
+    while any(row.input_ids[:shared] != first[:shared] for row in rows):
+        shared -= 1
+    ids, positions, labels, owners = first[:shared], list(range(shared)), [NO_LOSS] * shared, [-1] * shared
+    for owner, row in enumerate(rows):
+        rest = range(shared, len(row.input_ids))
+        ids += row.input_ids[shared:]
+        positions += rest
+        labels += [*row.labels[shared + 1 :], NO_LOSS]
+        owners += [owner] * len(rest)
+    owner_of = torch.tensor(owners)
+    own = owner_of[:, None] == owner_of[None, :]
+    mask = (own | (owner_of == -1)[None, :]).tril()
+    return {
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.tensor([positions]),
+        "attention_mask": mask[None, None],
+        "labels": torch.tensor([labels]),
+    }
+
+
+def summed_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, int]:
+    """Cross entropy of a packed batch, summed over the tokens that carry loss, and their number.
+
+    The vocabulary projection, a third of the work of a small model, is computed for those tokens only.
+    """
+    causal = model.get_base_model()
+    hidden = causal.base_model(
+        input_ids=batch["input_ids"],
+        position_ids=batch["position_ids"],
+        attention_mask=batch["attention_mask"],
+        use_cache=False,
+    ).last_hidden_state
+    learned = batch["labels"] != NO_LOSS
+    logits = causal.get_output_embeddings()(hidden[learned])
+    return functional.cross_entropy(logits.float(), batch["labels"][learned], reduction="sum"), int(
+        learned.sum()
+    )
+
+
+def mean_loss(model: Any, rows: Sequence[Encoded], batch_size: int) -> float:
+    """Mean cross entropy in nats over all tokens of `rows` that carry loss; its exp is the perplexity."""
+    model.eval()
+    total, count = 0.0, 0
+    ordered = sorted(rows, key=lambda row: len(row.input_ids))
+    with torch.inference_mode():
+        for start in range(0, len(ordered), batch_size):
+            batch = pack(ordered[start : start + batch_size])
+            loss, tokens = summed_loss(model, {name: part.to(model.device) for name, part in batch.items()})
+            total += loss.item()
+            count += tokens
+    return total / max(1, count)
+
+
+class LoraTrainer(Trainer):
+    """Trainer with the loss of `summed_loss`, which counts what it reads."""
+
+    tokens = 0
+    _loss = 0.0
+
+    def compute_loss(
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """The batch's share of the step's mean loss."""
+        summed, count = summed_loss(model, inputs)
+        loss = summed / (count if num_items_in_batch is None else num_items_in_batch)
+        self.tokens += inputs["input_ids"].numel()
+        self._loss += loss.item()
+        return loss
+
+    def take_loss(self) -> float:
+        """The mean loss since it was last taken: one optimizer step's."""
+        loss, self._loss = self._loss, 0.0
+        return loss
+
+
+class _Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    """Rows the way the trainer wants them: as dictionaries."""
+
+    def __init__(self, rows: Sequence[Encoded]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        return {"input_ids": self.rows[index].input_ids, "labels": self.rows[index].labels}
+
+    def __iter__(self) -> Iterator[dict[str, list[int]]]:
+        return (self[index] for index in range(len(self)))
+
+
+def trainer(
+    model: Any, arguments: TrainingArguments, rows: Sequence[Encoded], watch: TrainerCallback
+) -> LoraTrainer:
+    """A silent trainer of `model` on `rows`, which tells only `watch`."""
+    made = LoraTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=_Rows(rows),
+        data_collator=lambda batch: pack([Encoded(**row) for row in batch]),
+        callbacks=[watch],
+    )
+    # So that num_items_in_batch arrives and accumulated batches weigh by their tokens.
+    made.model_accepts_loss_kwargs = True
+    made.remove_callback(PrinterCallback)
+    return made
+
+
+def save(model: Any, folder: Path, base_id: str) -> None:
+    """Writes adapter_config.json and adapter_model.safetensors (bfloat16, half the bytes) into `folder`.
+
+    PEFT's save_pretrained would add a model card with this machine's paths, and ask the network for the base.
+    """
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = base_id
+    config.inference_mode = True
+    config.save_pretrained(folder)
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    save_file(
+        {name: tensor.to("cpu", torch.bfloat16).contiguous() for name, tensor in state.items()},
+        folder / WEIGHTS,
+        metadata={"format": "pt"},
+    )

@@ -1,0 +1,128 @@
+"""A recipe: everything that decides how an adapter is trained, in one strict YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+import strict_yaml
+from errors import CounterpointError
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Text = Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class RecommendedSampling(_Strict):
+    """How answers of the trained adapter are best sampled; the names and ranges of backends.contract.Sampling."""
+
+    temperature: float = Field(0.0, ge=0, le=5)
+    """0 is greedy."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Keep the likeliest tokens up to this share; 1 keeps all."""
+    repetition_penalty: float = Field(1.0, ge=0.1, le=10)
+    """Above 1 makes tokens that were there already less likely."""
+    max_tokens: int = Field(128, ge=1, le=8192)
+    """The longest answer that makes sense, in tokens."""
+
+
+class Recipe(_Strict):
+    """One training run. Paths are relative to the recipe's own folder."""
+
+    name: Name
+    """The adapter's name, as in the mode id adapter:NAME."""
+    title: Text
+    """What people read in a list."""
+    description: Text
+    """One or two sentences: what it does, and what it does not."""
+    examples: Annotated[tuple[Text, ...], Field(min_length=3, max_length=3)]
+    """Three questions that show what it is good for."""
+    sampling: RecommendedSampling = RecommendedSampling()
+    """How its answers are best sampled."""
+
+    base: Text
+    """The base model's id, as published; never a path."""
+    quantization: Literal["nf4", "none"] = "nf4"
+    """What the base's linear layers are rounded to while training: best the same as when answering."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """What the base computes in. The adapter itself is always trained in float32."""
+
+    rank: int = Field(8, ge=1, le=64)
+    """r, the rank of the low-rank products."""
+    alpha: float = Field(16, gt=0, le=1024)
+    """The products are scaled by alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the adapter's inputs set to zero in each training step."""
+    targets: Annotated[tuple[Name, ...], Field(min_length=1)] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+    """The linear layers that are adapted, by the last part of their names."""
+
+    learning_rate: float = Field(1e-3, gt=0, le=0.1)
+    """The highest learning rate, after the warm-up."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate goes on after the warm-up."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises from zero."""
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    """AdamW's weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+
+    passes: float = Field(4, gt=0, le=100)
+    """How often each row is seen."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after this many optimizer steps, whatever `passes` says."""
+    batch_size: int = Field(8, ge=1, le=1024)
+    """Rows computed at once."""
+    accumulation: int = Field(1, ge=1, le=1024)
+    """Batches summed up before each optimizer step."""
+    checkpoint_every: int = Field(50, ge=1)
+    """Optimizer steps between two checkpoints, from which a killed run can be resumed."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Of the adapter's first weights, of the order of the rows and of dropout."""
+
+    train: Path
+    """JSONL with the training rows."""
+    heldout: Path
+    """JSONL with rows that training never sees: for the loss at the end and for the scores."""
+    max_length: int = Field(512, ge=8, le=131072)
+    """Longest row in tokens. A longer one is an error: nothing is cut silently."""
+
+
+def read(path: Path) -> Recipe:
+    """The recipe in the YAML file `path`.
+
+    Raises CounterpointError: every problem of the file in one message with its line, the missing datasets too.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CounterpointError(
+            f"{path}: the recipe cannot be read ({error}): give the path of a YAML file."
+        ) from None
+    recipe = strict_yaml.load(text, path.name, Recipe)
+    missing = [
+        f"{path.name}: {field}: there is no file {getattr(recipe, field)} (paths are relative to the recipe's folder)"
+        for field in ("train", "heldout")
+        if not dataset_path(path, getattr(recipe, field)).is_file()
+    ]
+    if missing:
+        raise CounterpointError("; ".join(missing))
+    return recipe
+
+
+def dataset_path(recipe_path: Path, dataset: Path) -> Path:
+    """Where a dataset of the recipe in `recipe_path` lies."""
+    return (recipe_path.parent / dataset).resolve()

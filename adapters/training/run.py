@@ -1,0 +1,219 @@
+"""Training: a recipe and a base in, an adapter's folder out. Nothing half-made is ever seen at the target."""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from adapters import passport as passports
+from adapters.passport import Dataset, Passport, Training
+from adapters.training import dataset
+from adapters.training.dataset import NO_LOSS, Encoded
+from adapters.training.recipe import Recipe, dataset_path
+from adapters.training.recipe import read as read_recipe
+from adapters.training.workplace import Workplace
+from backends.contract import BaseFacts
+from errors import CounterpointError
+
+_LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "tokenizers")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the run is. `loss` is the last step's, in nats a token; tokens are those computed: of all rows of a batch,
+    prompt and answer, their common beginning counted once."""
+
+    step: int
+    steps: int
+    loss: float
+    tokens_per_s: float
+    seconds_left: float
+
+
+def train(
+    recipe_path: Path,
+    out: Path,
+    base: BaseFacts | Path,
+    resume: bool = False,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Passport:
+    """Trains the recipe's adapter on `base` and puts it into the new folder `out`.
+
+    `base` is the base model's facts, or the folder with its `model.safetensors` and tokenizer. The run keeps
+    checkpoints beside `out`; with `resume` a killed run goes on from the newest one that is whole, and ends
+    with the weights that it would have had (on the same machine). `report` is called after each optimizer
+    step. Raises CounterpointError for anything wrong with the recipe, the data, the base or `out`, all of
+    it before the first step.
+    """
+    recipe = read_recipe(recipe_path)
+    folder, base_sha256 = _base(base, recipe)
+    train_path, heldout_path = (
+        dataset_path(recipe_path, recipe.train),
+        dataset_path(recipe_path, recipe.heldout),
+    )
+    train_rows, heldout_rows = dataset.read(train_path), dataset.read(heldout_path)
+    dataset.refuse_overlap(train_rows, heldout_rows)
+    train_data = Dataset(path=str(recipe.train), sha256=passports.sha256(train_path), rows=len(train_rows))
+    heldout_data = Dataset(
+        path=str(recipe.heldout), sha256=passports.sha256(heldout_path), rows=len(heldout_rows)
+    )
+    job = {
+        "recipe": recipe.model_dump(mode="json"),
+        "base": base_sha256,
+        "train": train_data.sha256,
+        "heldout": heldout_data.sha256,
+    }
+    workplace = Workplace(out)
+    with workplace.opened(job, resume):
+        from adapters.training import lora
+
+        base_and_tokenizer = lora.load_base(folder, recipe)
+        tokenizer = base_and_tokenizer.tokenizer
+        encoded = dataset.encode(train_rows, tokenizer, recipe.max_length, train_path.name)
+        heldout = dataset.encode(heldout_rows, tokenizer, recipe.max_length, heldout_path.name)
+        model = lora.adapted(base_and_tokenizer.model, recipe)
+        trained = _fit(model, recipe, encoded, workplace, report)
+        heldout_loss = lora.mean_loss(model, heldout, recipe.batch_size)
+        workplace.result.mkdir()
+        lora.save(model, workplace.result, recipe.base)
+        weights = workplace.result / lora.WEIGHTS
+        passport = Passport(
+            name=recipe.name,
+            title=recipe.title,
+            description=recipe.description,
+            examples=recipe.examples,
+            sampling=recipe.sampling,
+            base=recipe.base,
+            base_sha256=base_sha256,
+            quantization=recipe.quantization,
+            adapter_sha256=passports.sha256(weights),
+            train=train_data,
+            heldout=heldout_data,
+            recipe=recipe,
+            seed=recipe.seed,
+            training=Training(
+                date=datetime.now(UTC).replace(microsecond=0),
+                steps=trained.steps,
+                trained_tokens=trained.tokens,
+                seconds=round(trained.seconds, 1),
+                device=str(model.device.type),
+                train_loss=round(trained.loss, 4),
+                heldout_loss=round(heldout_loss, 4),
+                versions={"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+            ),
+        )
+        passports.write(workplace.result, passport)
+        workplace.publish()
+    return passport
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    steps: int
+    tokens: int
+    seconds: float
+    loss: float
+
+
+def _fit(
+    model: Any,
+    recipe: Recipe,
+    encoded: Sequence[Encoded],
+    workplace: Workplace,
+    report: Callable[[Progress], None],
+) -> _Fitted:
+    """Trains `model` in place, from the newest checkpoint if there is one."""
+    from transformers import TrainerCallback, TrainingArguments
+
+    from adapters.training import lora
+
+    steps_a_pass = max(1, math.ceil(len(encoded) / (recipe.batch_size * recipe.accumulation)))
+    steps = max(1, round(recipe.passes * steps_a_pass))
+    if recipe.max_steps is not None:
+        steps = min(steps, recipe.max_steps)
+    found = workplace.checkpoint()
+    notes = found[1] if found else {"tokens": 0, "seconds": 0.0, "losses": []}
+    losses: deque[float] = deque(notes["losses"], maxlen=steps_a_pass)
+    started = time.monotonic()
+
+    def spent() -> float:
+        return float(notes["seconds"]) + time.monotonic() - started
+
+    class Watch(TrainerCallback):
+        """Tells the caller each step and seals each checkpoint."""
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            losses.append(trainer.take_loss())
+            done_now = state.global_step - (int(found[0].name.rpartition("-")[2]) if found else 0)
+            seconds = time.monotonic() - started
+            report(
+                Progress(
+                    step=state.global_step,
+                    steps=steps,
+                    loss=losses[-1],
+                    tokens_per_s=trainer.tokens / seconds,
+                    seconds_left=(steps - state.global_step) * seconds / max(1, done_now),
+                )
+            )
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            sealed = {"tokens": notes["tokens"] + trainer.tokens, "seconds": spent(), "losses": list(losses)}
+            workplace.seal(workplace.folder / f"checkpoint-{state.global_step}", sealed)
+
+    arguments = TrainingArguments(
+        output_dir=str(workplace.folder),
+        max_steps=steps,
+        per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.accumulation,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type={"constant": "constant_with_warmup"}.get(recipe.schedule, recipe.schedule),
+        warmup_steps=round(recipe.warmup * steps),
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        save_strategy="steps",
+        save_steps=recipe.checkpoint_every,
+        logging_strategy="no",
+        eval_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        use_cpu=model.device.type == "cpu",
+    )
+    trainer = lora.trainer(model, arguments, encoded, Watch())
+    trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
+    return _Fitted(
+        steps=trainer.state.global_step,
+        tokens=notes["tokens"] + trainer.tokens,
+        seconds=spent(),
+        loss=sum(losses) / max(1, len(losses)),
+    )
+
+
+def _base(base: BaseFacts | Path, recipe: Recipe) -> tuple[Path, str]:
+    """The base's folder and sha256. Raises CounterpointError if it is not the recipe's."""
+    if isinstance(base, BaseFacts):
+        if base.id != recipe.base:
+            raise CounterpointError(
+                f"the recipe is for {recipe.base}, and the base is {base.id}: give --base {recipe.base}."
+            )
+        return base.folder, base.sha256
+    weights = base / "model.safetensors"
+    if not weights.is_file():
+        raise CounterpointError(
+            f"{base}: there is no model.safetensors in it: give the folder of a base model."
+        )
+    return base, passports.sha256(weights)
+
+
+__all__ = ["NO_LOSS", "Progress", "train"]

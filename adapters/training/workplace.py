@@ -1,0 +1,151 @@
+"""Where a run keeps its state: a folder beside the target, so that a crash loses nothing and shows nothing half-made.
+
+.NAME.training/job.json           what is being trained; a run is only resumed as the same job
+.NAME.training/checkpoint-N/      written by the trainer, trusted once manifest.json is in it
+.NAME.training/result/            the adapter, renamed to the target when it is complete
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from adapters.passport import sha256
+from errors import CounterpointError
+
+MANIFEST = "manifest.json"
+
+
+class Workplace:
+    """The working folder of the adapter that will be `out`."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out.absolute()
+        self.folder = self.out.parent / f".{self.out.name}.training"
+        self.result = self.folder / "result"
+
+    @contextmanager
+    def opened(self, job: dict[str, Any], resume: bool) -> Iterator[None]:
+        """Holds the folder for this process. Without `resume`, what an earlier run left is thrown away.
+
+        Raises CounterpointError if `out` exists, another run holds the folder, or the run to resume was of
+        another job (recipe, data or base changed).
+        """
+        if self.out.exists():
+            raise CounterpointError(
+                f"{self.out} exists already: choose another folder for --out, or remove it."
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _locked(self.folder / "lock", self.out):
+            job_file = self.folder / "job.json"
+            if resume and job_file.exists():
+                self._same_job(json.loads(job_file.read_text(encoding="utf-8")), job)
+            else:
+                for left in self.folder.iterdir():
+                    if left.name != "lock":
+                        _remove(left)
+                _write_durably(job_file, json.dumps(job, indent=2))
+            _remove(self.result)
+            yield
+
+    def checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest checkpoint that verifies, and the notes sealed with it. Damaged ones are removed."""
+        found = sorted(
+            (
+                path
+                for path in self.folder.glob("checkpoint-*")
+                if path.name.removeprefix("checkpoint-").isdigit()
+            ),
+            key=lambda path: int(path.name.removeprefix("checkpoint-")),
+            reverse=True,
+        )
+        for path in found:
+            notes = _verified(path)
+            if notes is not None:
+                return path, notes
+            _remove(path)
+        return None
+
+    def seal(self, checkpoint: Path, notes: dict[str, Any]) -> None:
+        """Makes a checkpoint trusted: fsync its files, then write their sha256 (and `notes`) last."""
+        files = {}
+        for path in sorted(checkpoint.iterdir()):
+            if path.is_file():
+                _fsync(path)
+                files[path.name] = sha256(path)
+        _write_durably(checkpoint / MANIFEST, json.dumps({"files": files, "notes": notes}, indent=2))
+        for other in self.folder.glob("checkpoint-*"):
+            if other != checkpoint:
+                _remove(other)
+
+    def publish(self) -> None:
+        """Moves the complete result to `out` and removes the working folder."""
+        for path in self.result.iterdir():
+            _fsync(path)
+        _fsync(self.result)
+        self.result.rename(self.out)
+        _fsync(self.out.parent)
+        _remove(self.folder)
+
+    def _same_job(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+        changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        if changed:
+            raise CounterpointError(
+                f"the run to resume was of another job ({', '.join(changed)} changed): "
+                "put that back, or leave --resume out to start anew."
+            )
+
+
+def _verified(checkpoint: Path) -> dict[str, Any] | None:
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        if all(sha256(checkpoint / name) == digest for name, digest in manifest["files"].items()):
+            return dict(manifest["notes"])
+    except (OSError, ValueError, KeyError):
+        pass
+    return None
+
+
+@contextmanager
+def _locked(path: Path, out: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            import fcntl
+        except ImportError:  # Windows has no flock: two runs at once are the person's own care there
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CounterpointError(
+                f"{out} is being trained by another process: wait for it, or choose another folder for --out."
+            ) from None
+        yield
+
+
+def _write_durably(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    _fsync(temporary)
+    temporary.replace(path)
+    _fsync(path.parent)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
