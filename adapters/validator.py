@@ -149,6 +149,10 @@ def _missing_config(folder: Path, there: list[str]) -> str:
         return f"{CONFIG} is missing, but {show(best)} inside has one ({len(inside)} such): give that folder."
     if "config.json" in there and any(name.startswith(("model", "pytorch_model")) for name in there):
         return f"{CONFIG} is missing: this is a whole model, no adapter; start with it as --base instead."
+    if "recipe.yaml" in there:
+        return (
+            f"{CONFIG} is missing: the recipe here was not trained yet; run the train command on recipe.yaml."
+        )
     if any(name.endswith(".gguf") for name in there):
         return f"{CONFIG} is missing: GGUF adapters are llama.cpp's; give the PEFT folder it was made from."
     what = ", ".join(show(name, 40) for name in there[:6]) or "nothing"

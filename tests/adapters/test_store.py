@@ -152,6 +152,16 @@ def test_an_unknown_name_is_answered_with_what_exists(store: AdapterStore) -> No
             ask("nobody")
 
 
+def test_a_check_tells_what_an_import_would_and_changes_nothing(
+    store: AdapterStore, adapter: Path, tmp_path: Path
+) -> None:
+    tiny.edit_config(adapter, base_model_name_or_path="meta-llama/Llama-2-7b-hf")
+    assert not store.check(adapter).usable
+    assert store.check(adapter, name="llama", override_base=True).usable
+    assert names(store) == {"narrow": True}
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_store_without_folders_is_empty(tmp_path: Path, base: BaseFacts) -> None:
     assert AdapterStore(tmp_path / "none", tmp_path / "nothing", lambda: base).list() == []
 

@@ -257,6 +257,8 @@ def test_an_unknown_folder_is_told_by_what_it_holds(tmp_path: Path, base: BaseFa
     assert "holds nothing" in only_problem(tmp_path, base)
     (tmp_path / "notes.txt").touch()
     assert "'notes.txt'" in only_problem(tmp_path, base)
+    (tmp_path / "recipe.yaml").touch()
+    assert "not trained yet" in only_problem(tmp_path, base)
     assert "is a file" in only_problem(tmp_path / "notes.txt", base)
     assert "no folder" in only_problem(tmp_path / "absent", base)
 
