@@ -83,6 +83,11 @@ class AdapterSource:
     scaling: Mapping[str, float]
     keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
+    def key_names(self, module: str) -> tuple[str, str]:
+        """The names of this module's A and B in the file."""
+        stem = f"base_model.model.{module}"
+        return self.keys.get(module, (f"{stem}.lora_A.weight", f"{stem}.lora_B.weight"))
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -230,7 +235,7 @@ class Backend(ABC):
 
     @abstractmethod
     def render(self, messages: Sequence[Message]) -> Rendered:
-        """The exact prompt and its length in tokens. Raises CounterpointError where the backend can't tell."""
+        """The exact prompt and its length in tokens. Raises CounterpointError where it can't tell."""
 
     @abstractmethod
     def probe(self, adapter: str) -> str | None:

@@ -1,0 +1,114 @@
+"""Start here: reads the options, then runs a command or serves the page.
+
+Nothing heavy is imported before a command needs it, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from errors import CounterpointError
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are one line on stderr and exit 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"counterpoint: {message} (see {self.prog} --help)\n")
+
+
+def _option(parser: argparse._ActionsContainer, name: str, default: str, metavar: str, about: str) -> None:
+    """An option whose default an environment variable can set: COUNTERPOINT_ and its name in capitals."""
+    variable = "COUNTERPOINT_" + name.removeprefix("--").replace("-", "_").upper()
+    parser.add_argument(
+        name,
+        default=os.environ.get(variable) or default,
+        metavar=metavar,
+        help=f"{about} (default: {default}; {variable})",
+    )
+
+
+def _engine_options() -> _Parser:
+    parser = _Parser(add_help=False)
+    group = parser.add_argument_group("the engine, for every command")
+    _option(group, "--base", "embedded", "ID_OR_FOLDER", "base model: a Hub id or a local folder")
+    _option(group, "--quantization", "nf4", "nf4|int8|none", "how its weights are kept")
+    _option(group, "--dtype", "auto", "auto|float32|bfloat16", "what it computes in")
+    _option(group, "--backend", "local", "local", "what computes the answers")
+    _option(
+        group,
+        "--data-dir",
+        "the platform's user data folder",
+        "DIR",
+        "what you make is kept here",
+    )
+    return parser
+
+
+def parser() -> _Parser:
+    """The command line; design and README give it in words."""
+    engine = _engine_options()
+    top = _Parser(
+        prog="python app.py",
+        description="Prompt or fine-tune? Ask one question and see it answered both ways, side by side.",
+        epilog="Without a command the page is served.",
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    serve = commands.add_parser("serve", parents=[engine], help="serve the page (the default)")
+    _option(serve, "--host", "127.0.0.1", "HOST", "address to listen on")
+    _option(serve, "--port", "7860", "PORT", "port to listen on")
+    serve.add_argument("--open", action="store_true", help="open the page in the browser")
+
+    ask = commands.add_parser("ask", parents=[engine], help="ask one question through several modes")
+    ask.add_argument("question", metavar="QUESTION")
+    ask.add_argument("--mode", action="append", metavar="ID", required=True, help="a mode; repeat for more")
+    ask.add_argument("--temperature", type=float, metavar="T", help="0 is greedy (default: as the mode says)")
+    ask.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same answer")
+    ask.add_argument("--max-tokens", type=int, metavar="N", help="longest answer")
+
+    modes = commands.add_parser("modes", parents=[engine], help="list the modes")
+
+    check = commands.add_parser("check-adapter", parents=[engine], help="say what is wrong with an adapter")
+    check.add_argument("folder", metavar="FOLDER", type=Path)
+    check.add_argument(
+        "--override-base", action="store_true", help="accept an adapter that names another base"
+    )
+
+    train = commands.add_parser("train", parents=[engine], help="train an adapter")
+    train.add_argument("recipe", metavar="RECIPE.yaml", type=Path)
+    train.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="the new adapter's folder")
+    train.add_argument("--resume", action="store_true", help="go on with a run that was stopped or killed")
+
+    for command in (ask, modes, check, train):
+        command.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status: 0 done, 1 the work failed, 2 bad input."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+        given.insert(0, "serve")
+    options = parser().parse_args(given)
+    try:
+        import commands
+
+        return commands.run(options)
+    except CounterpointError as error:
+        print(f"counterpoint: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("counterpoint: stopped.", file=sys.stderr)
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

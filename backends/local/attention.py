@@ -1,0 +1,50 @@
+"""Attention over rows of different lengths, registered with Transformers under our own name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+NAME = "counterpoint_rows"
+
+
+def attend(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Query (rows, heads, width, dim), key and value (rows, kv_heads, reach, dim) → (rows, width, heads, dim).
+
+    Computed in the dtype that the keys are kept in: on a CPU that is float32, where torch's fused kernel is
+    several times faster than in 16 bit.
+    """
+    output = scaled_dot_product_attention(
+        query.to(key.dtype), key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True
+    )
+    return output.to(query.dtype).transpose(1, 2), None
+
+
+def mask(starts: torch.Tensor, counts: torch.Tensor, reach: int, dtype: torch.dtype) -> torch.Tensor:
+    """What each new token sees: everything of its row up to itself. (rows, 1, width, reach), 0 or -inf.
+
+    starts, counts: (rows,) tokens there before, tokens read now. New tokens stand at the right end of the
+    width; a padding column sees place 0 only, so that its softmax stays finite.
+    """
+    width = int(counts.max())
+    columns = torch.arange(width, device=starts.device)
+    last_seen = (starts + counts - width)[:, None] + columns[None, :]
+    hidden = torch.arange(reach, device=starts.device) > last_seen.clamp(min=0)[:, :, None]
+    return torch.zeros(hidden.shape, dtype=dtype, device=starts.device).masked_fill_(hidden, float("-inf"))[
+        :, None
+    ]
+
+
+AttentionInterface.register(NAME, attend)

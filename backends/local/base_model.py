@@ -1,0 +1,197 @@
+"""The base model in memory: loaded from a folder, quantized, its projections fused and ready for LoRA rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from backends.local.lora_rows import FusedLinear, LoraRows, Part
+from errors import CounterpointError
+
+QUANTIZATIONS = ("nf4", "int8", "none")
+FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Projections that read the same input in the models of this family; others stand alone."""
+
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A causal language model with its tokenizer. `rows` says which row of a pass uses which adapter."""
+
+    model: Any
+    tokenizer: Any
+    rows: LoraRows
+    quantization: str
+    device: torch.device
+    context: int
+    end_tokens: frozenset[int]
+
+    @property
+    def kv_dtype(self) -> torch.dtype:
+        """What keys and values are kept in while in use: attention on a CPU is fastest in float32."""
+        return torch.float32 if self.device.type == "cpu" else self.model.dtype
+
+
+def compute_dtype(quantization: str, dtype: str, device: torch.device) -> torch.dtype:
+    """float32 for an unquantized base on a CPU, else bfloat16, unless `dtype` names one."""
+    if dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+    if quantization == "none" and device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16
+
+
+def load(folder: Path, quantization: str, dtype: str, report: Report = lambda share, what: None) -> BaseModel:
+    """Loads a base model. Raises CounterpointError where the folder's model cannot be used."""
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from backends.local import attention
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or _cores())
+    computed = compute_dtype(quantization, dtype, device)
+    report(0.1, "Reading the base model's weights")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=computed, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CounterpointError(f"The base model in {folder} cannot be loaded: {first}") from None
+    if tokenizer.chat_template is None:
+        raise CounterpointError(
+            f"The base model in {folder} has no chat template: pick an instruction-tuned model."
+        )
+    if getattr(model.config, "quantization_config", None) is not None:
+        raise CounterpointError(
+            f"The base model in {folder} is quantized already: pick the original and let --quantization do it."
+        )
+    model.eval().requires_grad_(False)
+    rows = LoraRows(torch.float32 if device.type == "cpu" else computed, device)
+    groups = list(_linear_groups(model))
+    for number, (parent, prefix, names) in enumerate(groups):
+        report(0.2 + 0.75 * number / len(groups), "Quantizing" if quantization != "none" else "Preparing")
+        _fuse(parent, prefix, names, rows, quantization, computed, device)
+    model.to(device)
+    model.set_attn_implementation(attention.NAME)
+    return BaseModel(
+        model, tokenizer, rows, quantization, device, _context(model.config), _end_tokens(model, tokenizer)
+    )
+
+
+def _cores() -> int:
+    """Cores that this process may use: a container's share can be less than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _context(config: Any) -> int:
+    """Tokens that the base reads at once; a sliding window counts as its limit, since rows keep everything."""
+    limits = [config.max_position_embeddings]
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        limits.append(config.sliding_window)
+    return int(min(limits))
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    ends: set[int] = set()
+    for value in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
+        ends |= set(value) if isinstance(value, list) else {value} - {None}
+    return frozenset(ends)
+
+
+def _linear_groups(model: Any) -> Iterator[tuple[nn.Module, str, tuple[str, ...]]]:
+    """The linears of the decoder's layers, those that share an input together: (parent, its name, children)."""
+    head = model.get_output_embeddings()
+    for prefix, parent in list(model.named_modules()):
+        linears = {
+            name: child
+            for name, child in parent.named_children()
+            if isinstance(child, nn.Linear) and child is not head
+        }
+        for names in FUSED:
+            alike = {
+                (linears[name].in_features, linears[name].bias is None) for name in names if name in linears
+            }
+            if all(name in linears for name in names) and len(alike) == 1:
+                yield parent, prefix, names
+                linears = {name: child for name, child in linears.items() if name not in names}
+        for name in linears:
+            yield parent, prefix, (name,)
+
+
+def _fuse(
+    parent: nn.Module,
+    prefix: str,
+    names: tuple[str, ...],
+    rows: LoraRows,
+    quantization: str,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> None:
+    """Replaces these linears by one product over their stacked weights.
+
+    NF4 blocks and int8 rows lie within one output row each, so stacking changes no quantized value.
+    """
+    children = [getattr(parent, name) for name in names]
+    sizes = [child.out_features for child in children]
+    weight = torch.cat([child.weight.data for child in children])
+    bias = None if children[0].bias is None else torch.cat([child.bias.data for child in children])
+    fused = FusedLinear(
+        _linear(weight, bias, quantization, dtype, device),
+        [f"{prefix}.{name}" if prefix else name for name in names],
+        sizes,
+        rows,
+    )
+    rows.adopt(fused, children[0].in_features)
+    if len(names) == 1:
+        setattr(parent, names[0], fused)
+        return
+    parent.add_module("fused_" + "_".join(names), fused)
+    for index, name in enumerate(names):
+        setattr(parent, name, Part(fused, index))
+
+
+def _linear(
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    quantization: str,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> nn.Module:
+    out_features, in_features = weight.shape
+    if quantization == "none":
+        plain = nn.Linear(in_features, out_features, bias is not None, dtype=dtype, device="meta")
+        plain.weight = nn.Parameter(weight.to(device), requires_grad=False)
+        if bias is not None:
+            plain.bias = nn.Parameter(bias.to(device), requires_grad=False)
+        return plain
+    from bitsandbytes.nn import Int8Params, Linear4bit, Linear8bitLt, Params4bit
+
+    quantized: nn.Module
+    if quantization == "nf4":
+        quantized = Linear4bit(
+            in_features, out_features, bias is not None, dtype, compress_statistics=False, quant_type="nf4",
+            device="meta",
+        )  # fmt: skip
+        quantized.weight = Params4bit(
+            weight, requires_grad=False, quant_type="nf4", compress_statistics=False, module=quantized
+        )
+    else:
+        quantized = Linear8bitLt(
+            in_features, out_features, bias is not None, has_fp16_weights=False, threshold=6.0, device="meta"
+        )
+        quantized.weight = Int8Params(weight.to(torch.float16), requires_grad=False, has_fp16_weights=False)
+    if bias is not None:
+        quantized.bias = nn.Parameter(bias, requires_grad=False)
+    return quantized.to(device).eval()

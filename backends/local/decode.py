@@ -1,0 +1,179 @@
+"""One batch, many modes: every row has its own prompt, adapter, sampling and end.
+
+Rows lie side by side in the slabs of `KvRows`: first those that are answering, then those whose prompts are
+still being read. A row that ends leaves at once, and the last row takes its place.
+
+What this does not know: text, stop words, queues, processes. It gives tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from backends.contract import Sampling
+from backends.local import attention
+from backends.local.base_model import BaseModel
+from backends.local.kv_rows import KvRows
+from backends.local.prefix_store import PrefixStore
+from backends.local.sampling import Chooser, choose
+
+CHUNK = 512
+"""Prompt tokens read in one pass when nobody else is answering."""
+CHUNK_BESIDE = 128
+"""… and when others are, so that their answers pause only briefly."""
+SHORT = 64
+"""Prompts (or what is new of them) up to this many tokens are read together."""
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """One answer under way. `length` counts the tokens whose keys and values are in the slabs."""
+
+    prompt: Sequence[int]
+    sampling: Sampling
+    adapter: str | None = None
+    adapter_sha256: str | None = None
+    scale: float = 1.0
+    length: int = 0
+    cached: int = 0
+    answer: list[int] = field(default_factory=list)
+    chooser: Chooser | None = None
+
+    @property
+    def tokens(self) -> list[int]:
+        return [*self.prompt, *self.answer]
+
+    @property
+    def key(self) -> Hashable:
+        """Whose keys and values these are."""
+        return (self.adapter, self.adapter_sha256, self.scale) if self.adapter else None
+
+
+class Decoder:
+    """Decodes rows. Not safe for threads: one loop owns it."""
+
+    def __init__(self, base: BaseModel, store_bytes: int):
+        self.base = base
+        self.store = PrefixStore(store_bytes)
+        self.kv = KvRows(base.kv_dtype)
+        self.rows: list[Row] = []
+        self._answering = 0
+        self._vocabulary = base.model.get_output_embeddings().weight.shape[0]
+
+    @property
+    def reading(self) -> bool:
+        """Whether prompts wait to be read."""
+        return self._answering < len(self.rows)
+
+    @torch.inference_mode()
+    def add(self, rows: Sequence[Row]) -> None:
+        """Rows join, each with the beginning that is known already. Their adapters must be loaded."""
+        # Rows of one adapter side by side can be picked out of the batch as a slice; short prompts first.
+        for row in sorted(rows, key=lambda row: (row.adapter or "", len(row.prompt))):
+            row.chooser = Chooser(row.sampling, row.prompt, self._vocabulary)
+            found = self.store.find(row.key, row.prompt)
+            place = len(self.rows)
+            self.rows.append(row)
+            self.kv.reserve(len(self.rows), len(row.prompt) + 1)
+            if found is not None:
+                entry, row.length = found
+                row.cached = row.length
+                self.kv.restore(place, entry.tensors, row.length)
+
+    @torch.inference_mode()
+    def remove(self, row: Row) -> None:
+        """A row leaves; what it computed stays in the prefix store."""
+        place = self.rows.index(row)
+        tokens = row.tokens[: row.length]
+        if row.length and self.store.wants(row.key, tokens):
+            kept = self.kv.export(place, row.length, self.base.model.dtype)
+            self.store.put(row.key, tokens, kept)
+        if place < self._answering:
+            self._answering -= 1
+            self._move(self._answering, place)
+            place = self._answering
+        self._move(len(self.rows) - 1, place)
+        self.rows.pop()
+        if not self.rows:
+            self.kv.clear()
+
+    def _move(self, source: int, target: int) -> None:
+        if source != target:
+            self.rows[target] = self.rows[source]
+            self.kv.copy_row(source, target, self.rows[source].length)
+
+    @torch.inference_mode()
+    def read(self) -> list[Row]:
+        """Reads a part of the prompts that wait; returns the rows that thereby got their first token."""
+        first = self._answering
+        group = [row for row in self.rows[first:] if len(row.prompt) - row.length <= SHORT]
+        if group:
+            self._reorder(group)
+        else:
+            group = [self.rows[first]]
+        limit = CHUNK_BESIDE if first else CHUNK
+        chunks = [list(row.prompt[row.length : row.length + limit]) for row in group]
+        logits = self._forward(first, group, chunks)
+        finished = [row for row in group if row.length == len(row.prompt)]
+        if not finished:
+            return []
+        self._answering += len(finished)
+        self._choose(logits, finished)
+        return finished
+
+    def _reorder(self, group: Sequence[Row]) -> None:
+        """Brings these reading rows right behind the answering ones, in their order."""
+        for offset, row in enumerate(group):
+            target, place = self._answering + offset, self.rows.index(row)
+            if place != target:
+                self.kv.swap_rows(place, target, max(row.length, self.rows[target].length))
+                self.rows[place], self.rows[target] = self.rows[target], row
+
+    def answer(self) -> list[Row]:
+        """One more token for every answering row; returns them."""
+        rows = self.rows[: self._answering]
+        if rows:
+            self._choose(self._forward(0, rows, [[row.answer[-1]] for row in rows]), rows)
+        return rows
+
+    @torch.inference_mode()
+    def _forward(self, first: int, rows: Sequence[Row], chunks: Sequence[list[int]]) -> torch.Tensor:
+        """Reads each row's chunk at its place; (rows, vocabulary) logits after each chunk's last token."""
+        device, width = self.base.device, max(map(len, chunks))
+        starts, counts = [row.length for row in rows], [len(chunk) for chunk in chunks]
+        self.kv.begin(first, starts, counts)
+        self.base.rows.assign([row.adapter for row in rows], [row.scale for row in rows])
+        begin, count = torch.tensor(starts, device=device), torch.tensor(counts, device=device)
+        ids = torch.tensor([[0] * (width - len(chunk)) + chunk for chunk in chunks], device=device)
+        positions = (begin + count - width)[:, None] + torch.arange(width, device=device)
+        output = self.base.model(
+            input_ids=ids,
+            attention_mask=attention.mask(begin, count, self.kv.reach, self.kv.dtype),
+            position_ids=positions.clamp(min=0),
+            past_key_values=self.kv,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        for row, chunk in zip(rows, chunks, strict=True):
+            row.length += len(chunk)
+        return output.logits[:, -1]
+
+    @torch.inference_mode()
+    def _choose(self, logits: torch.Tensor, rows: Sequence[Row]) -> None:
+        choosers = [row.chooser for row in rows if row.chooser is not None]
+        for row, chooser, token in zip(rows, choosers, choose(logits.cpu(), choosers), strict=True):
+            row.answer.append(token)
+            chooser.note(token)
+
+    @torch.inference_mode()
+    def effect(self, adapter: str, probe: Sequence[int]) -> float:
+        """The largest change that an adapter makes to any logit after a probe text.
+
+        Takes two rows behind those at work, which it leaves as they are.
+        """
+        rows = [Row(probe, Sampling()), Row(probe, Sampling(), adapter=adapter)]
+        logits = self._forward(len(self.rows), rows, [list(probe)] * 2).float()
+        return float((logits[1] - logits[0]).abs().max())

@@ -1,0 +1,393 @@
+"""The process that owns the model: one loop that takes in what has arrived, decodes one step, sends what is new.
+
+The loop is the queue as well: a request that arrives joins between two steps, up to `ROWS` rows; beyond them
+it waits and is told its place; beyond `QUEUE` waiting it is refused. When the other side goes away the
+process ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backends.contract import (
+    AdapterSource,
+    BaseFacts,
+    Delta,
+    Done,
+    Failed,
+    FinishReason,
+    Identity,
+    Message,
+    Queued,
+    Rendered,
+    Request,
+    Status,
+    Usage,
+)
+from errors import CounterpointError
+
+if TYPE_CHECKING:
+    from backends.local.answer import AnswerText
+    from backends.local.decode import Decoder, Row
+
+ROWS = 16
+"""Answers decoded at once."""
+QUEUE = 64
+"""Requests that may wait for a row."""
+KV_TOKENS = 65_536
+"""Places in the slabs over all rows (rows × the longest): more waits in the queue. One row always fits."""
+PROBE = "The quick brown fox asks: what should I answer, and how?"
+NO_EFFECT = 1e-3
+"""An adapter whose largest change to any logit is below this did nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the engine is started with. `base` is a folder or a Hub id, `cache` where fetched bases lie."""
+
+    base: str
+    quantization: str
+    dtype: str
+    cache: Path
+    store_bytes: int = 512 * 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Requests that belong together, each with the adapter that it names."""
+
+    requests: tuple[tuple[Request, AdapterSource | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    request_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A question to the engine itself, answered by a Reply of the same number."""
+
+    number: int
+    method: str
+    argument: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    number: int
+    value: Any = None
+    error: str | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A request from its arrival to its end."""
+
+    request: Request
+    source: AdapterSource | None
+    prompt: str
+    tokens: list[int]
+    arrived: float
+    row: Row | None = None
+    text: AnswerText | None = None
+    first_token: float | None = None
+    last_token: float | None = None
+    stopped: bool = False
+    place: int = 0
+    adapter_sha256: str | None = None
+
+    @property
+    def ttft_s(self) -> float | None:
+        return None if self.first_token is None else self.first_token - self.arrived
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        count = len(self.row.answer) if self.row else 0
+        if count < 2 or self.first_token is None or self.last_token is None:
+            return None
+        return (count - 1) / max(self.last_token - self.first_token, 1e-9)
+
+
+class Engine:
+    """The loop's state. `send` takes a list of messages for the other side."""
+
+    def __init__(self, facts: BaseFacts, decoder: Decoder, send: Callable[[list[Any]], None]):
+        self.facts = facts
+        self.decoder = decoder
+        self._base = decoder.base
+        self._send = send
+        self._waiting: deque[_Job] = deque()
+        self._running: dict[int, _Job] = {}  # by id() of the row
+        self._out: list[Any] = []
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting or self._running)
+
+    def take(self, message: Submit | Stop | Call) -> None:
+        """Takes in one message from the other side."""
+        if isinstance(message, Submit):
+            for request, source in message.requests:
+                self._accept(request, source)
+        elif isinstance(message, Stop):
+            wanted = set(message.request_ids)
+            for job in [*self._waiting, *self._running.values()]:
+                if job.request.id in wanted:
+                    job.stopped = True
+        else:
+            try:
+                value = getattr(self, f"call_{message.method}")(message.argument)
+                self._out.append(Reply(message.number, value))
+            except CounterpointError as error:
+                self._out.append(Reply(message.number, error=str(error)))
+
+    def step(self) -> None:
+        """Ends what was stopped, lets waiting requests in, reads a part of the prompts, decodes one token."""
+        for job in [job for job in self._waiting if job.stopped]:
+            self._waiting.remove(job)
+            self._finish(job, "cancelled")
+        for job in [job for job in self._running.values() if job.stopped]:
+            self._finish(job, "cancelled")
+        self._admit()
+        if self.decoder.reading:
+            self._handle(self.decoder.read())
+        self._handle(self.decoder.answer())
+        self.flush()
+
+    def flush(self) -> None:
+        """Sends what has gathered."""
+        if self._out:
+            out, self._out = self._out, []
+            self._send(out)
+
+    def call_render(self, messages: tuple[Message, ...]) -> Rendered:
+        prompt, tokens = self._render(messages)
+        return Rendered(prompt, len(tokens), self._base.context)
+
+    def call_probe(self, source: AdapterSource) -> str | None:
+        """None, or why this adapter is not to be trusted. Leaves it in memory when it works."""
+        try:
+            self._load(source)
+        except CounterpointError as error:
+            return str(error)
+        return None
+
+    def call_statistics(self, _: None) -> dict[str, int]:
+        """Figures for the page and the benchmark; bytes and counts."""
+        rows = self._base.rows
+        return {
+            "rows": len(self._running),
+            "waiting": len(self._waiting),
+            "prefix_store_bytes": self.decoder.store.bytes,
+            "prefix_store_limit": self.decoder.store.limit,
+            "prefix_store_entries": len(self.decoder.store),
+            "kv_bytes": self.decoder.kv.bytes,
+            "adapters_loaded": len(rows.loaded),
+            "adapter_bytes": rows.bytes,
+        }
+
+    def call_forget(self, _: None) -> None:
+        """Empties the prefix store."""
+        self.decoder.store.clear()
+
+    def _render(self, messages: tuple[Message, ...]) -> tuple[str, list[int]]:
+        """The prompt as the base reads it. Its own chat template is the only one that is ever used."""
+        context = self._base.context
+        characters = sum(len(message["content"]) for message in messages)
+        # No token of the usual vocabularies is longer; beyond this even counting would take the engine's time.
+        if characters > 16 * context:
+            raise CounterpointError(
+                f"The prompt has {characters:,} characters, far more than the {context:,} tokens that this "
+                "base reads: shorten the question, the persona or the conversation."
+            )
+        tokenizer = self._base.tokenizer
+        try:
+            prompt: str = tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:
+            # The template is the base's own program; it refuses what its authors ruled out.
+            raise CounterpointError(f"The base's chat template refuses these messages: {error}") from None
+        return prompt, tokenizer(prompt, add_special_tokens=False)["input_ids"]
+
+    def _accept(self, request: Request, source: AdapterSource | None) -> None:
+        arrived = time.monotonic()
+        try:
+            if len(self._waiting) >= QUEUE:
+                raise CounterpointError(
+                    f"{QUEUE} questions are waiting already: try again when some have been answered."
+                )
+            prompt, tokens = self._render(request.messages)
+            if len(tokens) >= self._base.context:
+                raise CounterpointError(
+                    f"The prompt has {len(tokens):,} tokens, and this base reads {self._base.context:,}: "
+                    "shorten the question or the persona, or begin a new conversation."
+                )
+        except CounterpointError as error:
+            self._out.append(Failed(request.id, str(error)))
+            return
+        self._waiting.append(_Job(request, source, prompt, tokens, arrived))
+
+    def _need(self, job: _Job) -> int:
+        return min(len(job.tokens) + job.request.sampling.max_tokens, self._base.context)
+
+    def _admit(self) -> None:
+        """Lets requests in while there are rows and places; tells the others where they stand."""
+        joined: list[Row] = []
+        longest = max((self._need(job) for job in self._running.values()), default=0)
+        while self._waiting and len(self._running) < ROWS:
+            job = self._waiting[0]
+            longest = max(longest, self._need(job))
+            if self._running and (len(self._running) + 1) * longest > KV_TOKENS:
+                break
+            self._waiting.popleft()
+            try:
+                joined.append(self._row(job))
+            except CounterpointError as error:
+                self._out.append(Failed(job.request.id, str(error)))
+        self.decoder.add(joined)
+        for place, job in enumerate(self._waiting, start=1):
+            if place != job.place:
+                job.place = place
+                self._out.append(Queued(job.request.id, place))
+
+    def _row(self, job: _Job) -> Row:
+        from backends.local.answer import AnswerText
+        from backends.local.decode import Row
+
+        request = job.request
+        if job.source is not None:
+            job.adapter_sha256 = self._load(job.source)
+        job.text = AnswerText(self._base.tokenizer, request.sampling.stop)
+        job.row = Row(
+            job.tokens,
+            request.sampling,
+            adapter=None if job.source is None else job.source.name,
+            adapter_sha256=job.adapter_sha256,
+            scale=request.adapter_scale,
+        )
+        self._running[id(job.row)] = job
+        return job.row
+
+    def _load(self, source: AdapterSource) -> str:
+        """Loads an adapter, proves that it changes the base's logits, and returns its sha256."""
+        rows = self._base.rows
+        known = rows.loaded.get(source.name)
+        in_use = {job.row.adapter for job in self._running.values() if job.row and job.row.adapter}
+        loaded = rows.load(source, in_use)
+        if loaded is not known:
+            effect = self.decoder.effect(source.name, self._base.tokenizer(PROBE)["input_ids"])
+            if not effect >= NO_EFFECT:
+                rows.unload(source.name)
+                raise CounterpointError(
+                    f"Adapter {source.name} has no effect: it changes no logit by more than {effect:.1e}. "
+                    "Its training was not saved, or it was trained for nothing; train it again."
+                )
+        return loaded.sha256
+
+    def _handle(self, rows: list[Row]) -> None:
+        """Text, stops and ends for rows that got a token."""
+        now = time.monotonic()
+        for row in rows:
+            job = self._running[id(row)]
+            assert job.text is not None, "a running job has its text"
+            job.first_token = job.first_token or now
+            job.last_token = now
+            token = row.answer[-1]
+            ended = token in self._base.end_tokens
+            text = job.text.finish() if ended else job.text.push(token)
+            if text:
+                self._out.append(Delta(job.request.id, text, len(row.answer), job.ttft_s, job.tokens_per_s))
+            if ended or job.text.stopped:
+                self._finish(job, "stop")
+            elif len(row.answer) >= row.sampling.max_tokens or row.length + 1 >= self._base.context:
+                self._finish(job, "length")
+
+    def _finish(self, job: _Job, reason: FinishReason) -> None:
+        request, row = job.request, job.row
+        if row is not None and job.text is not None:
+            rest = "" if reason == "stop" else job.text.finish()
+            if rest:
+                self._out.append(Delta(request.id, rest, len(row.answer), job.ttft_s, job.tokens_per_s))
+            del self._running[id(row)]
+            self.decoder.remove(row)
+        usage = Usage(
+            prompt_tokens=len(job.tokens),
+            completion_tokens=len(row.answer) if row else 0,
+            cached_tokens=row.cached if row else 0,
+            ttft_s=job.ttft_s,
+            tokens_per_s=job.tokens_per_s,
+        )
+        self._out.append(Done(request.id, reason, usage, self._identity(job)))
+
+    def _identity(self, job: _Job) -> Identity:
+        return Identity(
+            backend="local",
+            base=self.facts.id,
+            base_sha256=self.facts.sha256,
+            quantization=self._base.quantization,
+            adapter=job.request.adapter,
+            adapter_sha256=job.adapter_sha256,
+            adapter_scale=job.request.adapter_scale if job.request.adapter else None,
+            prompt=job.prompt,
+            prompt_sha256=hashlib.sha256(job.prompt.encode()).hexdigest(),
+            sampling=job.request.sampling,
+        )
+
+
+def main(options: Options, connection: Connection) -> None:
+    """The process: fetches and loads the base, then loops until the other side goes away."""
+
+    def send(messages: list[Any]) -> None:
+        connection.send(messages)
+
+    def report(share: float, what: str) -> None:
+        send([Status("loading", what, share)])
+
+    try:
+        try:
+            engine = _start(options, send, report)
+        except CounterpointError as error:
+            send([Status("failed", str(error))])
+            return
+        send([engine.facts, Status("ready", f"{engine.facts.id}, {options.quantization}")])
+        while True:
+            if not engine.busy:
+                engine.take(connection.recv())
+            while connection.poll():
+                engine.take(connection.recv())
+            if engine.busy:
+                engine.step()
+            else:
+                engine.flush()
+    except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
+        return
+
+
+def _start(
+    options: Options, send: Callable[[list[Any]], None], report: Callable[[float, str], None]
+) -> Engine:
+    from backends.local.fetch import locate
+
+    facts = locate(options.base, options.cache, lambda share, what: report(0.6 * share, what))
+    # Adapters can be checked against the base as soon as it is known, while its weights still load.
+    send([facts])
+    report(0.6, "Starting the engine")
+    from backends.local.base_model import load
+    from backends.local.decode import Decoder
+
+    base = load(
+        facts.folder,
+        options.quantization,
+        options.dtype,
+        lambda share, what: report(0.6 + 0.4 * share, what),
+    )
+    return Engine(facts, Decoder(base, options.store_bytes), send)

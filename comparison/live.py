@@ -1,0 +1,174 @@
+"""One question through several modes at once: renders each pane, calls the backend, yields deltas and receipts."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from backends.contract import (
+    Backend,
+    Delta,
+    Done,
+    Failed,
+    FinishReason,
+    Identity,
+    Message,
+    Queued,
+    Rendered,
+    Request,
+    Usage,
+)
+from comparison.modes import Catalogue, ModeId
+from errors import CounterpointError
+from personas.render import render
+from personas.schema import Persona
+
+MAX_PANES = 6
+MAX_SCALE = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pane:
+    """A mode's place on the screen, as one question finds it.
+
+    `persona` is a draft that stands in for the stored one of the mode; `variables` fill it. What `sampling`
+    names (fields of Sampling) wins over what the mode says.
+    """
+
+    mode: str
+    history: tuple[Message, ...] = ()
+    adapter_scale: float = 1.0
+    persona: Persona | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What really ran for one answer: the backend's own word, and the persona that made its prompt."""
+
+    identity: Identity
+    usage: Usage
+    persona: str | None
+    persona_sha256: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The receipt's fields in the order of the JSON that `ask --json` prints."""
+        identity, usage = self.identity, self.usage
+        sampling = dataclasses.asdict(identity.sampling)
+        seed = sampling.pop("seed")
+        return {
+            "base": identity.base,
+            "base_sha256": identity.base_sha256,
+            "quantization": identity.quantization,
+            "adapter": identity.adapter,
+            "adapter_sha256": identity.adapter_sha256,
+            "adapter_scale": identity.adapter_scale,
+            "persona": self.persona,
+            "persona_sha256": self.persona_sha256,
+            "prompt": identity.prompt,
+            "prompt_sha256": identity.prompt_sha256,
+            "sampling": {**sampling, "stop": list(sampling["stop"])},
+            "seed": seed,
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "ttft_s": usage.ttft_s,
+            "tokens_per_s": usage.tokens_per_s,
+            "backend": identity.backend,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A pane's answer is complete, or was stopped ("cancelled")."""
+
+    answer: str
+    finish_reason: FinishReason
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class PaneEvent:
+    pane: int
+    event: Queued | Delta | Answered | Failed
+
+
+class Comparison:
+    """Asks questions. Holds nothing between them: a pane's history is the caller's."""
+
+    def __init__(self, catalogue: Catalogue, backend: Backend):
+        self._catalogue = catalogue
+        self._backend = backend
+
+    def ask(
+        self, question: str, panes: Sequence[Pane], run_id: str | None = None, seed: int | None = None
+    ) -> Iterator[PaneEvent]:
+        """The panes' events as they happen, until every pane is Answered or Failed.
+
+        All panes share the seed; without one a random one is drawn, and the receipts tell it. A pane that
+        cannot be asked fails alone. Closing the iterator stops what is under way. Raises CounterpointError
+        where nothing can be asked at all (no question, too many panes, the engine failed).
+        """
+        if not question.strip():
+            raise CounterpointError("There is no question: type one first.")
+        if not 1 <= len(panes) <= MAX_PANES:
+            raise CounterpointError(f"A comparison has 1 to {MAX_PANES} panes, not {len(panes)}.")
+        run_id = run_id or secrets.token_hex(8)
+        seed = secrets.randbelow(2**31) if seed is None else seed
+        requests: dict[str, tuple[int, Request, Persona | None]] = {}
+        for number, pane in enumerate(panes):
+            try:
+                request, persona = self._request(_request_id(run_id, number), question, pane, seed)
+                requests[request.id] = (number, request, persona)
+            except CounterpointError as error:
+                yield PaneEvent(number, Failed(_request_id(run_id, number), str(error)))
+        texts: dict[str, list[str]] = {request_id: [] for request_id in requests}
+        events = self._backend.stream([request for _, request, _ in requests.values()])
+        for event in events:
+            number, request, persona = requests[event.request_id]
+            if isinstance(event, Delta):
+                texts[event.request_id].append(event.text)
+            if not isinstance(event, Done):
+                yield PaneEvent(number, event)
+                continue
+            receipt = Receipt(
+                event.identity,
+                event.usage,
+                persona.name if persona else None,
+                persona.sha256 if persona else None,
+            )
+            answer = "".join(texts[event.request_id])
+            yield PaneEvent(number, Answered(answer, event.finish_reason, receipt))
+
+    def stop(self, run_id: str, pane: int | None = None) -> None:
+        """Ends one pane of a run under way, or all of them."""
+        numbers = range(MAX_PANES) if pane is None else (pane,)
+        self._backend.stop([_request_id(run_id, number) for number in numbers])
+
+    def preview(self, pane: Pane, question: str) -> Rendered:
+        """The exact prompt that a pane would send. Raises CounterpointError where it cannot be asked."""
+        request, _ = self._request("preview", question, pane, seed=0)
+        return self._backend.render(request.messages)
+
+    def _request(
+        self, request_id: str, question: str, pane: Pane, seed: int
+    ) -> tuple[Request, Persona | None]:
+        mode = ModeId.parse(pane.mode)
+        persona = pane.persona if mode.persona and pane.persona else self._catalogue.persona(mode)
+        if not 0 <= pane.adapter_scale <= MAX_SCALE:
+            raise CounterpointError(f"An adapter's strength lies between 0 and {MAX_SCALE:g}.")
+        messages = render(persona, question, pane.history, pane.variables)
+        sampling = self._catalogue.sampling(mode, persona)
+        try:
+            sampling = dataclasses.replace(sampling, **{"seed": seed, **pane.sampling})
+        except TypeError as error:
+            raise CounterpointError(f"Sampling has no such field: {error}.") from None
+        request = Request(request_id, tuple(messages), sampling, mode.adapter, pane.adapter_scale)
+        return request, persona
+
+
+def _request_id(run_id: str, pane: int) -> str:
+    return f"{run_id}/{pane}"
