@@ -1,0 +1,191 @@
+"""The Chat tab: one conversation, whose mode can be changed at any point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from errors import CounterpointError
+from ui import markup, pane, setup, variables
+from ui.compare import MAX_QUESTION_CHARS, sampling_controls
+from ui.guard import guarded
+from ui.parts import Parts
+from ui.screen import SAMPLING, Screen
+from ui.streaming import answers
+from ui.transcript import PaneState
+from ui.words import label, say
+
+
+class Chat:
+    """Builds the tab and wires it: a screen with a single pane."""
+
+    def __init__(self, parts: Parts, drafts: gr.State, values: gr.State) -> None:
+        self.parts = parts
+        modes = parts.catalogue.list()
+        mode = setup.chat_mode(modes)
+        with gr.Column(elem_id="chat", elem_classes=["cp-tab", "cp-chat"]):
+            with gr.Row(elem_classes=["cp-head"], equal_height=True):
+                self.picker = gr.Dropdown(
+                    setup.choices(modes),
+                    value=mode,
+                    label=label("chat_mode"),
+                    elem_id="chat-mode",
+                    elem_classes=["cp-mode"],
+                    scale=2,
+                )
+                self.strength = gr.Slider(
+                    0.0,
+                    2.0,
+                    1.0,
+                    step=0.05,
+                    label=label("strength"),
+                    scale=1,
+                    visible=bool(setup.adapter_of(mode)),
+                )
+            self.caption = gr.Markdown(
+                pane.mode_caption(parts, mode), elem_classes=["cp-caption"], latex_delimiters=[]
+            )
+            with gr.Column(elem_classes=["cp-body"], elem_id="chat-body"):
+                self.older, self.question, self.answered_by, self.answer, self.notice = _conversation()
+            self.speed = gr.Markdown("", elem_classes=["cp-speed"], elem_id="chat-speed", latex_delimiters=[])
+            with gr.Row(elem_classes=["cp-foot"], elem_id="chat-foot") as self.foot:
+                self.again, self.edit, self.copy, self.clear = (
+                    gr.Button(
+                        label(key),
+                        size="sm",
+                        min_width=0,
+                        scale=0,
+                        elem_id=f"chat-{key}",
+                        elem_classes=classes,
+                    )
+                    for key, classes in (
+                        ("again", ["cp-tool", "cp-again"]),
+                        ("edit", ["cp-tool", "cp-edit"]),
+                        ("copy", ["cp-tool", "cp-copy"]),
+                        ("new_conversation", ["cp-tool", "cp-again"]),
+                    )
+                )
+            variables.panel(parts.personas, [self.picker], gr.State((0,)), values, drafts)
+            with gr.Column(elem_classes=["cp-composer"]):
+                with gr.Row(elem_classes=["cp-ask-row"], equal_height=True):
+                    self.box = gr.Textbox(
+                        label=label("message"),
+                        placeholder=label("message_placeholder"),
+                        lines=1,
+                        max_lines=8,
+                        max_length=MAX_QUESTION_CHARS,
+                        scale=1,
+                        elem_id="chat-question",
+                    )
+                    self.ask = gr.Button(
+                        label("send"), variant="primary", scale=0, min_width=110, elem_id="chat-send"
+                    )
+                    self.stop = gr.Button(
+                        label("stop"), variant="stop", scale=0, min_width=110, elem_id="chat-stop"
+                    )
+                with gr.Row(elem_classes=["cp-folds"]):
+                    with gr.Accordion(label("receipt"), open=False, elem_classes=["cp-fold"]):
+                        self.receipt = gr.Markdown(
+                            say("no_receipt"), elem_classes=["cp-receipt"], latex_delimiters=[]
+                        )
+                    with gr.Accordion(label("sampling"), open=False, elem_classes=["cp-fold"]), gr.Row():
+                        self.sampling = sampling_controls()
+            self.state = gr.State(PaneState())
+            self.editing = gr.State(False)
+        self._wire(drafts, values)
+
+    def _wire(self, drafts: gr.State, values: gr.State) -> None:
+        inputs = [self.picker, self.strength, self.state, drafts, values, *self.sampling]
+        painted = [
+            self.older,
+            self.question,
+            self.answered_by,
+            self.answer,
+            self.notice,
+            self.speed,
+            self.foot,
+            self.receipt,
+            self.state,
+        ]
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        gr.on(
+            [self.box.submit, self.ask.click],
+            guarded(self._ask),
+            [self.box, self.editing, *inputs],
+            [self.box, self.editing, *painted],
+            concurrency_id="ask",
+            show_progress="hidden",
+            api_name="chat",
+        )
+        self.again.click(guarded(self._again), inputs, painted, concurrency_id="ask", **quiet)
+        self.stop.click(guarded(self._stop), self.state, None, queue=False, **quiet)
+        self.edit.click(guarded(self._edit), self.state, [self.box, self.editing], **quiet).then(
+            None, None, None, js="() => counterpoint.focus('chat-question')", **quiet
+        )
+        self.copy.click(None, self.answer, None, js="(text) => counterpoint.copy(text, 'chat-copy')", **quiet)
+        self.clear.click(guarded(self._clear), self.state, [self.editing, *painted], **quiet)
+        self.picker.change(guarded(self._mode_changed), self.picker, [self.caption, self.strength], **quiet)
+
+    def _ask(self, question: str, editing: bool, *values: Any) -> Iterator[Any]:
+        if not question.strip():
+            raise CounterpointError(say("empty_question"))
+        first: dict[Any, Any] = {self.box: "", self.editing: False}
+        for updates in self._stream(question.strip(), editing, values):
+            yield {**updates, **first}
+            first = {}
+
+    def _again(self, *values: Any) -> Iterator[Any]:
+        state: PaneState = values[2]
+        if not state.turns:
+            raise CounterpointError(say("nothing_asked"))
+        yield from self._stream(state.last_question, True, values)
+
+    def _stream(self, question: str, replace_last: bool, values: tuple[Any, ...]) -> Iterator[dict[Any, Any]]:
+        picked, strength, state, drafts, given, *sampling = values
+        if state.busy:
+            raise CounterpointError(say("busy"))
+        screen = Screen(
+            modes=[picked],
+            strengths=[strength],
+            states=[state],
+            active=[0],
+            drafts=drafts,
+            variables=given,
+            sampling=dict(zip(SAMPLING, sampling, strict=True)),
+        )
+        asked = screen.asked([0], self.parts.catalogue, replace_last=replace_last and bool(state.turns))
+        painted: PaneState | None = None
+        for changed in answers(self.parts.comparison, question, asked, screen.seed, self.parts.waiting_for):
+            yield self._paint(painted, changed[0])
+            painted = changed[0]
+
+    def _paint(self, before: PaneState | None, state: PaneState) -> dict[Any, Any]:
+        updates = pane.paint(self, before, state)
+        if before is None and state.last:
+            updates[self.answered_by] = markup.answered_by(state.last)
+        return updates
+
+    def _stop(self, state: PaneState) -> None:
+        if state.busy and state.run:
+            self.parts.comparison.stop(state.run, state.position)
+
+    def _edit(self, state: PaneState) -> Any:
+        if not state.turns:
+            raise CounterpointError(say("nothing_asked"))
+        return state.last_question, True
+
+    def _clear(self, state: PaneState) -> Any:
+        self._stop(state)
+        return {**pane.blank(self), self.answered_by: "", self.editing: False}
+
+    def _mode_changed(self, mode: str | None) -> Any:
+        return pane.mode_caption(self.parts, mode), gr.Slider(visible=bool(mode and setup.adapter_of(mode)))
+
+
+def _conversation() -> tuple[gr.Chatbot, gr.Markdown, gr.Markdown, gr.Markdown, gr.Markdown]:
+    older = pane.older_turns("chat")
+    question = pane.text("question", "chat")
+    answered_by = pane.text("by", "chat")
+    return older, question, answered_by, pane.text("answer", "chat"), pane.text("notice", "chat")

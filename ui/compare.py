@@ -1,0 +1,430 @@
+"""The Compare tab: one question, two to six panes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from comparison.modes import ModeInfo
+from errors import CounterpointError
+from ui import markup, pane, setup, variables
+from ui.guard import guarded, warn
+from ui.parts import Parts
+from ui.screen import SAMPLING, Screen, added, removed
+from ui.streaming import answers
+from ui.transcript import PaneState, copy_text
+from ui.words import label, say
+
+SLOTS = range(setup.MAX_PANES)
+MAX_QUESTION_CHARS = 100_000
+"""The page's own limit; the context's is smaller for most bases and is told per pane."""
+
+
+class Compare:
+    """Builds the tab and wires it. Holds components only: what a person does is in `gr.State`."""
+
+    def __init__(self, parts: Parts, drafts: gr.State, values: gr.State) -> None:
+        self.parts = parts
+        self.drafts = drafts
+        self.variables = values
+        chosen = setup.default_modes(parts.catalogue.list(), parts.languages)
+        fill = [*chosen, *[chosen[-1]] * (setup.MAX_PANES - len(chosen))]
+        with gr.Column(elem_id="compare", elem_classes=["cp-tab"]):
+            gr.HTML(say("compare_lead"), elem_classes=["cp-lead"], js_on_load=None)
+            with gr.Row(elem_classes=["cp-examples"]):
+                gr.HTML(say("try_one"), elem_classes=["cp-try"], js_on_load=None)
+                self.chips = [
+                    gr.Button(
+                        question, size="sm", min_width=0, scale=0, elem_classes=["cp-chip"], visible=shown
+                    )
+                    for question, shown in self._chip_texts()
+                ]
+            with gr.Row(elem_classes=["cp-panes"], elem_id="panes"):
+                self.panes = [
+                    pane.build(parts, slot, fill[slot], visible=slot < len(chosen)) for slot in SLOTS
+                ]
+            self.active = gr.State(tuple(range(len(chosen))))
+            self.editing = gr.State(False)
+            self.known = gr.State(())
+            variables.panel(parts.personas, self.pickers, self.active, values, drafts)
+            self._composer()
+        self._wire()
+
+    @property
+    def pickers(self) -> list[gr.Dropdown]:
+        return [view.mode for view in self.panes]
+
+    def _composer(self) -> None:
+        with gr.Column(elem_classes=["cp-composer"]):
+            with gr.Row(elem_classes=["cp-ask-row"], equal_height=True):
+                self.question = gr.Textbox(
+                    label=label("question"),
+                    placeholder=label("question_placeholder"),
+                    lines=1,
+                    max_lines=8,
+                    max_length=MAX_QUESTION_CHARS,
+                    scale=1,
+                    elem_id="question",
+                    autofocus=True,
+                )
+                self.ask = gr.Button(
+                    label("ask"), variant="primary", scale=0, min_width=110, elem_id="ask-all"
+                )
+                self.stop_all = gr.Button(
+                    label("stop_all"), variant="stop", scale=0, min_width=110, elem_id="stop-all"
+                )
+            with gr.Row(elem_classes=["cp-tools"]):
+                self.again_all = _tool("again_all")
+                self.edit_all = _tool("edit_question")
+                self.copy_all = _tool("copy_all")
+                self.copy_link = _tool("copy_link")
+                self.add = _tool("add_pane")
+                self.clear = _tool("new_conversation")
+                with gr.Accordion(
+                    label("sampling"), open=False, elem_classes=["cp-fold"], elem_id="sampling"
+                ):
+                    gr.Markdown(say("sampling_hint"), elem_classes=["cp-caption"])
+                    with gr.Row():
+                        self.sampling = sampling_controls()
+                gr.Markdown(say("keys_hint"), elem_classes=["cp-hint"])
+            self.clipboard = gr.Textbox(visible="hidden", label=label("clipboard"))
+            self.kept = gr.Textbox(visible="hidden", label=label("clipboard"))
+
+    # --- wiring
+
+    def _wire(self) -> None:
+        self.inputs = [
+            *self.pickers,
+            *[view.strength for view in self.panes],
+            *[view.state for view in self.panes],
+            self.active,
+            self.drafts,
+            self.variables,
+            *self.sampling,
+        ]
+        painted = [component for view in self.panes for component in view.painted]
+        streams: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "ask"}
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        asked = gr.on(
+            [self.question.submit, self.ask.click],
+            guarded(self._ask),
+            [self.question, self.editing, *self.inputs],
+            [self.question, self.editing, self.kept, self.ask, *painted],
+            api_name="compare",
+            **streams,
+        )
+        asked.then(None, [self.question, self.kept], self.question, js="(now, kept) => now || kept", **quiet)
+        self.question.input(lambda: "", None, self.kept, **quiet)
+        self.again_all.click(
+            guarded(self._again), [*self.inputs], painted, api_visibility="private", **streams
+        )
+        self.stop_all.click(guarded(self._stop), self.inputs, None, queue=False, **quiet)
+        self.edit_all.click(
+            guarded(self._edit), self.inputs, [self.question, self.editing, self.ask], **quiet
+        )
+        self.clear.click(guarded(self._clear), self.inputs, [self.editing, self.ask, *painted], **quiet)
+        self.copy_all.click(guarded(self._copy_all), self.inputs, self.clipboard, **quiet).then(
+            None, self.clipboard, None, js="(text) => counterpoint.copy(text, 'copy_all')", **quiet
+        )
+        self.copy_link.click(
+            guarded(self._link), [self.question, *self.inputs], self.clipboard, **quiet
+        ).then(None, self.clipboard, None, js="(text) => counterpoint.copyLink(text, 'copy_link')", **quiet)
+        columns = [view.column for view in self.panes]
+        self.add.click(guarded(self._add), [self.active], [self.active, *columns], **quiet)
+        for view in self.panes:
+            self._wire_pane(view, columns, streams, quiet)
+        for chip in self.chips:
+            chip.click(
+                guarded(self._example),
+                [chip, *self.inputs],
+                [self.question, self.active, *columns, *self.pickers],
+                js="(...all) => { counterpoint.focus('question'); return all; }",
+                **quiet,
+            )
+
+    def _wire_pane(
+        self, view: pane.PaneView, columns: list[Any], streams: dict[str, Any], quiet: dict[str, Any]
+    ) -> None:
+        slot = view.slot
+        view.mode.change(
+            guarded(self._mode_changed), view.mode, [view.column, view.caption, view.strength], **quiet
+        )
+        view.stop.click(guarded(partial(self._stop_one, slot)), view.state, None, queue=False, **quiet)
+        view.again.click(
+            guarded(partial(self._again_one, slot)),
+            self.inputs,
+            view.painted,
+            api_visibility="private",
+            **streams,
+        )
+        view.rewording.submit(
+            guarded(partial(self._reword, slot)),
+            [view.rewording, *self.inputs],
+            [view.rewording, *view.painted],
+            api_visibility="private",
+            **streams,
+        )
+        view.edit.click(
+            lambda state: (gr.Accordion(open=True), state.last_question),
+            view.state,
+            [view.adjust, view.rewording],
+            **quiet,
+        ).then(None, None, None, js=f"() => counterpoint.focus('pane-{slot + 1}-rewording')", **quiet)
+        view.copy.click(
+            None, view.answer, None, js=f"(text) => counterpoint.copy(text, 'pane-{slot + 1}-copy')", **quiet
+        )
+        view.remove.click(
+            guarded(partial(self._remove, slot)),
+            [self.active, view.state],
+            [self.active, *columns, *view.painted],
+            **quiet,
+        )
+        preview: dict[str, Any] = {
+            "fn": guarded(partial(self._preview, slot)),
+            "inputs": [self.question, *self.inputs],
+            "outputs": view.prompt,
+            **quiet,
+        }
+        view.prompt_button.click(**preview)
+        view.adjust.expand(**preview)
+
+    # --- asking
+
+    def _ask(self, question: str, editing: bool, *values: Any) -> Iterator[Any]:
+        screen = screen_of(values)
+        question = question.strip()
+        if not question:
+            raise CounterpointError(say("empty_question"))
+        if screen.busy:
+            raise CounterpointError(say("busy"))
+        asked = screen.asked(screen.active, self.parts.catalogue, replace_last=editing)
+        first: dict[Any, Any] = {
+            self.question: "",
+            self.editing: False,
+            self.kept: "",
+            self.ask: label("ask"),
+        }
+        for updates, states in self._stream(question, asked, screen.seed):
+            if all(state.last and state.last.state == "failed" for state in states.values()):
+                updates[self.kept] = question
+            yield {**updates, **first}
+            first = {}
+
+    def _again(self, *values: Any) -> Iterator[Any]:
+        screen = screen_of(values)
+        if screen.busy:
+            raise CounterpointError(say("busy"))
+        groups = screen.by_question(screen.active)
+        if not groups:
+            raise CounterpointError(say("nothing_asked"))
+        for question, slots in groups.items():
+            asked = screen.asked(slots, self.parts.catalogue, replace_last=True)
+            for updates, _ in self._stream(question, asked, screen.seed):
+                yield updates
+
+    def _again_one(self, slot: int, *values: Any) -> Iterator[Any]:
+        screen = screen_of(values)
+        if not screen.states[slot].turns or screen.states[slot].busy:
+            raise CounterpointError(say("busy" if screen.states[slot].busy else "nothing_asked"))
+        question = screen.states[slot].last_question
+        asked = screen.asked([slot], self.parts.catalogue, replace_last=True)
+        for updates, _ in self._stream(question, asked, screen.seed):
+            yield updates
+
+    def _reword(self, slot: int, question: str, *values: Any) -> Iterator[Any]:
+        screen = screen_of(values)
+        if not question.strip():
+            raise CounterpointError(say("empty_question"))
+        if screen.states[slot].busy:
+            raise CounterpointError(say("busy"))
+        asked = screen.asked([slot], self.parts.catalogue, replace_last=bool(screen.states[slot].turns))
+        for updates, _ in self._stream(question.strip(), asked, screen.seed):
+            yield updates
+
+    def _stream(
+        self, question: str, asked: list[Any], seed: int | None
+    ) -> Iterator[tuple[dict[Any, Any], dict[int, PaneState]]]:
+        """Updates to paint, and all panes' states so far."""
+        painted: dict[int, PaneState] = {}
+        for changed in answers(self.parts.comparison, question, asked, seed, self.parts.waiting_for):
+            updates: dict[Any, Any] = {}
+            for slot, state in changed.items():
+                updates |= pane.paint(self.panes[slot], painted.get(slot), state)
+                painted[slot] = state
+            yield updates, painted
+
+    def _stop(self, *values: Any) -> None:
+        screen = screen_of(values)
+        for run in {run for run, _ in screen.runs(screen.active)}:
+            self.parts.comparison.stop(run)
+
+    def _stop_one(self, slot: int, state: PaneState) -> None:
+        if state.busy and state.run:
+            self.parts.comparison.stop(state.run, state.position)
+
+    # --- the set-up
+
+    def _edit(self, *values: Any) -> Any:
+        screen = screen_of(values)
+        questions = list(screen.by_question(screen.active))
+        if not questions:
+            raise CounterpointError(say("nothing_asked"))
+        return questions[0], True, label("ask_again")
+
+    def _clear(self, *values: Any) -> Any:
+        self._stop(*values)
+        updates: dict[Any, Any] = {self.editing: False, self.ask: label("ask")}
+        for view in self.panes:
+            updates |= pane.blank(view)
+        return updates
+
+    def _copy_all(self, *values: Any) -> str:
+        screen = screen_of(values)
+        text = copy_text([screen.states[slot] for slot in screen.active])
+        if not text:
+            raise CounterpointError(say("nothing_asked"))
+        return text
+
+    def _link(self, question: str, *values: Any) -> str:
+        screen = screen_of(values)
+        asked = list(screen.by_question(screen.active))
+        text = question.strip() or (asked[0] if asked else "")
+        return setup.write_link([screen.modes[slot] or "base" for slot in screen.active], text, screen.seed)
+
+    def _preview(self, slot: int, question: str, *values: Any) -> str:
+        screen = screen_of(values)
+        shown = self.parts.preview(
+            screen.pane(slot, screen.states[slot]), question.strip() or say("preview_question")
+        )
+        return markup.preview(shown.prompt, shown.prompt_tokens, shown.context)
+
+    def _mode_changed(self, mode: str | None) -> Any:
+        return (
+            gr.Column(elem_classes=pane.pane_classes(self.parts.mode(mode))),
+            pane.mode_caption(self.parts, mode),
+            gr.Slider(visible=bool(mode and setup.adapter_of(mode))),
+        )
+
+    def _add(self, active: tuple[int, ...]) -> Any:
+        active = added(active)
+        return [active, *_columns(active)]
+
+    def _remove(self, slot: int, active: tuple[int, ...], state: PaneState) -> Any:
+        active = removed(active, slot)
+        self._stop_one(slot, state)
+        columns = dict(zip([view.column for view in self.panes], _columns(active), strict=True))
+        return {self.active: active, **columns, **pane.blank(self.panes[slot])}
+
+    def _example(self, question: str, *values: Any) -> Any:
+        if screen_of(values).busy:
+            raise CounterpointError(say("busy"))
+        found = [each for each in self._examples() if each.question == question]
+        return self._arranged(found[0].modes if found else (), question)
+
+    def _examples(self) -> list[setup.Example]:
+        return setup.examples(self.parts.catalogue.list(), self.parts.personas, self.parts.languages)
+
+    def _chip_texts(self) -> list[tuple[str, bool]]:
+        found = [(example.question, True) for example in self._examples()]
+        return found + [("", False)] * (setup.MAX_EXAMPLES - len(found))
+
+    def _arranged(self, modes: Sequence[str], question: str) -> dict[Any, Any]:
+        """The first panes set to these modes, the question in the box; the conversations stay."""
+        if not modes:
+            return {self.question: question}
+        modes = [*modes, *["base"] * (setup.MIN_PANES - len(modes))]
+        active = tuple(range(len(modes)))
+        updates: dict[Any, Any] = {self.question: question, self.active: active}
+        updates |= zip([view.column for view in self.panes], _columns(active), strict=True)
+        updates |= {self.panes[slot].mode: mode for slot, mode in zip(active, modes, strict=True)}
+        return updates
+
+    def on_load(self, request: gr.Request) -> Any:
+        """The set-up of the page's own address, or the showcase; updates for `caught_up`."""
+        modes = self.parts.catalogue.list()
+        link = setup.read_link(str(request.request.url.query) if request.request else "", modes)
+        for problem in link.problems:
+            warn(problem)
+        chosen = link.modes or tuple(setup.default_modes(modes, self.parts.languages))
+        updates = self._caught_up(modes) | self._arranged(chosen, link.question)
+        for slot, mode in enumerate(chosen):
+            choices = setup.choices(modes)
+            updates[self.panes[slot].mode] = gr.Dropdown(choices=choices, value=mode)
+        if link.seed is not None:
+            updates[self.sampling[-1]] = str(link.seed)
+        updates[self.kept] = "run" if link.run else ""
+        return updates
+
+    def catch_up(self, known: Sequence[str], question: str, values: Sequence[Any]) -> dict[Any, Any]:
+        """Updates for `caught_up` where the modes there are have changed; while nobody has touched the
+        showcase, it grows with them: adapters are known only once the base is."""
+        modes = self.parts.catalogue.list()
+        ids = tuple(mode.id for mode in modes if mode.usable)
+        if ids == tuple(known):
+            return {}
+        updates = self._caught_up(modes)
+        screen = screen_of(tuple(values))
+        shown = [screen.modes[slot] for slot in screen.active]
+        before = [mode for mode in modes if mode.id in known]
+        untouched = not question and not any(state.turns for state in screen.states)
+        if known and untouched and shown == setup.default_modes(before, self.parts.languages):
+            chosen = setup.default_modes(modes, self.parts.languages)
+            updates |= self._arranged(chosen, question)
+            for slot, mode in enumerate(chosen):
+                updates[self.panes[slot].mode] = gr.Dropdown(choices=setup.choices(modes), value=mode)
+        return updates
+
+    def _caught_up(self, modes: Sequence[ModeInfo]) -> dict[Any, Any]:
+        choices = setup.choices(modes)
+        updates: dict[Any, Any] = {self.known: tuple(mode.id for mode in modes if mode.usable)}
+        updates |= {picker: gr.Dropdown(choices=choices) for picker in self.pickers}
+        for chip, (question, shown) in zip(self.chips, self._chip_texts(), strict=True):
+            updates[chip] = gr.Button(question, visible=shown)
+        return updates
+
+    @property
+    def caught_up(self) -> list[Any]:
+        columns = [view.column for view in self.panes]
+        fixed = [self.known, self.question, self.active, self.kept, self.sampling[-1]]
+        return [*fixed, *self.chips, *columns, *self.pickers]
+
+
+def sampling_controls() -> list[gr.Textbox]:
+    """One field for each of `SAMPLING`; empty is "as the mode says", which a number field cannot be."""
+    return [
+        gr.Textbox(
+            value="",
+            label=label(name),
+            placeholder=label("as_mode_says"),
+            max_length=24,
+            min_width=120,
+            html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
+        )
+        for name in SAMPLING
+    ]
+
+
+def screen_of(values: tuple[Any, ...]) -> Screen:
+    """The screen from the flat inputs that `Compare.inputs` lists."""
+    count = setup.MAX_PANES
+    active, drafts, variables = values[3 * count : 3 * count + 3]
+    return Screen(
+        modes=values[:count],
+        strengths=values[count : 2 * count],
+        states=values[2 * count : 3 * count],
+        active=active,
+        drafts=drafts,
+        variables=variables,
+        sampling=dict(zip(SAMPLING, values[3 * count + 3 :], strict=True)),
+    )
+
+
+def _columns(active: tuple[int, ...]) -> list[gr.Column]:
+    return [gr.Column(visible=slot in active) for slot in SLOTS]
+
+
+def _tool(key: str) -> gr.Button:
+    return gr.Button(label(key), size="sm", min_width=0, scale=0, elem_id=key, elem_classes=["cp-tool"])

@@ -1,0 +1,96 @@
+"""Who may talk to the page: refuses foreign hosts and origins before anything runs."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+
+# Answers may hold Markdown images: nothing is fetched from elsewhere, whatever a model writes.
+# Gradio's own page needs inline scripts and evaluation.
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src 'self'; media-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; "
+    "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class Gatekeeper:
+    """ASGI middleware.
+
+    A request whose Host is not one of `hosts` is refused: a foreign name that resolves to this machine is DNS
+    rebinding. A request with an Origin must come from the very host and port it goes to.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        problem = self._problem(Headers(scope=scope))
+        if problem:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+                return
+            await PlainTextResponse(problem + "\n", status_code=403)(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+    def _problem(self, headers: Headers) -> str | None:
+        host = headers.get("host", "")
+        if host_name(host) not in self._hosts:
+            return "This host name is not one that Counterpoint serves: open the address that it printed."
+        origins = headers.getlist("origin")
+        if origins and any(urlsplit(origin).netloc.lower() != host.lower() for origin in origins):
+            return "Another web page tried to use Counterpoint: refused."
+        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none", "same-site"):
+            # A link on another page may open this one, but nothing else of it.
+            navigation = (
+                headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+            )
+            if not navigation:
+                return "Another web page tried to use Counterpoint: refused."
+        return None
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without its port; empty where it is none."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def allowed_hosts(bound: str) -> frozenset[str]:
+    """The names under which a server bound to this address may be asked for."""
+    name = bound.strip("[]").lower()
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return LOCAL | {name}
+    return LOCAL if address.is_loopback else LOCAL | {name}

@@ -1,0 +1,115 @@
+"""Turns and receipts as Markdown. What a person typed is escaped: it is shown as typed, never as markup."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ui.transcript import Turn
+from ui.words import say
+
+_MARKUP = re.compile(r"([!-/:-@\[-`{-~])")
+_FENCES = re.compile(r"`{3,}")
+
+
+def plain(text: str) -> str:
+    """Markdown that shows `text` exactly as typed (CommonMark 2.4: any ASCII punctuation can be escaped)."""
+    lines = _MARKUP.sub(r"\\\1", text).splitlines()
+    return "  \n".join(_indented(line) for line in lines)
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A code block that nothing in `text` can end early."""
+    longest = max((len(found) for found in _FENCES.findall(text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def answer(turn: Turn) -> str:
+    """The answer as the model wrote it, or an ellipsis while nothing has come."""
+    if turn.answer:
+        return turn.answer
+    return "…" if turn.state == "running" else ""
+
+
+def answered_by(turn: Turn) -> str:
+    """The mode that gives an answer, as the label above it."""
+    return f"*{plain(turn.label)}*"
+
+
+def notice(turn: Turn) -> str:
+    return plain(turn.notice)
+
+
+def older_messages(turns: Sequence[Turn]) -> list[Any]:
+    """Chatbot messages of the turns before the last, each answer labelled with the mode that gave it."""
+    messages: list[Any] = []
+    for turn in turns:
+        body = turn.answer or f"*{plain(turn.notice)}*"
+        messages.append({"role": "user", "content": plain(turn.question)})
+        messages.append({"role": "assistant", "content": f"{answered_by(turn)}\n\n{body}"})
+    return messages
+
+
+_ROWS = (
+    "mode",
+    "base",
+    "base_sha256",
+    "quantization",
+    "backend",
+    "adapter",
+    "adapter_sha256",
+    "adapter_scale",
+    "persona",
+    "persona_sha256",
+    "sampling",
+    "seed",
+    "prompt_tokens",
+    "completion_tokens",
+    "ttft_s",
+    "tokens_per_s",
+    "prompt_sha256",
+)
+
+
+def receipts(turns: Sequence[Turn]) -> str:
+    """What really ran for each answer, the newest first, with the exact prompt."""
+    parts = [receipt(turn) for turn in reversed(turns) if turn.receipt]
+    return "\n\n---\n\n".join(parts) if parts else say("no_receipt")
+
+
+def receipt(turn: Turn) -> str:
+    """One receipt: a table of what ran, then the prompt as the base read it."""
+    values: dict[str, Any] = {"mode": turn.mode, **turn.receipt}
+    lines = [f"**{plain(turn.label)}**", "", "| | |", "|:--|:--|"]
+    lines += [f"| {say('receipt_' + key)} | {_cell(key, values.get(key))} |" for key in _ROWS]
+    prompt = turn.receipt.get("prompt")
+    if prompt:
+        lines += ["", f"**{say('receipt_prompt')}**", "", fenced(str(prompt), "text")]
+    return "\n".join(lines)
+
+
+def preview(prompt: str, tokens: int, context: int) -> str:
+    """A prompt that has not been sent yet, with its length."""
+    return f"{say('prompt_tokens', tokens=f'{tokens:,}', context=f'{context:,}')}\n\n{fenced(prompt, 'text')}"
+
+
+def _cell(key: str, value: Any) -> str:
+    if value is None:
+        return say("none")
+    if key.endswith("sha256"):
+        return f"`{str(value)[:16]}…`"
+    if isinstance(value, Mapping):
+        shown = {name: item for name, item in value.items() if item not in (None, (), [])}
+        return plain(", ".join(f"{name} {json.dumps(item)}" for name, item in shown.items()))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return plain(str(value)).replace("\n", " ")
+
+
+def _indented(line: str) -> str:
+    # Four leading spaces would make a code block of the line.
+    stripped = line.lstrip(" \t")
+    return "&nbsp;" * (len(line) - len(stripped)) + stripped

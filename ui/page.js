@@ -1,0 +1,100 @@
+// What only the browser can do: keys, clipboard, light and dark, large type, scrolling along.
+() => {
+  const root = document.documentElement;
+  const one = (selector) => document.querySelector(selector);
+  const shown = (element) => element && element.offsetParent !== null;
+  const buttonOf = (id) => {
+    const element = document.getElementById(id);
+    return element && (element.tagName === "BUTTON" ? element : element.querySelector("button"));
+  };
+
+  const flash = (id, text) => {
+    const button = buttonOf(id);
+    if (!button || button.dataset.flashing) return;
+    const before = button.textContent;
+    button.dataset.flashing = "1";
+    button.textContent = text;
+    setTimeout(() => { button.textContent = before; delete button.dataset.flashing; }, 1400);
+  };
+
+  const copy = async (text, id) => {
+    if (!text) return;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // Without a secure context (a page served over plain HTTP to another machine) this is the way left.
+      const area = document.createElement("textarea");
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+    flash(id, "Copied");
+  };
+
+  const press = (id, on) => buttonOf(id)?.setAttribute("aria-pressed", String(on));
+  const remember = (key, value) => { try { localStorage.setItem(key, value); } catch { /* private window */ } };
+  const recall = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
+
+  const setDark = (on) => { document.body.classList.toggle("dark", on); press("dark-toggle", on); };
+  const setLarge = (on) => { root.classList.toggle("cp-large", on); press("large-toggle", on); };
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const asked = new URLSearchParams(location.search).get("__theme");
+  const chosen = asked || recall("counterpoint-theme");
+  setDark(chosen ? chosen === "dark" : system.matches);
+  system.addEventListener("change", (event) => { if (!recall("counterpoint-theme")) setDark(event.matches); });
+  setLarge(recall("counterpoint-large") === "1");
+
+  window.counterpoint = {
+    copy,
+    copyLink: (query, id) => copy(location.origin + location.pathname + query, id),
+    ask: () => setTimeout(() => buttonOf("ask-all")?.click(), 300),
+    focus: (id) => setTimeout(() => one(`#${id} textarea, #${id} input`)?.focus(), 60),
+    toggleDark: () => {
+      const on = !document.body.classList.contains("dark");
+      setDark(on);
+      remember("counterpoint-theme", on ? "dark" : "light");
+    },
+    toggleLarge: () => {
+      const on = !root.classList.contains("cp-large");
+      setLarge(on);
+      remember("counterpoint-large", on ? "1" : "0");
+    },
+  };
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || event.defaultPrevented) return;
+    if (one('[role="listbox"]')) return;
+    for (const id of ["stop-all", "chat-stop"]) if (shown(buttonOf(id))) buttonOf(id).click();
+  });
+
+  // A pane scrolls along with its answer, unless its reader has scrolled up.
+  const follow = (body) => {
+    if (body.dataset.followed) return;
+    body.dataset.followed = "1";
+    body.tabIndex = 0;
+    body.setAttribute("role", "region");
+    body.setAttribute("aria-label", "Answer");
+    let along = true;
+    body.addEventListener("scroll", () => {
+      along = body.scrollHeight - body.scrollTop - body.clientHeight < 40;
+    });
+    new MutationObserver(() => { if (along) body.scrollTop = body.scrollHeight; })
+      .observe(body, { childList: true, subtree: true, characterData: true });
+  };
+  const followAll = () => {
+    document.querySelectorAll(".cp-body").forEach(follow);
+    document.querySelectorAll("button.label-wrap").forEach((fold) => {
+      fold.setAttribute("aria-expanded", String(fold.classList.contains("open")));
+    });
+  };
+  followAll();
+  const app = one("gradio-app") || document.body;
+  let due = false;
+  new MutationObserver(() => {
+    if (due) return;
+    due = true;
+    setTimeout(() => { due = false; followAll(); }, 400);
+  }).observe(app, { childList: true, subtree: true, attributes: true, attributeFilter: ["class"] });
+}

@@ -1,0 +1,177 @@
+"""The page: header, tabs, and the server that shows it."""
+
+from __future__ import annotations
+
+import html
+import os
+from typing import Any
+
+# Read when Gradio is imported: no figures about use leave this machine.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from backends.contract import Status
+from errors import CounterpointError
+from ui import setup
+from ui.adapters import Adapters
+from ui.chat import Chat
+from ui.compare import Compare
+from ui.gatekeeper import LOCAL, Gatekeeper, allowed_hosts, host_name
+from ui.guard import guarded
+from ui.parts import Parts
+from ui.personas import Personas
+from ui.theme import CSS, SCRIPT, Counterpoint
+from ui.translations import LANGUAGES
+from ui.words import label, say
+
+MAX_UPLOAD = "1gb"
+MAX_WAITING = 64
+"""Events that may wait; what comes beyond is refused by Gradio with a line."""
+MAX_AT_ONCE = 16
+"""Handlers of one kind that run at once: several people, each asking several panes."""
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+def build(parts: Parts) -> gr.Blocks:
+    """The whole page, not yet served."""
+    with gr.Blocks(
+        title="Counterpoint",
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(3600, 24 * 3600),
+    ) as page:
+        drafts, values = gr.State({}), gr.State({})
+        status, timer = _header(parts)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab(label("tab_compare"), id="compare"):
+                compare = Compare(parts, drafts, values)
+            with gr.Tab(label("tab_chat"), id="chat"):
+                chat = Chat(parts, drafts, values)
+            with gr.Tab(label("tab_personas"), id="personas") as personas_tab:
+                personas = Personas(parts, drafts, values)
+            with gr.Tab(label("tab_adapters"), id="adapters") as adapters_tab:
+                adapters = Adapters(parts)
+        pickers = [*compare.pickers, chat.picker]
+        personas.on_change(pickers)
+        adapters.on_change(pickers)
+        personas_tab.select(guarded(personas.refresh), personas.refresh_inputs, personas.refreshed, **QUIET)
+        adapters_tab.select(guarded(adapters.refresh), adapters.list, adapters.refreshed, **QUIET)
+        _load(page, parts, compare, chat, status, timer)
+    return page
+
+
+def serve(parts: Parts, host: str, port: int, open_browser: bool = False) -> None:
+    """Serves the page until it is interrupted. Raises CounterpointError where the address is taken."""
+    page = build(parts)
+    page.queue(
+        max_size=MAX_WAITING, default_concurrency_limit=MAX_AT_ONCE, api_open=False, status_update_rate=5
+    )
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            inbrowser=open_browser,
+            share=False,
+            strict_cors=True,
+            show_error=False,
+            run_history=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            num_workers=0,
+            footer_links=[],
+            quiet=True,
+            prevent_thread_lock=True,
+            max_file_size=MAX_UPLOAD,
+            theme=Counterpoint(),
+            css_paths=[CSS],
+            js=SCRIPT.read_text(encoding="utf-8"),
+            i18n=gr.I18n(**LANGUAGES),
+            app_kwargs={
+                "middleware": [Middleware(Gatekeeper, hosts=allowed_hosts(host))],
+                "docs_url": None,
+                "redoc_url": None,
+                "openapi_url": None,
+            },
+        )
+    except OSError as error:
+        raise CounterpointError(
+            f"Cannot serve on {host}:{port}: {error}. Choose another port with --port."
+        ) from None
+    shown = "127.0.0.1" if host_name(host) in LOCAL else host
+    print(f"Counterpoint: http://{shown}:{page.server_port}", flush=True)
+    try:
+        page.block_thread()
+    finally:
+        page.close(verbose=False)
+
+
+def _header(parts: Parts) -> tuple[gr.HTML, gr.Timer]:
+    with gr.Row(elem_classes=["cp-header"]):
+        gr.HTML(say("brand"), elem_classes=["cp-brand"], js_on_load=None)
+        status = gr.HTML(status_html(parts.backend.status()), elem_classes=["cp-status"], js_on_load=None)
+        with gr.Row(elem_classes=["cp-toggles"]):
+            large = gr.Button(
+                label("large_type"),
+                size="sm",
+                scale=0,
+                min_width=0,
+                elem_id="large-toggle",
+                elem_classes=["cp-tool"],
+            )
+            dark = gr.Button(
+                label("dark"),
+                size="sm",
+                scale=0,
+                min_width=0,
+                elem_id="dark-toggle",
+                elem_classes=["cp-tool"],
+            )
+    large.click(None, None, None, js="() => counterpoint.toggleLarge()")
+    dark.click(None, None, None, js="() => counterpoint.toggleDark()")
+    return status, gr.Timer(1.0)
+
+
+def status_html(status: Status) -> str:
+    """What the backend is doing, escaped, with a bar while it loads."""
+    percent = 0 if status.progress is None else round(100 * min(max(status.progress, 0.0), 1.0))
+    bar = ""
+    if status.state == "loading":
+        kind = "" if status.progress is not None else ' class="cp-unsure"'
+        bar = f'<progress max="100" value="{percent}"{kind} aria-label="{html.escape(say("loading"))}"></progress>'
+    return (
+        f'<div class="cp-state cp-{status.state}" role="status"><span class="cp-dot"></span>'
+        f"<span>{html.escape(status.message)}</span>{bar}</div>"
+    )
+
+
+def _load(
+    page: gr.Blocks, parts: Parts, compare: Compare, chat: Chat, status: gr.HTML, timer: gr.Timer
+) -> None:
+    def tick(before: str, chat_mode: str, known: tuple[str, ...], question: str, *values: Any) -> Any:
+        now = parts.backend.status()
+        updates = compare.catch_up(known, question, values)
+        if updates:
+            modes = parts.catalogue.list()
+            picked = setup.chat_mode(modes) if chat_mode == "base" else chat_mode
+            updates[chat.picker] = gr.Dropdown(choices=setup.choices(modes), value=picked)
+        shown = status_html(now)
+        if shown != before:
+            updates[status] = shown
+            # While it loads a person watches; afterwards it is enough to notice a restart.
+            updates[timer] = gr.Timer(1.0 if now.state == "loading" else 4.0)
+        return updates or gr.skip()
+
+    timer.tick(
+        guarded(tick),
+        [status, chat.picker, compare.known, compare.question, *compare.inputs],
+        [status, timer, chat.picker, *compare.caught_up],
+        **QUIET,
+    )
+    page.load(guarded(compare.on_load), None, compare.caught_up, **QUIET).then(
+        None, compare.kept, None, js="(kept) => { if (kept === 'run') counterpoint.ask(); }", **QUIET
+    ).then(lambda: "", None, compare.kept, **QUIET)

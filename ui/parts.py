@@ -1,0 +1,72 @@
+"""What the page is built from: made once by app.py, shared by all who look at the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adapters.store import AdapterStore
+from backends.contract import Backend, Rendered
+from comparison.live import Comparison, Pane
+from comparison.modes import Catalogue, ModeInfo
+from errors import CounterpointError
+from personas.store import PersonaStore
+from ui.setup import adapter_of, language_note, persona_of
+from ui.words import say
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rooms that the page calls. What belongs to one person is not here but in `gr.State`."""
+
+    personas: PersonaStore
+    adapters: AdapterStore
+    catalogue: Catalogue
+    comparison: Comparison
+    backend: Backend
+
+    def mode(self, mode_id: str | None) -> ModeInfo | None:
+        """What the catalogue says of a mode, if it knows it."""
+        return next((mode for mode in self.catalogue.list() if mode.id == mode_id), None)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """What the base speaks, as far as it is known; empty where it is not."""
+        facts = getattr(self.backend, "facts", None)
+        try:
+            return tuple(facts(timeout=0).languages) if facts else ()
+        except CounterpointError:
+            return ()
+
+    @property
+    def waiting_for(self) -> str:
+        """What keeps an answer waiting that is asked for now: the base, while it loads."""
+        return say("base_loading") if self.backend.status().state == "loading" else ""
+
+    def preview(self, pane: Pane, question: str) -> Rendered:
+        """The exact prompt. Raises CounterpointError at once while there is no base to render it."""
+        if self.backend.status().state == "loading":
+            raise CounterpointError(say("prompt_later"))
+        return self.comparison.preview(pane, question)
+
+    def note(self, mode: ModeInfo | None) -> str | None:
+        """What a person should know of a mode before asking it."""
+        if mode is None:
+            return None
+        return mode.note or language_note(mode.language, self.languages)
+
+    def about(self, mode_id: str) -> list[str]:
+        """What the mode's persona and its adapter are for, in their own words: plain text, a line each."""
+        lines = []
+        name = persona_of(mode_id)
+        if name:
+            found = next((entry.persona for entry in self.personas.list() if entry.name == name), None)
+            lines += [found.description] if found else []
+        adapter = adapter_of(mode_id)
+        if adapter:
+            try:
+                passport = self.adapters.get(adapter).inspection.passport
+            except CounterpointError:
+                # While no base is known, no adapter can be judged: the mode's note says so.
+                return lines
+            lines += [passport.description] if passport else []
+        return lines

@@ -1,0 +1,119 @@
+"""Between a persona's YAML and the fields of a form. Pure: a form edits one field at a time, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from errors import CounterpointError
+from personas.schema import Persona, parse_persona
+from personas.store import PersonaEntry
+from ui.words import say
+
+LINES = ("instructions", "constraints", "style")
+"""Fields that are lists in the file and one line each in the form."""
+FIELDS = (
+    "title",
+    "description",
+    "language",
+    "tags",
+    "role",
+    "instructions",
+    "context",
+    "constraints",
+    "style",
+    "greeting",
+    "examples",
+)
+"""The form's fields, in the order in which they stand there; the rest is edited as YAML."""
+
+
+def to_fields(persona: Persona) -> list[Any]:
+    """One value for each of FIELDS; examples are rows of (question, answer)."""
+    values: list[Any] = []
+    for name in FIELDS:
+        value = getattr(persona, name)
+        if name in LINES:
+            values.append("\n".join(value))
+        elif name == "tags":
+            values.append(", ".join(value))
+        elif name == "examples":
+            values.append([[example.user, example.assistant] for example in value])
+        else:
+            values.append(value)
+    return values
+
+
+def with_field(text: str, name: str, value: Any) -> str:
+    """The YAML with one field as the form has it. Raises CounterpointError where the YAML is no mapping."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        content = None
+    if not isinstance(content, dict):
+        raise CounterpointError(say("yaml_broken"))
+    parsed = _from_form(name, value)
+    if parsed:
+        content[name] = parsed
+    else:
+        content.pop(name, None)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+
+
+def checked(text: str, name: str) -> Persona:
+    """The edited persona. Raises CounterpointError with all that is wrong, or where it was renamed."""
+    persona = parse_persona(text, f"{name}.yaml")
+    if persona.name != name:
+        raise CounterpointError(say("renamed", name=name, new=persona.name))
+    return persona
+
+
+def listed(
+    entries: Sequence[PersonaEntry],
+    notes: Mapping[str, str | None],
+    drafts: Mapping[str, Persona],
+    words: str = "",
+    tag: str | None = None,
+) -> list[tuple[str, str]]:
+    """(label, name) of the personas that match every word and the tag, with what to know of each."""
+    rows = []
+    for entry in entries:
+        persona = entry.persona
+        if persona is None:
+            title, text = entry.name, entry.name
+        else:
+            title = persona.title
+            text = " ".join((entry.name, title, persona.description, *persona.tags)).lower()
+        if (tag and (persona is None or tag not in persona.tags)) or not all(
+            word in text for word in words.lower().split()
+        ):
+            continue
+        marks = [say("mark_yours")] if entry.origin == "yours" else []
+        marks += [say("mark_draft")] if entry.name in drafts else []
+        marks += [say("mark_broken")] if persona is None else []
+        marks += [notes[entry.name] or ""] if notes.get(entry.name) else []
+        rows.append((" · ".join([title, *marks]), entry.name))
+    return rows
+
+
+def tags(entries: Sequence[PersonaEntry]) -> list[str]:
+    return sorted({tag for entry in entries if entry.persona for tag in entry.persona.tags})
+
+
+def free_name(name: str, taken: Sequence[str]) -> str:
+    """A name for a copy that nobody has yet."""
+    return next(each for number in range(2, len(taken) + 3) if (each := f"{name}-{number}") not in taken)
+
+
+def _from_form(name: str, value: Any) -> Any:
+    if name == "examples":
+        rows = [[str(cell or "").strip() for cell in row[:2]] for row in value or []]
+        return [{"user": row[0], "assistant": row[1]} for row in rows if len(row) == 2 and any(row)]
+    text = str(value or "").strip()
+    if name in LINES:
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    if name == "tags":
+        return [tag.strip() for tag in text.split(",") if tag.strip()]
+    return text

@@ -1,0 +1,337 @@
+"""The Personas tab: browse, edit as a form or as YAML, see the prompt, save."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from comparison.live import Pane
+from errors import CounterpointError
+from personas.schema import Persona
+from ui import markup, persona_form, setup
+from ui.guard import guarded, inform
+from ui.parts import Parts
+from ui.words import label, say
+
+_TALL = {"role": 2, "instructions": 4, "context": 8, "constraints": 3, "style": 2, "description": 2}
+
+
+class Personas:
+    """Builds the tab and wires it.
+
+    `drafts` holds the valid unsaved personas, `texts` the unsaved YAML, valid or not: nothing typed is lost
+    by looking at another persona.
+    """
+
+    def __init__(self, parts: Parts, drafts: gr.State, values: gr.State) -> None:
+        self.parts = parts
+        self.drafts = drafts
+        self.values = values
+        self.texts = gr.State({})
+        entries = parts.personas.list()
+        first = entries[0].name if entries else None
+        with gr.Row(elem_id="personas", elem_classes=["cp-tab", "cp-browser"]):
+            with gr.Column(scale=1, min_width=260, elem_classes=["cp-list"]):
+                self.search = gr.Textbox(label=label("search"), placeholder=label("search_placeholder"))
+                self.tag = gr.Dropdown(
+                    [(say("all_tags"), ""), *persona_form.tags(entries)], value="", label=label("tag")
+                )
+                self.list = gr.Radio(
+                    persona_form.listed(entries, {}, {}),
+                    value=first,
+                    label=label("tab_personas"),
+                    elem_classes=["cp-cards"],
+                    elem_id="persona-list",
+                )
+            with gr.Column(scale=3, min_width=320, elem_classes=["cp-detail"]):
+                self._editor()
+        self._wire()
+
+    def _editor(self) -> None:
+        self.about = gr.Markdown("", elem_classes=["cp-about"], elem_id="persona-about", latex_delimiters=[])
+        self.problems = gr.Markdown(
+            "", elem_classes=["cp-notice"], elem_id="persona-problems", latex_delimiters=[]
+        )
+        with gr.Row(elem_classes=["cp-tools"]):
+            self.save = gr.Button(
+                label("save"), variant="primary", size="sm", scale=0, min_width=90, elem_id="persona-save"
+            )
+            self.revert = gr.Button(
+                label("revert"), size="sm", scale=0, min_width=90, elem_id="persona-revert"
+            )
+            self.delete = gr.Button(
+                label("delete"), size="sm", scale=0, min_width=90, elem_id="persona-delete", visible=False
+            )
+        with gr.Tabs():
+            with gr.Tab(label("form")):
+                self.form = [_field(name) for name in persona_form.FIELDS]
+            with gr.Tab(label("yaml")):
+                self.yaml = gr.Code(
+                    language="yaml",
+                    label=label("yaml_label"),
+                    lines=24,
+                    max_lines=40,
+                    wrap_lines=True,
+                    interactive=True,
+                    elem_id="persona-yaml",
+                )
+            with gr.Tab(label("prompt")) as prompt_tab:
+                self.trial = gr.Textbox(
+                    value=say("preview_question"), label=label("trial_question"), max_length=32_000
+                )
+                self.prompt = gr.Markdown(
+                    "", elem_classes=["cp-receipt"], elem_id="persona-prompt", latex_delimiters=[]
+                )
+            self.prompt_tab = prompt_tab
+        with gr.Row(elem_classes=["cp-ask-row"], equal_height=True):
+            self.copy_name = gr.Textbox(label=label("copy_name"), scale=1, elem_id="persona-copy-name")
+            self.duplicate = gr.Button(
+                label("duplicate"), scale=0, min_width=110, elem_id="persona-duplicate"
+            )
+
+    def _wire(self) -> None:
+        self.quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        quiet = self.quiet
+        self.shown = [self.about, self.problems, self.yaml, *self.form, self.delete, self.copy_name]
+        listing = [self.search, self.tag, self.drafts]
+        self.list.change(guarded(self._select), [self.list, self.texts, self.drafts], self.shown, **quiet)
+        gr.on([self.search.input, self.tag.input], guarded(self._listed), listing, self.list, **quiet)
+        edited = [self.texts, self.drafts, self.about, self.problems]
+        self.yaml.input(
+            guarded(self._edit_yaml),
+            [self.list, self.yaml, self.texts, self.drafts],
+            [*edited, *self.form],
+            trigger_mode="always_last",
+            **quiet,
+        )
+        for name, field in zip(persona_form.FIELDS, self.form, strict=True):
+            field.input(
+                guarded(partial(self._edit_field, name)),
+                [field, self.list, self.yaml, self.texts, self.drafts],
+                [*edited, self.yaml],
+                trigger_mode="always_last",
+                **quiet,
+            )
+        preview: dict[str, Any] = {
+            "fn": guarded(self._preview),
+            "inputs": [self.list, self.trial, self.drafts, self.values],
+            "outputs": self.prompt,
+            **quiet,
+        }
+        self.prompt_tab.select(**preview)
+        self.trial.change(**preview, trigger_mode="always_last")
+        self.yaml.change(**preview, trigger_mode="always_last")
+        self.list.change(**preview, trigger_mode="always_last")
+
+    def on_change(self, pickers: Sequence[gr.Dropdown]) -> None:
+        """Wires what changes the personas there are; every mode picker then knows it."""
+        quiet = self.quiet
+        kept = [self.texts, self.drafts]
+        after = [*kept, self.list, *self.shown]
+        for button, handler, inputs in (
+            (self.save, self._save, [self.list, self.yaml, *kept]),
+            (self.revert, self._revert, [self.list, *kept]),
+            (self.delete, self._delete, [self.list, *kept]),
+            (self.duplicate, self._duplicate, [self.list, self.copy_name, self.yaml, *kept]),
+        ):
+            button.click(guarded(handler), inputs, after, **quiet).then(
+                guarded(lambda: picker_updates(self.parts, len(pickers))), None, list(pickers), **quiet
+            )
+
+    @property
+    def refresh_inputs(self) -> list[Any]:
+        return [self.list, self.texts, self.drafts]
+
+    @property
+    def refreshed(self) -> list[Any]:
+        return [self.list, self.tag, *self.shown]
+
+    def refresh(self, name: str | None, texts: dict[str, str], drafts: dict[str, Persona]) -> Any:
+        """The list as it is now: another window, or a file put into the folder, may have changed it."""
+        entries = self.parts.personas.list()
+        names = [entry.name for entry in entries]
+        name = name if name in names else names[0] if names else None
+        tags = gr.Dropdown(choices=[(say("all_tags"), ""), *persona_form.tags(entries)], value="")
+        return [self._list_update(drafts, name), tags, *self._select(name, texts, drafts)]
+
+    # --- handlers
+
+    def _select(self, name: str | None, texts: dict[str, str], drafts: dict[str, Persona]) -> list[Any]:
+        """Values for `shown`."""
+        entry = next((each for each in self.parts.personas.list() if each.name == name), None)
+        if entry is None or name is None:
+            return ["", "", "", *[gr.skip() for _ in self.form], gr.Button(visible=False), ""]
+        text = texts.get(name)
+        if text is None:
+            text = self.parts.personas.text(name)
+        persona, problem = entry.persona, ""
+        try:
+            persona = persona_form.checked(text, name)
+        except CounterpointError as error:
+            problem = str(error)
+        fields = persona_form.to_fields(persona) if persona else [gr.skip() for _ in self.form]
+        taken = [each.name for each in self.parts.personas.list()]
+        delete = gr.Button(
+            label("delete_shadow" if entry.shadows else "delete"), visible=entry.origin == "yours"
+        )
+        about = self._about(name, name in drafts, persona)
+        return [about, markup.plain(problem), text, *fields, delete, persona_form.free_name(name, taken)]
+
+    def _edit_yaml(
+        self, name: str | None, text: str, texts: dict[str, str], drafts: dict[str, Persona]
+    ) -> list[Any]:
+        persona, *edited = self._edited(name, text, texts, drafts)
+        fields = persona_form.to_fields(persona) if persona else [gr.skip() for _ in self.form]
+        return [*edited, *fields]
+
+    def _edit_field(
+        self,
+        field: str,
+        value: Any,
+        name: str | None,
+        text: str,
+        texts: dict[str, str],
+        drafts: dict[str, Persona],
+    ) -> list[Any]:
+        text = persona_form.with_field(text, field, value)
+        _, *edited = self._edited(name, text, texts, drafts)
+        return [*edited, text]
+
+    def _edited(
+        self, name: str | None, text: str, texts: dict[str, str], drafts: dict[str, Persona]
+    ) -> tuple[Any, ...]:
+        """(persona if valid, texts, drafts, about, problems) after an edit."""
+        if not name:
+            raise CounterpointError(say("choose_persona"))
+        drafts = {key: each for key, each in drafts.items() if key != name}
+        if text == self.parts.personas.text(name):
+            texts = {key: each for key, each in texts.items() if key != name}
+            persona = persona_form.checked(text, name)
+            return persona, texts, drafts, self._about(name, False, persona), ""
+        texts = {**texts, name: text}
+        try:
+            persona = persona_form.checked(text, name)
+        except CounterpointError as error:
+            return None, texts, drafts, gr.skip(), markup.plain(str(error) + "\n" + say("draft_invalid"))
+        drafts[name] = persona
+        return persona, texts, drafts, self._about(name, True, persona), ""
+
+    def _save(
+        self, name: str | None, text: str, texts: dict[str, str], drafts: dict[str, Persona]
+    ) -> list[Any]:
+        if not name:
+            raise CounterpointError(say("choose_persona"))
+        persona_form.checked(text, name)
+        self.parts.personas.save(text)
+        inform(say("saved", name=name))
+        return self._after(name, _without(texts, name), _without(drafts, name))
+
+    def _revert(self, name: str | None, texts: dict[str, str], drafts: dict[str, Persona]) -> list[Any]:
+        return self._after(name, _without(texts, name), _without(drafts, name))
+
+    def _delete(self, name: str | None, texts: dict[str, str], drafts: dict[str, Persona]) -> list[Any]:
+        if not name:
+            raise CounterpointError(say("choose_persona"))
+        self.parts.personas.delete(name)
+        inform(say("deleted", name=name))
+        return self._after(name, _without(texts, name), _without(drafts, name))
+
+    def _duplicate(
+        self, name: str | None, copy: str, text: str, texts: dict[str, str], drafts: dict[str, Persona]
+    ) -> list[Any]:
+        if not name:
+            raise CounterpointError(say("choose_persona"))
+        copy = copy.strip()
+        self.parts.personas.duplicate(name, copy)
+        if name in texts:
+            texts = {**_without(texts, name), copy: persona_form.with_field(text, "name", copy)}
+            drafts = _without(drafts, name)
+            drafts[copy] = persona_form.checked(texts[copy], copy)
+        inform(say("duplicated", name=copy))
+        return self._after(copy, texts, drafts)
+
+    def _after(self, name: str | None, texts: dict[str, str], drafts: dict[str, Persona]) -> list[Any]:
+        names = [entry.name for entry in self.parts.personas.list()]
+        name = name if name in names else names[0] if names else None
+        return [texts, drafts, self._list_update(drafts, name), *self._select(name, texts, drafts)]
+
+    def _listed(self, words: str, tag: str | None, drafts: dict[str, Persona]) -> gr.Radio:
+        return gr.Radio(choices=self._choices(drafts, words, tag))
+
+    def _list_update(self, drafts: dict[str, Persona], name: str | None) -> gr.Radio:
+        return gr.Radio(choices=self._choices(drafts), value=name)
+
+    def _choices(
+        self, drafts: dict[str, Persona], words: str = "", tag: str | None = None
+    ) -> list[tuple[str, str]]:
+        return persona_form.listed(self.parts.personas.list(), self._notes(), drafts, words, tag)
+
+    def _notes(self) -> dict[str, str | None]:
+        languages = self.parts.languages
+        return {
+            entry.name: setup.language_note(entry.persona.language, languages)
+            for entry in self.parts.personas.list()
+            if entry.persona
+        }
+
+    def _about(self, name: str, draft: bool, persona: Persona | None) -> str:
+        if persona is None:
+            return f"## {markup.plain(name)}"
+        marks = [persona.language, *(f"#{tag}" for tag in persona.tags)]
+        lines = [f"## {markup.plain(persona.title)}", markup.plain(persona.description)]
+        lines.append(f"`persona:{name}` · " + " · ".join(markup.plain(mark) for mark in marks))
+        note = setup.language_note(persona.language, self.parts.languages)
+        if note:
+            lines.append(f"**{markup.plain(note)}**")
+        if draft:
+            lines.append(f"**{say('draft_acts')}**")
+        return "\n\n".join(lines)
+
+    def _preview(
+        self, name: str | None, question: str, drafts: dict[str, Persona], values: dict[str, dict[str, str]]
+    ) -> str:
+        if not name:
+            return ""
+        try:
+            shown = self.parts.preview(
+                Pane(f"persona:{name}", persona=drafts.get(name), variables=values.get(name, {})),
+                question or say("preview_question"),
+            )
+        except CounterpointError as error:
+            return markup.plain(str(error))
+        return markup.preview(shown.prompt, shown.prompt_tokens, shown.context)
+
+
+def picker_updates(parts: Parts, count: int) -> Any:
+    """The modes there are now, for every picker; what each has picked stays."""
+    choices = setup.choices(parts.catalogue.list())
+    updates = [gr.Dropdown(choices=choices) for _ in range(count)]
+    return updates if count != 1 else updates[0]
+
+
+def _without(values: dict[str, Any], name: str | None) -> dict[str, Any]:
+    return {key: each for key, each in values.items() if key != name}
+
+
+def _field(name: str) -> Any:
+    if name == "examples":
+        return gr.Dataframe(
+            headers=[say("example_question"), say("example_answer")],
+            datatype="str",
+            type="array",
+            column_count=2,
+            interactive=True,
+            wrap=True,
+            label=label("field_examples"),
+            elem_id="persona-examples",
+        )
+    return gr.Textbox(
+        label=label("field_" + name),
+        lines=_TALL.get(name, 1),
+        max_lines=16,
+        max_length=64_000,
+        elem_id=f"persona-{name}",
+    )

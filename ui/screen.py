@@ -1,0 +1,116 @@
+"""The panes on a page as the handlers see them: which stand there, and what each would ask with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from comparison.live import Pane
+from comparison.modes import Catalogue
+from errors import CounterpointError
+from personas.schema import Persona
+from ui import setup, transcript
+from ui.streaming import Asked
+from ui.transcript import PaneState
+from ui.words import say
+
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed")
+"""The sampling controls, in the order in which they stand on the page."""
+
+Drafts = Mapping[str, Persona]
+"""Personas as this person is editing them, by name: they act before they are saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """One person's panes at the moment of a click. All sequences are by slot."""
+
+    modes: Sequence[str | None]
+    strengths: Sequence[float]
+    states: Sequence[PaneState]
+    active: Sequence[int]
+    drafts: Drafts = field(default_factory=dict)
+    variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By persona: values that this person gave to its variables."""
+    sampling: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int | None:
+        seed = setup.sampling(self.sampling).get("seed")
+        return None if seed is None else int(seed)
+
+    @property
+    def busy(self) -> bool:
+        return any(self.states[slot].busy for slot in self.active)
+
+    def pane(self, slot: int, state: PaneState) -> Pane:
+        """What a slot asks with, its history taken from `state`. Raises CounterpointError without a mode."""
+        mode = self.modes[slot]
+        if not mode:
+            raise CounterpointError(say("choose_mode"))
+        persona = setup.persona_of(mode) or ""
+        explicit = setup.sampling(self.sampling)
+        explicit.pop("seed", None)
+        return Pane(
+            mode=mode,
+            history=transcript.history(state),
+            adapter_scale=float(self.strengths[slot]) if setup.adapter_of(mode) else 1.0,
+            persona=self.drafts.get(persona),
+            variables=self.variables.get(persona, {}),
+            sampling=explicit,
+        )
+
+    def asked(self, slots: Sequence[int], catalogue: Catalogue, replace_last: bool = False) -> list[Asked]:
+        """The panes of these slots, ready to be asked; `replace_last` asks their last question's place."""
+        modes = {mode.id: mode for mode in catalogue.list()}
+        ready = []
+        for slot in slots:
+            state = self.states[slot]
+            if replace_last:
+                state = transcript.without_last(state)
+            pane = self.pane(slot, state)
+            info = modes.get(pane.mode)
+            title = setup.mode_title(info) if info else pane.mode
+            ready.append(Asked(slot, state, pane, title, info.family if info else "bare"))
+        return ready
+
+    def runs(self, slots: Sequence[int]) -> list[tuple[str, int]]:
+        """(run, position) of every answer under way in these slots, for `Comparison.stop`."""
+        return [
+            (state.run, state.position)
+            for state in (self.states[slot] for slot in slots)
+            if state.busy and state.run
+        ]
+
+    def by_question(self, slots: Sequence[int]) -> dict[str, list[int]]:
+        """The slots that have been asked something, grouped by their last question."""
+        groups: dict[str, list[int]] = {}
+        for slot in slots:
+            if self.states[slot].turns:
+                groups.setdefault(self.states[slot].last_question, []).append(slot)
+        return groups
+
+
+def added(active: Sequence[int]) -> tuple[int, ...]:
+    """The slots with one more pane. Raises CounterpointError where all stand there already."""
+    free = [slot for slot in range(setup.MAX_PANES) if slot not in active]
+    if not free:
+        raise CounterpointError(say("no_more_panes", limit=setup.MAX_PANES))
+    return tuple(sorted((*active, free[0])))
+
+
+def removed(active: Sequence[int], slot: int) -> tuple[int, ...]:
+    """The slots with one pane less. Raises CounterpointError where too few would be left."""
+    if len(active) <= setup.MIN_PANES:
+        raise CounterpointError(say("no_fewer_panes", limit=setup.MIN_PANES))
+    return tuple(each for each in active if each != slot)
+
+
+def with_variable(
+    values: Mapping[str, Mapping[str, str]], persona: str, name: str, value: Any
+) -> dict[str, dict[str, str]]:
+    """The variables' values with one changed; the given mapping stays as it is."""
+    changed = {key: dict(each) for key, each in values.items()}
+    changed.setdefault(persona, {})[name] = "" if value is None else str(value)
+    return changed

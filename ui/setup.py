@@ -1,0 +1,235 @@
+"""What stands on the page before anyone asks: modes, examples, and links that reproduce a set-up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qs, urlencode
+
+from comparison.modes import Family, ModeInfo
+from errors import CounterpointError
+from personas.schema import Persona
+from personas.store import PersonaStore
+from ui.words import say
+
+MAX_PANES = 6
+MIN_PANES = 2
+MAX_LINK_CHARS = 8_000
+SHOWCASE = "support"
+"""The job of the first screen, where there is a persona and an adapter for it."""
+
+MAX_EXAMPLES = 6
+LANGUAGE_NAMES = {
+    "de": "German",
+    "en": "English",
+    "es": "Spanish",
+    "fr": "French",
+    "it": "Italian",
+    "nl": "Dutch",
+    "pt": "Portuguese",
+}
+WHOLE = ("top_k", "max_tokens", "seed")
+FAMILIES: tuple[Family, ...] = ("bare", "prompted", "tuned", "both")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A set-up that a link carries. `problems` says what in the link could not be used, a line each."""
+
+    modes: tuple[str, ...] = ()
+    question: str = ""
+    seed: int | None = None
+    run: bool = False
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A question that fits the modes beside it."""
+
+    question: str
+    modes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VariableRow:
+    """A variable of a persona that is on the page."""
+
+    persona: str
+    name: str
+    description: str
+    default: str
+    choices: tuple[str, ...]
+
+
+def choices(modes: Sequence[ModeInfo]) -> list[tuple[str, str]]:
+    """(label, id) for a mode picker: by family, in the catalogue's order; what cannot be used comes last."""
+
+    def rank(mode: ModeInfo) -> tuple[bool, int]:
+        return (not mode.usable, FAMILIES.index(mode.family))
+
+    return [(mode_title(mode), mode.id) for mode in sorted(modes, key=rank)]
+
+
+def mode_title(mode: ModeInfo) -> str:
+    """For example "Tuned · Support"; the bare base needs no second half."""
+    family = say("family_" + mode.family)
+    title = family if mode.family == "bare" else f"{family} · {mode.label}"
+    return title if mode.usable else f"{title} ({say('unusable')})"
+
+
+def counterparts(modes: Sequence[ModeInfo]) -> list[tuple[str, str, str]]:
+    """(prompted, tuned, both) of every job that has all three, the showcase first.
+
+    A persona and an adapter do the same job where the first word of their names is the same: the persona
+    support-desk and the adapter support, order-clerk and orders.
+    """
+    usable = {mode.id for mode in modes if mode.usable}
+    found = []
+    for both in sorted(usable):
+        persona, adapter = persona_of(both), adapter_of(both)
+        if persona and adapter and _job(persona) == _job(adapter):
+            three = (f"persona:{persona}", f"adapter:{adapter}", both)
+            if usable.issuperset(three):
+                found.append(three)
+    return sorted(found, key=lambda three: _job(three[1].removeprefix("adapter:")) != SHOWCASE)
+
+
+def default_modes(modes: Sequence[ModeInfo], languages: Sequence[str] = (), count: int = 4) -> list[str]:
+    """One job done in the four ways, or else one usable mode of each family, the showcase's if it is there."""
+    usable = [mode for mode in modes if mode.usable and not language_note(mode.language, languages)]
+    jobs = counterparts(modes)
+    chosen = ["base", *(jobs[0] if jobs else ())]
+    for family in FAMILIES:
+        of_family = [mode.id for mode in usable if mode.family == family]
+        if of_family and not set(of_family) & set(chosen):
+            chosen.append(min(of_family, key=lambda mode: _job(mode.split(":")[1]) != SHOWCASE))
+    chosen += ["base"] * (MIN_PANES - len(chosen))
+    return chosen[:count]
+
+
+def chat_mode(modes: Sequence[ModeInfo]) -> str:
+    """The mode that the Chat tab opens with: the tuned one of the showcase, else the base."""
+    jobs = counterparts(modes)
+    return jobs[0][1] if jobs else "base"
+
+
+def examples(
+    modes: Sequence[ModeInfo], personas: PersonaStore, languages: Sequence[str] = ()
+) -> list[Example]:
+    """Questions that the personas say they are good at, each with the modes that do that job.
+
+    Jobs with an adapter come first: their question shows all four ways.
+    """
+    usable = {mode.id for mode in modes if mode.usable and not language_note(mode.language, languages)}
+    questions = {
+        f"persona:{entry.name}": entry.persona.questions
+        for entry in personas.list()
+        if entry.persona and entry.persona.questions
+    }
+    jobs = [three for three in counterparts(modes) if three[0] in questions]
+    found = [Example(questions[three[0]][0], ("base", *three)) for three in jobs]
+    alone = [mode for mode in questions if mode in usable and mode not in {three[0] for three in jobs}]
+    found += [Example(questions[mode][0], ("base", mode)) for mode in alone]
+    return found[:MAX_EXAMPLES]
+
+
+def language_note(language: str | None, languages: Sequence[str]) -> str | None:
+    """What to say of a persona in a language that the base is not known to speak; None where all is well."""
+    if not language or not languages:
+        return None
+    spoken = {each.split("-")[0] for each in languages}
+    short = language.split("-")[0]
+    return None if short in spoken else say("needs_language", language=LANGUAGE_NAMES.get(short, language))
+
+
+def _job(name: str) -> str:
+    return name.split("-")[0].removesuffix("s")
+
+
+def variables_in_use(
+    modes: Sequence[str], personas: PersonaStore, drafts: Mapping[str, Persona]
+) -> list[VariableRow]:
+    """The variables of every persona in these modes, each once; a draft's own in place of the stored ones."""
+    stored = {entry.name: entry.persona for entry in personas.list()}
+    names = dict.fromkeys(name for mode in modes if (name := persona_of(mode)))
+    rows = []
+    for name in names:
+        persona = drafts.get(name) or stored.get(name)
+        if persona:
+            rows += [
+                VariableRow(name, key, variable.description, variable.default, tuple(variable.choices))
+                for key, variable in persona.variables.items()
+            ]
+    return rows
+
+
+def persona_of(mode: str) -> str | None:
+    """The persona's name in a mode id, if it has one."""
+    part = mode.split("/")[-1].split("+")[-1]
+    return part.removeprefix("persona:") if part.startswith("persona:") else None
+
+
+def adapter_of(mode: str) -> str | None:
+    """The adapter's name in a mode id, if it has one."""
+    part = mode.split("/")[-1].split("+")[0]
+    return part.removeprefix("adapter:") if part.startswith("adapter:") else None
+
+
+def read_link(query: str, modes: Sequence[ModeInfo]) -> Link:
+    """The set-up in "?mode=…&mode=…&q=…&seed=…&run=1"; what cannot be used is left out and named."""
+    if len(query) > MAX_LINK_CHARS:
+        return Link(problems=(say("link_too_long", limit=f"{MAX_LINK_CHARS:,}"),))
+    values = parse_qs(query.lstrip("?"), max_num_fields=50, errors="replace")
+    known = {mode.id for mode in modes}
+    # A form decodes "+" as a space, and nobody who types a link by hand writes %2B.
+    wanted = [value.strip().replace(" ", "+") for value in values.get("mode", [])]
+    chosen = [mode for mode in wanted if mode in known]
+    problems = [say("link_no_mode", mode=mode[:80]) for mode in wanted if mode not in known]
+    if len(chosen) > MAX_PANES:
+        problems.append(say("link_too_many", limit=MAX_PANES))
+        chosen = chosen[:MAX_PANES]
+    seed, seed_problem = _seed(values.get("seed", [""])[0])
+    problems += seed_problem
+    question = values.get("q", [""])[0]
+    run = values.get("run", [""])[0] == "1" and bool(question) and not problems
+    return Link(tuple(chosen), question, seed, run, tuple(problems))
+
+
+def write_link(modes: Sequence[str], question: str, seed: int | None) -> str:
+    """The query that `read_link` reads back to the same set-up."""
+    pairs = [("mode", mode) for mode in modes]
+    if question:
+        pairs.append(("q", question))
+    if seed is not None:
+        pairs.append(("seed", str(seed)))
+    return "?" + urlencode(pairs)
+
+
+def sampling(values: Mapping[str, str | None]) -> dict[str, float | int]:
+    """Only what a person set: an empty field stays as each mode says.
+
+    Raises CounterpointError that names every field that holds no number.
+    """
+    found: dict[str, float | int] = {}
+    wrong = []
+    for name, text in values.items():
+        text = (text or "").strip().replace(",", ".")
+        if not text:
+            continue
+        try:
+            found[name] = int(text) if name in WHOLE else float(text)
+        except ValueError:
+            kind = "whole_number" if name in WHOLE else "number"
+            wrong.append(say(kind, field=say(name), text=text[:20]))
+    if wrong:
+        raise CounterpointError(" ".join(wrong))
+    return found
+
+
+def _seed(text: str) -> tuple[int | None, list[str]]:
+    if not text:
+        return None, []
+    if text.isascii() and text.isdigit() and int(text[:20]) < 2**63 and len(text) < 20:
+        return int(text), []
+    return None, [say("link_bad_seed", seed=text[:40])]

@@ -1,0 +1,127 @@
+"""What a pane remembers: its turns, and how events change them. Pure, so that a test needs no browser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from backends.contract import Delta, Failed, Message, Queued
+from comparison.live import Answered
+from ui.words import say
+
+TurnState = Literal["running", "done", "stopped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One question in one pane, and what became of it. `label` and `family` are the mode's that answered."""
+
+    question: str
+    mode: str
+    label: str
+    family: str
+    state: TurnState = "running"
+    answer: str = ""
+    notice: str = ""
+    speed: str = ""
+    receipt: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PaneState:
+    """A pane's turns, oldest first. `run` and `position` name the answer under way for `Comparison.stop`."""
+
+    turns: tuple[Turn, ...] = ()
+    run: str | None = None
+    position: int = 0
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.turns) and self.turns[-1].state == "running"
+
+    @property
+    def last(self) -> Turn | None:
+        return self.turns[-1] if self.turns else None
+
+    @property
+    def last_question(self) -> str:
+        return self.turns[-1].question if self.turns else ""
+
+
+def history(state: PaneState) -> tuple[Message, ...]:
+    """What the model is told of earlier turns: those with an answer, a stopped one included."""
+    messages: list[Message] = []
+    for turn in state.turns:
+        if turn.state in ("done", "stopped") and turn.answer.strip():
+            messages.append({"role": "user", "content": turn.question})
+            messages.append({"role": "assistant", "content": turn.answer})
+    return tuple(messages)
+
+
+def without_last(state: PaneState) -> PaneState:
+    """The pane before its last question, so that it can be asked anew."""
+    return replace(state, turns=state.turns[:-1], run=None)
+
+
+def begin(state: PaneState, turn: Turn, run: str, position: int) -> PaneState:
+    return PaneState(turns=(*state.turns, turn), run=run, position=position)
+
+
+def apply(state: PaneState, event: Queued | Delta | Answered | Failed) -> PaneState:
+    """The pane after an event of its answer."""
+    turn = state.turns[-1]
+    if isinstance(event, Queued):
+        return _with_last(state, replace(turn, notice=say("queued", place=event.place)))
+    if isinstance(event, Delta):
+        speed = speed_line(event.ttft_s, event.tokens_per_s, event.completion_tokens)
+        return _with_last(state, replace(turn, answer=turn.answer + event.text, speed=speed, notice=""))
+    if isinstance(event, Failed):
+        return fail(state, event.message)
+    receipt = event.receipt.as_dict()
+    stopped = event.finish_reason == "cancelled"
+    notice = say("stopped") if stopped else say("cut_off") if event.finish_reason == "length" else ""
+    done = replace(
+        turn,
+        state="stopped" if stopped else "done",
+        answer=event.answer,
+        notice=notice,
+        speed=speed_line(receipt["ttft_s"], receipt["tokens_per_s"], receipt["completion_tokens"]),
+        receipt=receipt,
+    )
+    return replace(_with_last(state, done), run=None)
+
+
+def fail(state: PaneState, message: str) -> PaneState:
+    """The pane whose answer could not be (fully) given; what was already written stays to be read."""
+    return replace(_with_last(state, replace(state.turns[-1], state="failed", notice=message)), run=None)
+
+
+def speed_line(ttft_s: float | None, tokens_per_s: float | None, tokens: int) -> str:
+    """For example "0.21 s to first token · 27.4 tokens/s · 83 tokens"; what is not known is left out."""
+    parts = []
+    if ttft_s is not None:
+        parts.append(say("ttft", seconds=f"{ttft_s:.2f}"))
+    if tokens_per_s is not None:
+        parts.append(say("tokens_per_s", speed=f"{tokens_per_s:.1f}"))
+    parts.append(say("tokens" if tokens != 1 else "token", count=tokens))
+    return " · ".join(parts)
+
+
+def copy_text(states: list[PaneState]) -> str:
+    """The last question and every pane's answer to it as Markdown, to be pasted elsewhere."""
+    turns = [state.turns[-1] for state in states if state.turns]
+    if not turns:
+        return ""
+    blocks = []
+    asked = ""
+    for turn in turns:
+        if turn.question != asked:
+            asked = turn.question
+            blocks.append("> " + asked.replace("\n", "\n> "))
+        blocks.append(f"### {turn.label}\n\n{turn.answer or turn.notice}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _with_last(state: PaneState, turn: Turn) -> PaneState:
+    return replace(state, turns=(*state.turns[:-1], turn))

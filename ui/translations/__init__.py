@@ -1,0 +1,5 @@
+"""One module a language, each with the same keys. To add one: copy `en.py`, translate, name it here."""
+
+from ui.translations import en
+
+LANGUAGES: dict[str, dict[str, str]] = {"en": en.TEXTS}
