@@ -182,7 +182,7 @@ class Persona(_Strict):
     def to_yaml(self) -> str:
         """YAML that `parse_persona` reads back as an equal persona."""
         content = self.model_dump(mode="json", exclude_defaults=True)
-        return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+        return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100_000)
 
 
 def parse_persona(text: str, source: str) -> Persona:
@@ -257,7 +257,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     # YAML 1.2 reads more texts as numbers than PyYAML (1.1) quotes: 1e5. Numbers never begin with a letter.
-    style = "|" if "\n" in text else None if text[:1].isalpha() else '"'
+    style = "|" if "\n" in text else None if text[:1].isalpha() else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
