@@ -171,6 +171,8 @@ def test_what_one_batch_cannot_hold_is_refused_as_peft_saves_it(
         ({"rank_pattern": {"q_proj": 0}}, "rank_pattern of 'q_proj'"),
         ({"alpha_pattern": {"q_proj": -1}}, "alpha_pattern of 'q_proj'"),
         ({"alpha_pattern": {"(?=a)q_proj": 1}}, "not evaluated"),
+        ({"alpha_pattern": {"(.|.)" * 24: 1}}, "not evaluated"),
+        ({"alpha_pattern": {".*.*.*x": 1}}, "not evaluated"),
         ({"target_modules": {"q_proj": 1}}, "target_modules is neither"),
         ({"target_modules": ["q_proj", 3]}, "target_modules is neither"),
         ({"exclude_modules": 3}, "exclude_modules is neither"),
