@@ -54,7 +54,7 @@ class Adapters:
         self.check.click(guarded(self._check), given, self.found, api_visibility="private")
 
     def _import(self) -> None:
-        gr.Markdown(say("import_hint"), elem_classes=["cp-caption"])
+        gr.Markdown(say("import_hint"), elem_classes=["cp-caption"], latex_delimiters=[])
         self.path = gr.Textbox(
             label=label("import_path"), placeholder="/home/me/my-adapter", elem_id="adapter-path"
         )

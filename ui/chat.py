@@ -9,7 +9,8 @@ import gradio as gr
 
 from errors import CounterpointError
 from ui import markup, pane, setup, variables
-from ui.compare import MAX_QUESTION_CHARS, sampling_controls
+from ui.compare import MAX_QUESTION_CHARS
+from ui.controls import sampling_controls
 from ui.guard import guarded
 from ui.parts import Parts
 from ui.screen import SAMPLING, Screen

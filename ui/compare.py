@@ -11,9 +11,10 @@ import gradio as gr
 from comparison.modes import ModeInfo
 from errors import CounterpointError
 from ui import markup, pane, setup, variables
+from ui.controls import columns, sampling_controls, screen_of, tool
 from ui.guard import guarded, warn
 from ui.parts import Parts
-from ui.screen import SAMPLING, Screen, added, removed
+from ui.screen import added, removed
 from ui.streaming import answers
 from ui.transcript import PaneState, copy_text
 from ui.words import label, say
@@ -57,6 +58,10 @@ class Compare:
     def pickers(self) -> list[gr.Dropdown]:
         return [view.mode for view in self.panes]
 
+    @property
+    def columns(self) -> list[gr.Column]:
+        return [view.column for view in self.panes]
+
     def _composer(self) -> None:
         with gr.Column(elem_classes=["cp-composer"]):
             with gr.Row(elem_classes=["cp-ask-row"], equal_height=True):
@@ -77,19 +82,19 @@ class Compare:
                     label("stop_all"), variant="stop", scale=0, min_width=110, elem_id="stop-all"
                 )
             with gr.Row(elem_classes=["cp-tools"]):
-                self.again_all = _tool("again_all")
-                self.edit_all = _tool("edit_question")
-                self.copy_all = _tool("copy_all")
-                self.copy_link = _tool("copy_link")
-                self.add = _tool("add_pane")
-                self.clear = _tool("new_conversation")
+                self.again_all = tool("again_all")
+                self.edit_all = tool("edit_question")
+                self.copy_all = tool("copy_all")
+                self.copy_link = tool("copy_link")
+                self.add = tool("add_pane")
+                self.clear = tool("new_conversation")
                 with gr.Accordion(
                     label("sampling"), open=False, elem_classes=["cp-fold"], elem_id="sampling"
                 ):
-                    gr.Markdown(say("sampling_hint"), elem_classes=["cp-caption"])
+                    gr.Markdown(say("sampling_hint"), elem_classes=["cp-caption"], latex_delimiters=[])
                     with gr.Row():
                         self.sampling = sampling_controls()
-                gr.Markdown(say("keys_hint"), elem_classes=["cp-hint"])
+                gr.Markdown(say("keys_hint"), elem_classes=["cp-hint"], latex_delimiters=[])
             self.clipboard = gr.Textbox(visible="hidden", label=label("clipboard"))
             self.kept = gr.Textbox(visible="hidden", label=label("clipboard"))
 
@@ -132,22 +137,19 @@ class Compare:
         self.copy_link.click(
             guarded(self._link), [self.question, *self.inputs], self.clipboard, **quiet
         ).then(None, self.clipboard, None, js="(text) => counterpoint.copyLink(text, 'copy_link')", **quiet)
-        columns = [view.column for view in self.panes]
-        self.add.click(guarded(self._add), [self.active], [self.active, *columns], **quiet)
+        self.add.click(guarded(self._add), [self.active], [self.active, *self.columns], **quiet)
         for view in self.panes:
-            self._wire_pane(view, columns, streams, quiet)
+            self._wire_pane(view, streams, quiet)
         for chip in self.chips:
             chip.click(
                 guarded(self._example),
                 [chip, *self.inputs],
-                [self.question, self.active, *columns, *self.pickers],
+                [self.question, self.active, *self.columns, *self.pickers],
                 js="(...all) => { counterpoint.focus('question'); return all; }",
                 **quiet,
             )
 
-    def _wire_pane(
-        self, view: pane.PaneView, columns: list[Any], streams: dict[str, Any], quiet: dict[str, Any]
-    ) -> None:
+    def _wire_pane(self, view: pane.PaneView, streams: dict[str, Any], quiet: dict[str, Any]) -> None:
         slot = view.slot
         view.mode.change(
             guarded(self._mode_changed), view.mode, [view.column, view.caption, view.strength], **quiet
@@ -179,7 +181,7 @@ class Compare:
         view.remove.click(
             guarded(partial(self._remove, slot)),
             [self.active, view.state],
-            [self.active, *columns, *view.painted],
+            [self.active, *self.columns, *view.painted],
             **quiet,
         )
         preview: dict[str, Any] = {
@@ -310,13 +312,13 @@ class Compare:
 
     def _add(self, active: tuple[int, ...]) -> Any:
         active = added(active)
-        return [active, *_columns(active)]
+        return [active, *columns(active)]
 
     def _remove(self, slot: int, active: tuple[int, ...], state: PaneState) -> Any:
         active = removed(active, slot)
         self._stop_one(slot, state)
-        columns = dict(zip([view.column for view in self.panes], _columns(active), strict=True))
-        return {self.active: active, **columns, **pane.blank(self.panes[slot])}
+        shown = dict(zip(self.columns, columns(active), strict=True))
+        return {self.active: active, **shown, **pane.blank(self.panes[slot])}
 
     def _example(self, question: str, *values: Any) -> Any:
         if screen_of(values).busy:
@@ -338,7 +340,7 @@ class Compare:
         modes = [*modes, *["base"] * (setup.MIN_PANES - len(modes))]
         active = tuple(range(len(modes)))
         updates: dict[Any, Any] = {self.question: question, self.active: active}
-        updates |= zip([view.column for view in self.panes], _columns(active), strict=True)
+        updates |= zip(self.columns, columns(active), strict=True)
         updates |= {self.panes[slot].mode: mode for slot, mode in zip(active, modes, strict=True)}
         return updates
 
@@ -387,44 +389,5 @@ class Compare:
 
     @property
     def caught_up(self) -> list[Any]:
-        columns = [view.column for view in self.panes]
         fixed = [self.known, self.question, self.active, self.kept, self.sampling[-1]]
-        return [*fixed, *self.chips, *columns, *self.pickers]
-
-
-def sampling_controls() -> list[gr.Textbox]:
-    """One field for each of `SAMPLING`; empty is "as the mode says", which a number field cannot be."""
-    return [
-        gr.Textbox(
-            value="",
-            label=label(name),
-            placeholder=label("as_mode_says"),
-            max_length=24,
-            min_width=120,
-            html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
-        )
-        for name in SAMPLING
-    ]
-
-
-def screen_of(values: tuple[Any, ...]) -> Screen:
-    """The screen from the flat inputs that `Compare.inputs` lists."""
-    count = setup.MAX_PANES
-    active, drafts, variables = values[3 * count : 3 * count + 3]
-    return Screen(
-        modes=values[:count],
-        strengths=values[count : 2 * count],
-        states=values[2 * count : 3 * count],
-        active=active,
-        drafts=drafts,
-        variables=variables,
-        sampling=dict(zip(SAMPLING, values[3 * count + 3 :], strict=True)),
-    )
-
-
-def _columns(active: tuple[int, ...]) -> list[gr.Column]:
-    return [gr.Column(visible=slot in active) for slot in SLOTS]
-
-
-def _tool(key: str) -> gr.Button:
-    return gr.Button(label(key), size="sm", min_width=0, scale=0, elem_id=key, elem_classes=["cp-tool"])
+        return [*fixed, *self.chips, *self.columns, *self.pickers]

@@ -229,7 +229,9 @@ def pane_classes(mode: ModeInfo | None) -> list[str]:
 def foot_classes(state: PaneState) -> list[str]:
     if state.busy:
         return ["cp-foot", "cp-busy"]
-    return ["cp-foot", "cp-asked"] if state.turns else ["cp-foot"]
+    if state.last is None:
+        return ["cp-foot"]
+    return ["cp-foot", "cp-asked", *(["cp-wrong"] if state.last.state == "failed" else [])]
 
 
 def mode_caption(parts: Parts, mode_id: str | None) -> str:

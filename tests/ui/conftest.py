@@ -1,0 +1,32 @@
+"""Stores on the personas that ship, with an empty data folder and no adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapters.store import AdapterStore
+from backends.contract import BaseFacts
+from comparison.live import Comparison
+from comparison.modes import Catalogue
+from personas.store import PersonaStore
+from tests.ui.scripted import ScriptedBackend
+from ui.parts import Parts
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def parts_with(tmp_path: Path) -> Callable[[ScriptedBackend], Parts]:
+    """Makes the page's parts around a backend."""
+
+    def make(backend: ScriptedBackend) -> Parts:
+        facts = BaseFacts("some/base", tmp_path, "ab" * 32, ("en",), {})
+        personas = PersonaStore(ROOT / "personas" / "library", tmp_path)
+        adapters = AdapterStore(tmp_path / "none", tmp_path, lambda: facts)
+        catalogue = Catalogue(personas, adapters)
+        return Parts(personas, adapters, catalogue, Comparison(catalogue, backend), backend)
+
+    return make

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from ui.gatekeeper import Gatekeeper, allowed_hosts
+
+reached: list[str] = []
+
+
+@pytest.fixture
+def client() -> TestClient:
+    reached.clear()
+
+    def endpoint(request: object) -> PlainTextResponse:
+        reached.append("yes")
+        return PlainTextResponse("hello")
+
+    app = Starlette(routes=[Route("/", endpoint, methods=["GET", "POST"])])
+    return TestClient(Gatekeeper(app, allowed_hosts("127.0.0.1")), base_url="http://127.0.0.1:7860")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:7860", "localhost:7860", "[::1]:7860", "LOCALHOST"])
+def test_its_own_names_are_served(client: TestClient, host: str) -> None:
+    assert client.get("/", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "evil.example:7860", "", "["])
+def test_a_foreign_host_is_refused_before_anything_runs(client: TestClient, host: str) -> None:
+    assert client.get("/", headers={"host": host}).status_code == 403
+    assert reached == []
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:9999", "http://localhost:7860", "file://", ""]
+)
+def test_a_foreign_origin_is_refused_before_anything_runs(client: TestClient, origin: str) -> None:
+    assert client.post("/", headers={"origin": origin}).status_code == 403
+    assert reached == []
+
+
+def test_its_own_origin_is_served(client: TestClient) -> None:
+    assert client.post("/", headers={"origin": "http://127.0.0.1:7860"}).status_code == 200
+
+
+def test_another_page_may_link_here_but_not_fetch(client: TestClient) -> None:
+    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    assert client.get("/", headers=link).status_code == 200
+    fetch = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}
+    assert client.get("/", headers=fetch).status_code == 403
+
+
+def test_nothing_is_loaded_from_elsewhere(client: TestClient) -> None:
+    policy = client.get("/").headers["content-security-policy"]
+    assert "img-src 'self' data: blob:" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "http" not in policy

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import string
+from collections.abc import Callable
+
+import gradio as gr
+import pytest
+
+from adapters.passport import Score
+from backends.contract import Status
+from errors import CounterpointError
+from tests.ui.scripted import ScriptedBackend
+from ui import figures, guard, page, setup
+from ui.parts import Parts
+from ui.translations import LANGUAGES
+from ui.words import ENGLISH, label
+
+PartsWith = Callable[[ScriptedBackend], Parts]
+
+
+def idle(status: Status | None = None) -> ScriptedBackend:
+    return ScriptedBackend(lambda requests: iter(()), status)
+
+
+def test_the_page_is_built_before_the_base_is_there(parts_with: PartsWith) -> None:
+    loading = Status("loading", "Fetching", 0.1)
+    assert isinstance(page.build(parts_with(idle(loading))), gr.Blocks)
+
+
+def test_no_component_renders_what_a_model_wrote_as_html(parts_with: PartsWith) -> None:
+    built = page.build(parts_with(idle()))
+    for block in built.blocks.values():
+        if isinstance(block, gr.Markdown | gr.Chatbot):
+            assert block.sanitize_html is True
+            assert block.latex_delimiters == []
+        if isinstance(block, gr.Chatbot):
+            assert block.allow_tags is False
+
+
+def test_every_control_has_a_label(parts_with: PartsWith) -> None:
+    built = page.build(parts_with(idle()))
+    for block in built.blocks.values():
+        if isinstance(block, gr.Textbox | gr.Dropdown | gr.Slider | gr.Radio | gr.Checkbox | gr.Code):
+            assert block.label, block
+        if isinstance(block, gr.Button):
+            assert block.value or not block.visible, block
+
+
+def test_status_is_escaped_and_shows_a_bar_only_while_loading() -> None:
+    loading = page.status_html(Status("loading", "<b>half</b>", 0.5))
+    assert "&lt;b&gt;" in loading
+    assert 'value="50"' in loading
+    assert "<progress" not in page.status_html(Status("ready", "Ready"))
+
+
+def test_an_error_that_a_person_can_mend_becomes_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(gr, "Warning", lambda message, **_: told.append(message))
+
+    def handler() -> None:
+        raise CounterpointError("No <persona>: choose one.")
+
+    assert guard.guarded(handler)() == gr.skip()
+    assert told == ["No &lt;persona&gt;: choose one."]
+
+
+def test_any_other_error_is_logged_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(gr, "Warning", lambda message, **_: told.append(message))
+
+    def handler() -> object:
+        yield 1
+        raise ValueError("secret detail")
+
+    assert list(guard.guarded(handler)()) == [1, gr.skip()]
+    assert "secret detail" not in told[0]
+    assert "secret detail" in caplog.text
+
+
+def test_prompts_wait_for_the_base_instead_of_blocking(parts_with: PartsWith) -> None:
+    from comparison.live import Pane
+
+    parts = parts_with(idle(Status("loading", "Loading", 0.5)))
+    with pytest.raises(CounterpointError, match="still loading"):
+        parts.preview(Pane("base"), "Hi")
+    assert parts_with(idle()).preview(Pane("base"), "Hi").prompt == "Hi"
+
+
+def test_scores_are_drawn_in_the_families_order() -> None:
+    def score(share: float) -> Score:
+        return Score(passed=6, n=10, share=share, low=share / 2, high=1.0, answered_by="test")
+
+    drawn = figures.score_bars({"tuned": score(0.9), "bare": score(0.1)})
+    assert drawn.index("Bare") < drawn.index("Tuned")
+    assert "90%" in drawn
+    assert figures.score_bars({}) == ""
+
+
+def test_all_languages_have_the_same_keys_and_placeholders() -> None:
+    def fields(text: str) -> set[str | None]:
+        return {field for _, field, _, _ in string.Formatter().parse(text) if field}
+
+    for texts in LANGUAGES.values():
+        assert texts.keys() == ENGLISH.keys()
+        assert all(fields(texts[key]) == fields(ENGLISH[key]) for key in ENGLISH)
+    with pytest.raises(KeyError):
+        label("no such text")
+
+
+def test_examples_fit_modes_that_are_there(parts_with: PartsWith) -> None:
+    parts = parts_with(idle())
+    modes = parts.catalogue.list()
+    known = {mode.id for mode in modes}
+    found = setup.examples(modes, parts.personas, ["en"])
+    assert found
+    for example in found:
+        assert set(example.modes) <= known
+        assert (
+            setup.language_note(next(m.language for m in modes if m.id == example.modes[1]), ["en"]) is None
+        )

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from errors import CounterpointError
+from personas.schema import parse_persona
+from tests.ui.scripted import ScriptedBackend
+from ui import persona_form
+from ui.parts import Parts
+
+
+def test_every_shipped_persona_survives_the_form(parts_with: Callable[[ScriptedBackend], Parts]) -> None:
+    store = parts_with(ScriptedBackend(lambda requests: iter(()))).personas
+    for entry in store.list():
+        text = store.text(entry.name)
+        persona = parse_persona(text, entry.name)
+        for name, value in zip(persona_form.FIELDS, persona_form.to_fields(persona), strict=True):
+            text = persona_form.with_field(text, name, value)
+        assert persona_form.checked(text, entry.name).sha256 == persona.sha256, entry.name
+
+
+TEXT = "name: helper\ntitle: T\ndescription: D\nrole: You help.\ninstructions: [Help.]\n"
+
+
+def test_one_field_is_changed_and_the_rest_stays() -> None:
+    text = persona_form.with_field(TEXT, "instructions", "One.\n\nTwo.")
+    persona = persona_form.checked(text, "helper")
+    assert persona.instructions == ("One.", "Two.")
+    assert persona.role == "You help."
+
+
+def test_a_half_filled_example_is_told_not_dropped() -> None:
+    text = persona_form.with_field(TEXT, "examples", [["Hi", ""], ["", ""]])
+    with pytest.raises(CounterpointError, match="assistant"):
+        persona_form.checked(text, "helper")
+
+
+def test_broken_yaml_is_told_before_the_form_writes_over_it() -> None:
+    with pytest.raises(CounterpointError, match="YAML"):
+        persona_form.with_field("a: [", "title", "New")
+
+
+def test_a_rename_is_told_to_be_a_duplicate() -> None:
+    with pytest.raises(CounterpointError, match="Duplicate"):
+        persona_form.checked(TEXT, "other")
+
+
+def test_the_list_is_searched_by_word_and_tag(parts_with: Callable[[ScriptedBackend], Parts]) -> None:
+    entries = parts_with(ScriptedBackend(lambda requests: iter(()))).personas.list()
+    assert [name for _, name in persona_form.listed(entries, {}, {}, words="coffee customers")] == [
+        "support-desk"
+    ]
+    assert "support-desk" in [name for _, name in persona_form.listed(entries, {}, {}, tag="support")]
+    assert persona_form.listed(entries, {}, {}, words="nothing like it") == []
+
+
+def test_a_copy_gets_a_name_that_nobody_has() -> None:
+    assert persona_form.free_name("a", ["a", "a-2"]) == "a-3"

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+
+from comparison.modes import ModeInfo
+from errors import CounterpointError
+from ui import setup
+
+MODES = [
+    ModeInfo("base", "Bare base model", "bare"),
+    ModeInfo("persona:order-clerk", "Order clerk", "prompted", language="en"),
+    ModeInfo("persona:professeur", "Professeur", "prompted", language="fr"),
+    ModeInfo("persona:support-desk", "Support desk", "prompted", language="en"),
+    ModeInfo("adapter:broken", "Broken", "tuned", usable=False, note="no weights"),
+    ModeInfo("adapter:orders", "Orders", "tuned"),
+    ModeInfo("adapter:support", "Support", "tuned"),
+    ModeInfo("adapter:orders+persona:order-clerk", "Orders + clerk", "both"),
+    ModeInfo("adapter:orders+persona:support-desk", "Orders + desk", "both"),
+    ModeInfo("adapter:support+persona:support-desk", "Support + desk", "both"),
+]
+
+
+def test_the_first_screen_shows_one_job_in_four_ways() -> None:
+    assert setup.default_modes(MODES) == [
+        "base",
+        "persona:support-desk",
+        "adapter:support",
+        "adapter:support+persona:support-desk",
+    ]
+
+
+def test_without_adapters_the_first_screen_still_compares() -> None:
+    assert setup.default_modes(MODES[:4], ["en"]) == ["base", "persona:support-desk"]
+    assert setup.default_modes(MODES[:1]) == ["base", "base"]
+
+
+def test_counterparts_pair_a_persona_with_the_adapter_of_its_job() -> None:
+    assert [three[:2] for three in setup.counterparts(MODES)] == [
+        ("persona:support-desk", "adapter:support"),
+        ("persona:order-clerk", "adapter:orders"),
+    ]
+
+
+def test_pickers_go_by_family_and_end_with_what_cannot_be_used() -> None:
+    labels = [label for label, _ in setup.choices(MODES)]
+    assert labels[0] == "Bare"
+    assert labels[1] == "Prompted · Order clerk"
+    assert labels[-1] == "Tuned · Broken (not usable)"
+
+
+def test_a_link_reads_back_to_what_it_was_written_from() -> None:
+    modes = ("base", "adapter:support+persona:support-desk")
+    link = setup.read_link(setup.write_link(modes, "Why? & how=much", 7), MODES)
+    assert (link.modes, link.question, link.seed, link.problems) == (modes, "Why? & how=much", 7, ())
+
+
+def test_a_link_typed_by_hand_may_have_a_bare_plus() -> None:
+    link = setup.read_link("?mode=adapter:support+persona:support-desk", MODES)
+    assert link.modes == ("adapter:support+persona:support-desk",)
+
+
+def test_what_a_link_asks_in_vain_is_named_and_the_rest_is_used() -> None:
+    link = setup.read_link("?mode=base&mode=adapter:gone&q=Hi&seed=-1&run=1", MODES)
+    assert link.modes == ("base",)
+    assert link.question == "Hi"
+    assert len(link.problems) == 2
+    assert "adapter:gone" in link.problems[0]
+    assert "-1" in link.problems[1]
+    assert not link.run
+
+
+def test_a_link_sends_only_when_it_says_so() -> None:
+    assert not setup.read_link("?mode=base&q=Hi", MODES).run
+    assert setup.read_link("?mode=base&q=Hi&run=1", MODES).run
+
+
+def test_a_link_has_at_most_six_panes() -> None:
+    link = setup.read_link("?" + "&".join(["mode=base"] * 9), MODES)
+    assert len(link.modes) == 6
+    assert link.problems
+
+
+def test_an_endless_link_is_refused() -> None:
+    assert setup.read_link("?q=" + "x" * 10_000, MODES).question == ""
+
+
+def test_only_what_a_person_set_is_handed_on() -> None:
+    given = {"temperature": "0,7", "top_p": " ", "top_k": None, "max_tokens": "64"}
+    assert setup.sampling(given) == {"temperature": 0.7, "max_tokens": 64}
+
+
+def test_every_field_that_holds_no_number_is_named_at_once() -> None:
+    with pytest.raises(CounterpointError, match=r"Temperature.*Seed"):
+        setup.sampling({"temperature": "hot", "seed": "1.5"})
+
+
+def test_a_persona_is_marked_only_where_the_base_is_known_not_to_speak_its_language() -> None:
+    assert setup.language_note("fr", ["en"]) == "Needs a base that speaks French."
+    assert setup.language_note("en-GB", ["en"]) is None
+    assert setup.language_note("fr", []) is None

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from backends.contract import Event, Failed, Queued, Request
+from comparison.live import Pane
+from errors import CounterpointError
+from tests.ui.scripted import ScriptedBackend, delta, done
+from ui.parts import Parts
+from ui.streaming import REPAINT_S, Asked, answers
+from ui.transcript import PaneState
+
+PartsWith = Callable[[ScriptedBackend], Parts]
+
+
+class Clock:
+    """Time that passes only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def asked(count: int) -> list[Asked]:
+    return [Asked(slot, PaneState(), Pane("base"), "Bare", "bare") for slot in range(count)]
+
+
+def test_panes_of_one_decode_step_are_painted_together(parts_with: PartsWith) -> None:
+    clock = Clock()
+
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        for step in range(3):
+            clock.now += REPAINT_S
+            for request in requests:
+                yield delta(request, f"{step} ", step + 1)
+        for request in requests:
+            yield done(request)
+
+    parts = parts_with(ScriptedBackend(script))
+    paints = list(answers(parts.comparison, "Hello?", asked(3), clock=clock))
+    assert [sorted(paint) for paint in paints[1:4]] == [[0, 1, 2]] * 3
+    assert paints[-1][2].turns[-1].answer == "0 1 2 "
+    assert not paints[-1][2].busy
+
+
+def test_at_most_one_repaint_in_each_interval(parts_with: PartsWith) -> None:
+    clock = Clock()
+    steps = 200
+
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        for step in range(steps):
+            clock.now += REPAINT_S / 10
+            for request in requests:
+                yield delta(request, "x", step + 1)
+        for request in requests:
+            yield done(request)
+
+    parts = parts_with(ScriptedBackend(script))
+    paints = list(answers(parts.comparison, "Hello?", asked(2), clock=clock))
+    # The first paint shows the question, the last the end.
+    assert steps / 10 - 1 <= len(paints) <= steps / 10 + 3
+    assert paints[-1][0].turns[-1].answer == "x" * steps
+
+
+def test_a_pane_that_has_ended_is_not_painted_again(parts_with: PartsWith) -> None:
+    clock = Clock()
+
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        first, second = requests
+        clock.now += 1
+        yield delta(first, "short")
+        clock.now += 1
+        yield done(first)
+        for step in range(3):
+            clock.now += 1
+            yield delta(second, "long", step + 1)
+        yield done(second)
+
+    parts = parts_with(ScriptedBackend(script))
+    paints = list(answers(parts.comparison, "Hello?", asked(2), clock=clock))
+    ended = next(number for number, paint in enumerate(paints) if 0 in paint and not paint[0].busy)
+    assert all(0 not in paint for paint in paints[ended + 1 :])
+
+
+def test_closing_the_repaints_closes_the_generation(parts_with: PartsWith) -> None:
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        while True:
+            yield delta(requests[0], "on ")
+
+    backend = ScriptedBackend(script)
+    stream = answers(parts_with(backend).comparison, "Hello?", asked(1))
+    next(stream)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert backend.closed
+
+
+def test_one_panes_failure_is_its_own_notice(parts_with: PartsWith) -> None:
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        yield Failed(requests[0].id, "The prompt is too long: shorten it.")
+        yield delta(requests[1], "Fine.")
+        yield done(requests[1])
+
+    final: dict[int, PaneState] = {}
+    for paint in answers(parts_with(ScriptedBackend(script)).comparison, "Hello?", asked(2)):
+        final |= paint
+    assert final[0].turns[-1].state == "failed"
+    assert final[0].turns[-1].notice == "The prompt is too long: shorten it."
+    assert final[1].turns[-1].answer == "Fine."
+
+
+def test_a_refusal_of_the_whole_question_is_told_in_every_pane(parts_with: PartsWith) -> None:
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        raise CounterpointError("The queue is full: ask again in a moment.")
+        yield
+
+    final: dict[int, PaneState] = {}
+    for paint in answers(parts_with(ScriptedBackend(script)).comparison, "Hello?", asked(2)):
+        final |= paint
+    assert {state.turns[-1].notice for state in final.values()} == {
+        "The queue is full: ask again in a moment."
+    }
+    assert {state.turns[-1].question for state in final.values()} == {"Hello?"}
+
+
+def test_a_pane_without_an_end_is_told_as_failed(parts_with: PartsWith) -> None:
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        yield delta(requests[0], "half an ans")
+
+    final: dict[int, PaneState] = {}
+    for paint in answers(parts_with(ScriptedBackend(script)).comparison, "Hello?", asked(1)):
+        final |= paint
+    assert final[0].turns[-1].state == "failed"
+    assert final[0].turns[-1].answer == "half an ans"
+
+
+def test_a_place_in_the_queue_is_shown_until_the_answer_comes(parts_with: PartsWith) -> None:
+    clock = Clock()
+
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        clock.now += 1
+        yield Queued(requests[0].id, 3)
+        clock.now += 1
+        yield delta(requests[0], "Here.")
+        yield done(requests[0])
+
+    paints = list(answers(parts_with(ScriptedBackend(script)).comparison, "Hello?", asked(1), clock=clock))
+    notices = [paint[0].turns[-1].notice for paint in paints]
+    assert "number 3" in notices[1]
+    assert notices[-1] == ""

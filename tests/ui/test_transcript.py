@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from ui import markup, transcript
+from ui.transcript import PaneState, Turn
+
+
+def turn(question: str, answer: str, state: str = "done", **more: object) -> Turn:
+    return Turn(question, "base", "Bare", "bare", state, answer, **more)  # type: ignore[arg-type]
+
+
+def test_history_holds_answered_and_stopped_turns_but_no_failed_ones() -> None:
+    state = PaneState(
+        (
+            turn("one", "1"),
+            turn("two", "", "failed"),
+            turn("three", "3 hal", "stopped"),
+            turn("four", "", "stopped"),
+        )
+    )
+    assert [message["content"] for message in transcript.history(state)] == ["one", "1", "three", "3 hal"]
+
+
+def test_the_speed_line_leaves_out_what_is_not_known() -> None:
+    assert transcript.speed_line(0.214, 27.44, 83) == "0.21 s to first token · 27.4 tokens/s · 83 tokens"
+    assert transcript.speed_line(0.2, None, 1) == "0.20 s to first token · 1 token"
+
+
+def test_what_a_person_typed_is_shown_as_typed() -> None:
+    assert markup.plain("<img src=x> **no** {{7*7}}") == r"\<img src\=x\> \*\*no\*\* \{\{7\*7\}\}"
+    assert markup.plain("a\n    b") == "a  \n&nbsp;&nbsp;&nbsp;&nbsp;b"
+
+
+def test_a_prompt_cannot_end_its_code_block_early() -> None:
+    block = markup.fenced("text\n```\n# not a heading\n````\nend")
+    fence = block.split("\n")[0].removesuffix("text")
+    assert fence == "`" * 5
+    assert block.count(fence) == 2
+
+
+def test_a_receipt_shows_every_field_and_the_exact_prompt() -> None:
+    given = {
+        "base": "some/base",
+        "base_sha256": "ab" * 32,
+        "quantization": "nf4",
+        "adapter": None,
+        "adapter_sha256": None,
+        "adapter_scale": None,
+        "persona": "support-desk",
+        "persona_sha256": "cd" * 32,
+        "prompt": "<|im_start|>user\nHi",
+        "prompt_sha256": "ef" * 32,
+        "sampling": {"temperature": 0.2, "stop": []},
+        "seed": 7,
+        "prompt_tokens": 12,
+        "completion_tokens": 30,
+        "ttft_s": 0.25,
+        "tokens_per_s": 27.123,
+        "backend": "local",
+    }
+    shown = markup.receipts([turn("Hi", "Hello", receipt=given)])
+    for part in ("some/base", "nf4", "abababababababab…", "temperature 0\\.2", "| seed | 7 |", "27.12"):
+        assert part in shown.replace("some\\/base", "some/base"), part
+    assert "```text\n<|im_start|>user\nHi\n```" in shown
+
+
+def test_older_answers_are_labelled_with_their_mode() -> None:
+    messages = markup.older_messages([turn("Hi *you*", "Hello")])
+    assert messages[0]["content"] == r"Hi \*you\*"
+    assert messages[1]["content"].startswith("*Bare*\n\n")
+
+
+def test_copying_all_gives_the_question_once_and_every_answer_by_its_mode() -> None:
+    text = transcript.copy_text(
+        [PaneState((turn("Why?", "Because."),)), PaneState((turn("Why?", "So."),)), PaneState()]
+    )
+    assert text == "> Why?\n\n### Bare\n\nBecause.\n\n### Bare\n\nSo.\n"

@@ -1,0 +1,49 @@
+"""Controls that more than one tab has, and the screen as their values tell it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from ui import setup
+from ui.screen import SAMPLING, Screen
+from ui.words import label
+
+
+def sampling_controls() -> list[gr.Textbox]:
+    """One field for each of `SAMPLING`; empty is "as the mode says", which a number field cannot be."""
+    return [
+        gr.Textbox(
+            value="",
+            label=label(name),
+            placeholder=label("as_mode_says"),
+            max_length=24,
+            min_width=120,
+            html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
+        )
+        for name in SAMPLING
+    ]
+
+
+def screen_of(values: tuple[Any, ...]) -> Screen:
+    """The screen from the flat inputs that `Compare.inputs` lists."""
+    count = setup.MAX_PANES
+    active, drafts, variables = values[3 * count : 3 * count + 3]
+    return Screen(
+        modes=values[:count],
+        strengths=values[count : 2 * count],
+        states=values[2 * count : 3 * count],
+        active=active,
+        drafts=drafts,
+        variables=variables,
+        sampling=dict(zip(SAMPLING, values[3 * count + 3 :], strict=True)),
+    )
+
+
+def columns(active: tuple[int, ...]) -> list[gr.Column]:
+    return [gr.Column(visible=slot in active) for slot in range(setup.MAX_PANES)]
+
+
+def tool(key: str) -> gr.Button:
+    return gr.Button(label(key), size="sm", min_width=0, scale=0, elem_id=key, elem_classes=["cp-tool"])
