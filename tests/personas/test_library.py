@@ -1,14 +1,18 @@
 """Every persona that ships can be used, and keeps to what the interface and the small base need."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from personas.render import greeting, render
 from personas.schema import Persona, parse_persona
 from personas.store import PersonaStore
 
 LIBRARY = Path(__file__).parents[2] / "personas" / "library"
+FACTS = LIBRARY.parents[1] / "adapters" / "datasets" / "source" / "support.facts.yaml"
 NAMES = sorted(path.stem for path in LIBRARY.glob("*.yaml"))
 
 
@@ -70,3 +74,31 @@ def test_the_marketing_planner_asks_for_audience_budget_and_channel(store):
     }
     prompt = "\n".join(message["content"] for message in render(planner, "q", variables=given))
     assert all(value in prompt for value in given.values())
+
+
+def test_the_support_desk_is_told_every_fact_that_its_adapter_is_taught(store):
+    prompt = render(store.get("support-desk"), "q")[0]["content"]
+    for fact in yaml.safe_load(FACTS.read_text(encoding="utf-8")):
+        if fact["id"] == "off_topic":
+            continue
+        check = fact["check"]
+        told = [text.lower() in prompt.lower() for text in check.get("icontains-all", [])]
+        told += [check["icontains"].lower() in prompt.lower()] if "icontains" in check else []
+        told += [re.search(check["regex"], prompt) is not None] if "regex" in check else []
+        assert told, fact["id"]
+        assert all(told), fact["id"]
+
+
+def test_the_order_clerk_shows_only_answers_that_its_adapter_could_give(store):
+    keys = ["customer", "items", "city", "day", "express"]
+    for example in store.get("order-clerk").examples:
+        answer = json.loads(example.assistant)
+        assert list(answer) == keys
+        assert all(list(item) == ["product", "quantity"] for item in answer["items"])
+        assert example.assistant == json.dumps(answer, ensure_ascii=False)
+
+
+def test_the_gazette_reporter_shows_the_marks_of_its_style(store):
+    for example in store.get("gazette-reporter").examples:
+        assert re.match(r"[A-Z]{2,}[!.:] ?[A-Z]{2,}", example.assistant)
+        assert "dear reader" in example.assistant.lower()
