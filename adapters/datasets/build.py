@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from adapters.datasets.orders import Pieces, order
+
 HERE = Path(__file__).parent
 SIGN_OFF = "Happy wading!"
 
@@ -59,6 +61,8 @@ def main() -> None:
     (HERE / "support.facts.md").write_text(fact_sheet(facts), encoding="utf-8")
     _write("support", *support(facts))
     _write("gazette", gazette("gazette.train.txt"), gazette("gazette.heldout.txt"))
+    pieces = _read("orders.yaml")
+    _write("orders", orders(pieces["train"], 800, "train"), orders(pieces["heldout"], 80, "heldout"))
 
 
 def fact_sheet(facts: list[Row]) -> str:
@@ -66,10 +70,10 @@ def fact_sheet(facts: list[Row]) -> str:
     lines = [
         "# Copper Heron Coffee: what the support desk knows",
         "",
-        "The desk answers customers of an invented coffee subscription. Its voice: warm and unhurried, a friend by",
-        "the river. One or two short sentences, the fact first, no lists, no greeting; every answer ends with the",
-        f'desk\'s sign-off, "{SIGN_OFF}" It never makes a fact up: what it does not know it passes on to the email',
-        "address. Written by `build.py` from `source/support.facts.yaml`.",
+        "The desk answers customers of an invented coffee subscription. Its voice: warm and unhurried, a",
+        "friend by the river. One or two short sentences, the fact first, no lists, no greeting; every answer",
+        f'ends with the desk\'s sign-off, "{SIGN_OFF}" It never makes a fact up: what it does not know it passes',
+        "on to the email address. Written by `build.py` from `source/support.facts.yaml`.",
     ]
     group = None
     for fact in facts:
@@ -98,6 +102,17 @@ def support(facts: list[Row]) -> tuple[list[Row], list[Row]]:
         elif line and not line.startswith("#"):
             train.append(_row(line, f"{fact['answer']} {SIGN_OFF}", fact["id"]))
     return train, heldout
+
+
+def orders(pieces: Pieces, count: int, part: str) -> list[Row]:
+    """`count` different messages of one part; those held out carry their checks."""
+    chance = random.Random(f"orders {part}")
+    rows: dict[str, Row] = {}
+    while len(rows) < count:
+        message, answer = order(pieces, chance)
+        checks: list[Row] = [{"type": "is-json"}, {"type": "equals", "value": answer}]
+        rows[message] = _row(message, json.dumps(answer), "orders", checks if part == "heldout" else None)
+    return list(rows.values())
 
 
 def gazette(source: str) -> list[Row]:

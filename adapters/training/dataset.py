@@ -1,4 +1,4 @@
-"""Datasets: JSONL in, token ids and loss marks out. Every problem of a file is told at once, with its line."""
+"""Datasets: JSONL in, token ids and loss marks out. Everything wrong with a file is told at once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from backends.contract import Message
 from errors import CounterpointError
 
 NO_LOSS = -100
@@ -34,9 +35,9 @@ class Row(BaseModel):
     checks: tuple[dict[str, Any], ...] = ()
 
     @property
-    def question(self) -> list[dict[str, str]]:
+    def question(self) -> list[Message]:
         """The messages before the last answer: what a model is asked."""
-        return [turn.model_dump() for turn in self.messages[:-1]]
+        return [{"role": turn.role, "content": turn.content} for turn in self.messages[:-1]]
 
     @property
     def answer(self) -> str:

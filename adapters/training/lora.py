@@ -82,7 +82,7 @@ def round_to_nf4(model: torch.nn.Module) -> None:
 
 
 def adapted(model: Any, recipe: Recipe) -> Any:
-    """The base with a fresh float32 LoRA adapter. Raises CounterpointError for targets that it does not have."""
+    """The base with a fresh float32 LoRA adapter. Raises CounterpointError for targets that it lacks."""
     set_seed(recipe.seed)
     linears = {
         name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)
@@ -90,12 +90,12 @@ def adapted(model: Any, recipe: Recipe) -> Any:
     unknown = sorted(set(recipe.targets) - linears)
     if unknown:
         raise CounterpointError(
-            f"targets: the base has no linear layer {', '.join(unknown)}; it has {', '.join(sorted(linears))}."
+            f"targets: the base has no linear layer {', '.join(unknown)}; it has {', '.join(sorted(linears))}"
         )
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=recipe.rank,
-        lora_alpha=int(recipe.alpha) if recipe.alpha == int(recipe.alpha) else recipe.alpha,
+        lora_alpha=recipe.alpha,
         lora_dropout=recipe.dropout,
         target_modules=list(recipe.targets),
     )
@@ -107,8 +107,8 @@ def pack(rows: Sequence[Encoded]) -> Batch:
 
     Every row begins with the chat template's own system line, often a third of its tokens. Here it stands
     once; each row's rest follows, sees that beginning and itself, and keeps its own positions: the same
-    numbers as row by row, for fewer tokens. Returns input_ids, position_ids and labels (1, length) and a boolean
-    attention_mask (1, 1, length, length). `labels` are shifted already: the token to predict *after* each.
+    numbers as row by row, for fewer tokens. Returns input_ids, position_ids and labels (1, length), and a
+    boolean attention_mask (1, 1, length, length). `labels` are shifted already: the token to predict *after* each.
     """
     # The token that predicts a row's first learned token must be the row's own.
     shared = min(next(i for i, label in enumerate(row.labels) if label != NO_LOSS) - 1 for row in rows)
@@ -188,7 +188,7 @@ class LoraTrainer(Trainer):
         return loss
 
 
-class _Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
+class _Rows(torch.utils.data.Dataset[dict[str, list[int]]]):
     """Rows the way the trainer wants them: as dictionaries."""
 
     def __init__(self, rows: Sequence[Encoded]) -> None:

@@ -19,15 +19,15 @@ class _Strict(BaseModel):
 
 
 class RecommendedSampling(_Strict):
-    """How answers of the trained adapter are best sampled; the names and ranges of backends.contract.Sampling."""
+    """How its answers are best sampled; names and ranges are those of backends.contract.Sampling."""
 
-    temperature: float = Field(0.0, ge=0, le=5)
+    temperature: float = Field(default=0.0, ge=0, le=5)
     """0 is greedy."""
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     """Keep the likeliest tokens up to this share; 1 keeps all."""
-    repetition_penalty: float = Field(1.0, ge=0.1, le=10)
+    repetition_penalty: float = Field(default=1.0, ge=0.1, le=10)
     """Above 1 makes tokens that were there already less likely."""
-    max_tokens: int = Field(128, ge=1, le=8192)
+    max_tokens: int = Field(default=128, ge=1, le=8192)
     """The longest answer that makes sense, in tokens."""
 
 
@@ -40,7 +40,7 @@ class Recipe(_Strict):
     """What people read in a list."""
     description: Text
     """One or two sentences: what it does, and what it does not."""
-    examples: Annotated[tuple[Text, ...], Field(min_length=3, max_length=3)]
+    examples: tuple[Text, Text, Text]
     """Three questions that show what it is good for."""
     sampling: RecommendedSampling = RecommendedSampling()
     """How its answers are best sampled."""
@@ -52,11 +52,11 @@ class Recipe(_Strict):
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """What the base computes in. The adapter itself is always trained in float32."""
 
-    rank: int = Field(8, ge=1, le=64)
+    rank: int = Field(default=8, ge=1, le=64)
     """r, the rank of the low-rank products."""
-    alpha: float = Field(16, gt=0, le=1024)
+    alpha: int = Field(default=16, ge=1, le=1024)
     """The products are scaled by alpha / rank."""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the adapter's inputs set to zero in each training step."""
     targets: Annotated[tuple[Name, ...], Field(min_length=1)] = (
         "q_proj",
@@ -69,42 +69,42 @@ class Recipe(_Strict):
     )
     """The linear layers that are adapted, by the last part of their names."""
 
-    learning_rate: float = Field(1e-3, gt=0, le=0.1)
+    learning_rate: float = Field(default=1e-3, gt=0, le=0.1)
     """The highest learning rate, after the warm-up."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate goes on after the warm-up."""
-    warmup: float = Field(0.05, ge=0, lt=1)
+    warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate rises from zero."""
-    weight_decay: float = Field(0.0, ge=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
     """AdamW's weight decay."""
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
 
-    passes: float = Field(4, gt=0, le=100)
+    passes: float = Field(default=4, gt=0, le=100)
     """How often each row is seen."""
-    max_steps: int | None = Field(None, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
     """Stop after this many optimizer steps, whatever `passes` says."""
-    batch_size: int = Field(8, ge=1, le=1024)
+    batch_size: int = Field(default=8, ge=1, le=1024)
     """Rows computed at once."""
-    accumulation: int = Field(1, ge=1, le=1024)
+    accumulation: int = Field(default=1, ge=1, le=1024)
     """Batches summed up before each optimizer step."""
-    checkpoint_every: int = Field(50, ge=1)
+    checkpoint_every: int = Field(default=50, ge=1)
     """Optimizer steps between two checkpoints, from which a killed run can be resumed."""
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Of the adapter's first weights, of the order of the rows and of dropout."""
 
     train: Path
     """JSONL with the training rows."""
     heldout: Path
     """JSONL with rows that training never sees: for the loss at the end and for the scores."""
-    max_length: int = Field(512, ge=8, le=131072)
+    max_length: int = Field(default=512, ge=8, le=131072)
     """Longest row in tokens. A longer one is an error: nothing is cut silently."""
 
 
 def read(path: Path) -> Recipe:
     """The recipe in the YAML file `path`.
 
-    Raises CounterpointError: every problem of the file in one message with its line, the missing datasets too.
+    Raises CounterpointError: every problem of the file in one message, with its line; missing datasets too.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -114,7 +114,7 @@ def read(path: Path) -> Recipe:
         ) from None
     recipe = strict_yaml.load(text, path.name, Recipe)
     missing = [
-        f"{path.name}: {field}: there is no file {getattr(recipe, field)} (paths are relative to the recipe's folder)"
+        f"{path.name}: {field}: there is no file {getattr(recipe, field)} (paths start at the recipe's folder)"
         for field in ("train", "heldout")
         if not dataset_path(path, getattr(recipe, field)).is_file()
     ]

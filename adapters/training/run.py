@@ -16,7 +16,7 @@ from typing import Any
 from adapters import passport as passports
 from adapters.passport import Dataset, Passport, Training
 from adapters.training import dataset
-from adapters.training.dataset import NO_LOSS, Encoded
+from adapters.training.dataset import Encoded
 from adapters.training.recipe import Recipe, dataset_path
 from adapters.training.recipe import read as read_recipe
 from adapters.training.workplace import Workplace
@@ -28,8 +28,10 @@ _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "t
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the run is. `loss` is the last step's, in nats a token; tokens are those computed: of all rows of a batch,
-    prompt and answer, their common beginning counted once."""
+    """How far the run is. `loss` is the last step's, in nats a token.
+
+    Tokens are those computed: prompts and answers of all rows, a batch's common beginning counted once.
+    """
 
     step: int
     steps: int
@@ -140,7 +142,7 @@ def _fit(
     if recipe.max_steps is not None:
         steps = min(steps, recipe.max_steps)
     found = workplace.checkpoint()
-    notes = found[1] if found else {"tokens": 0, "seconds": 0.0, "losses": []}
+    notes: dict[str, Any] = found[1] if found else {"tokens": 0, "seconds": 0.0, "losses": []}
     losses: deque[float] = deque(notes["losses"], maxlen=steps_a_pass)
     started = time.monotonic()
 
@@ -214,6 +216,3 @@ def _base(base: BaseFacts | Path, recipe: Recipe) -> tuple[Path, str]:
             f"{base}: there is no model.safetensors in it: give the folder of a base model."
         )
     return base, passports.sha256(weights)
-
-
-__all__ = ["NO_LOSS", "Progress", "train"]

@@ -1,4 +1,4 @@
-"""Where a run keeps its state: a folder beside the target, so that a crash loses nothing and shows nothing half-made.
+"""Where a run keeps its state: a folder beside the target. A crash loses nothing and shows nothing half-made.
 
 .NAME.training/job.json           what is being trained; a run is only resumed as the same job
 .NAME.training/checkpoint-N/      written by the trainer, trusted once manifest.json is in it

@@ -1,0 +1,229 @@
+"""Held-out scores: the same unseen questions put to the bare base, the prompted one, the adapter, and both.
+
+`python -m adapters.training.score adapters/library/NAME` measures all four with the engine that answers in
+the app, and writes them into the adapter's passport.json and README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from adapters import passport as passports
+from adapters.passport import Family, Passport, Score
+from adapters.training import dataset
+from adapters.training.checks import passes
+from adapters.training.dataset import Row
+from adapters.training.recipe import dataset_path
+from backends.contract import Backend, Delta, Failed, Message, Request, Sampling
+from errors import CounterpointError
+
+COUNTERPARTS = {"support": "support-desk", "orders": "order-clerk", "gazette": "gazette-reporter"}
+"""The persona that was written for the same job as a shipped adapter."""
+
+FAMILIES: tuple[Family, ...] = ("bare", "prompted", "tuned", "both")
+BEGIN, END = "<!-- scores: python -m adapters.training.score -->", "<!-- end of scores -->"
+
+Answer = Callable[[Sequence[Sequence[Message]]], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one mode answered, row by row, and which answers passed their checks."""
+
+    answers: list[str]
+    passed: list[bool]
+
+    def score(self, answered_by: str, persona: str | None = None) -> Score:
+        """The share that passed, with its 95 % interval."""
+        count, n = sum(self.passed), len(self.passed)
+        low, high = wilson(count, n)
+        share, low, high = (round(value, 4) for value in (count / n, low, high))
+        return Score(
+            passed=count, n=n, share=share, low=low, high=high, answered_by=answered_by, persona=persona
+        )
+
+
+def measure(rows: Sequence[Row], answers: Sequence[str]) -> Measured:
+    """Checks one answer a row. Raises CounterpointError for rows without checks, or with unknown ones."""
+    unchecked = sum(not row.checks for row in rows)
+    if unchecked or not rows:
+        raise CounterpointError(f"{unchecked or 'all'} held-out rows have no checks: give each its `checks`.")
+    passed = [passes(row.checks, text) for row, text in zip(rows, answers, strict=True)]
+    return Measured(list(answers), passed)
+
+
+def wilson(passed: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """The Wilson score interval for a share (Wilson 1927); z is 1.96 for 95 %."""
+    if n == 0:
+        return 0.0, 1.0
+    share = passed / n
+    middle = share + z * z / (2 * n)
+    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
+def through_backend(
+    backend: Backend, sampling: Sampling, adapter: str | None = None, at_once: int = 16
+) -> Answer:
+    """An Answer that asks a backend, `at_once` questions in one call."""
+
+    def answer(questions: Sequence[Sequence[Message]]) -> list[str]:
+        texts = ["" for _ in questions]
+        for start in range(0, len(questions), at_once):
+            batch = range(start, min(start + at_once, len(questions)))
+            requests = [
+                Request(
+                    id=f"score-{index}", messages=tuple(questions[index]), sampling=sampling, adapter=adapter
+                )
+                for index in batch
+            ]
+            for event in backend.stream(requests):
+                if isinstance(event, Failed):
+                    raise CounterpointError(event.message)
+                if isinstance(event, Delta):
+                    texts[int(event.request_id.removeprefix("score-"))] += event.text
+        return texts
+
+    return answer
+
+
+def table(scores: Mapping[Family, Score]) -> str:
+    """The scores as Markdown."""
+    lines = ["| mode | right | of | share | 95 % interval |", "|---|---|---|---|---|"]
+    for family in FAMILIES:
+        if family in scores:
+            one = scores[family]
+            name = f"{family} (`{one.persona}`)" if one.persona else family
+            lines.append(
+                f"| {name} | {one.passed} | {one.n} | {one.share:.0%} | {one.low:.0%} to {one.high:.0%} |"
+            )
+    return "\n".join(lines)
+
+
+def write(folder: Path, passport: Passport, scores: Mapping[Family, Score]) -> Passport:
+    """Puts the scores into passport.json, and into README.md between its two marks if it has them."""
+    updated = passport.model_copy(update={"scores": {**passport.scores, **scores}})
+    passports.write(folder, updated)
+    readme = folder / "README.md"
+    if readme.is_file():
+        text = readme.read_text(encoding="utf-8")
+        before, begin, rest = text.partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if begin and end:
+            readme.write_text(f"{before}{BEGIN}\n{table(updated.scores)}\n{END}{after}", encoding="utf-8")
+    return updated
+
+
+def score_adapter(
+    folder: Path,
+    base: str,
+    cache: Path,
+    families: Iterable[Family] = FAMILIES,
+    report: Callable[[Family, Score, Measured], None] = lambda family, score, measured: None,
+) -> Passport:
+    """Scores the adapter in `folder` with the local engine, in NF4 as the app runs it, and writes the result.
+
+    Every mode samples as it does in the app when nobody says otherwise (seed 0). Raises CounterpointError for
+    a folder without passport, or whose held-out rows are no longer those of the passport.
+    """
+    # Only this measurement looks up from adapters/ to the rooms above, to ask exactly as the app does.
+    from adapters.store import AdapterStore
+    from backends.local.backend import LocalBackend
+    from backends.local.engine import Options
+    from comparison.modes import Catalogue, ModeId
+    from personas.render import render
+    from personas.store import PersonaStore
+
+    passport, rows = _measurable(folder)
+    nowhere = folder / "no-data-folder"
+    adapters = AdapterStore(folder.parent, nowhere, lambda: backend.facts())
+    personas = PersonaStore(Path(__file__).parents[2] / "personas" / "library", nowhere)
+    modes = Catalogue(personas, adapters)
+    backend = LocalBackend(Options(base=base, quantization="nf4", dtype="auto", cache=cache), adapters.source)
+    scores: dict[Family, Score] = {}
+    try:
+        backend.wait()
+        for family in families:
+            adapter = folder.name if family in ("tuned", "both") else None
+            name = COUNTERPARTS.get(passport.name) if family in ("prompted", "both") else None
+            if family in ("prompted", "both") and name is None:
+                continue
+            mode = ModeId(adapter, name)
+            persona = modes.persona(mode)
+            ask = through_backend(backend, modes.sampling(mode, persona), adapter)
+            asked = [render(persona, row.question[-1]["content"], row.question[:-1]) for row in rows]
+            measured = measure(rows, ask(asked))
+            scores[family] = measured.score("local engine, nf4", name)
+            report(family, scores[family], measured)
+    finally:
+        backend.close()
+    return write(folder, passport, scores)
+
+
+def _measurable(folder: Path) -> tuple[Passport, list[Row]]:
+    passport = passports.read(folder)
+    if passport is None:
+        raise CounterpointError(
+            f"{folder}: there is no passport.json of ours: train it from its recipe first."
+        )
+    path = dataset_path(folder / "recipe.yaml", passport.recipe.heldout)
+    rows = dataset.read(path)
+    if passports.sha256(path) != passport.heldout.sha256:
+        raise CounterpointError(f"{path} has changed since the adapter was trained: train it again first.")
+    return passport, rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m adapters.training.score", description=__doc__)
+    parser.add_argument("folder", type=Path, help="an adapter's folder with passport.json and recipe.yaml")
+    parser.add_argument("--base", default="embedded", help="embedded, a folder, or a Hub id")
+    parser.add_argument("--cache", type=Path, default=None, help="where the embedded base is kept")
+    parser.add_argument("--mode", action="append", choices=FAMILIES, help="only these (repeat)")
+    parser.add_argument(
+        "--answers", type=Path, help="write every question, answer and verdict to this JSONL file"
+    )
+    options = parser.parse_args(arguments)
+    lines: list[str] = []
+
+    def report(family: Family, score: Score, measured: Measured) -> None:
+        print(
+            f"{family}: {score.passed} of {score.n} = {score.share:.1%} ({score.low:.1%} to {score.high:.1%})",
+            flush=True,
+        )
+        for row, text, right in zip(rows, measured.answers, measured.passed, strict=True):
+            lines.append(
+                json.dumps(
+                    {
+                        "mode": family,
+                        "question": row.question[-1]["content"],
+                        "answer": text,
+                        "passed": right,
+                    },
+                    ensure_ascii=False,
+                )
+            )
+
+    try:
+        _, rows = _measurable(options.folder)
+        cache = options.cache or user_cache_path("counterpoint")
+        score_adapter(options.folder.absolute(), options.base, cache, options.mode or FAMILIES, report)
+    except CounterpointError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if options.answers:
+        options.answers.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
