@@ -183,6 +183,8 @@ def test_the_sha256_is_of_what_is_said_not_of_the_layout():
         "# a comment\n" + "greeting: Hello {{who}}.\n" + FULL.replace("greeting: Hello {{who}}.\n", "")
     )
     assert parse_persona(reordered, "p.yaml").sha256 == original.sha256
+    swapped = original.model_copy(update={"variables": dict(reversed(original.variables.items()))})
+    assert swapped.sha256 == original.sha256
     assert parse_persona(FULL.replace("No lies.", "No lies!"), "p.yaml").sha256 != original.sha256
 
 

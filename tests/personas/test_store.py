@@ -127,6 +127,8 @@ def test_a_bad_file_is_listed_with_its_problem_and_breaks_nothing_else(store, li
     with pytest.raises(CounterpointError, match=r"broken\.yaml:2:"):
         store.get("broken")
     assert store.text("broken") == "name: broken\nrole: ["
+    with pytest.raises(CounterpointError, match="larger than"):
+        store.text("huge")
 
 
 def test_a_bad_file_of_yours_is_not_silently_replaced_by_the_shipped_one(store, tmp_path):
