@@ -11,8 +11,10 @@ The weights are float32 on a CPU, where small 16-bit products are slow, and the 
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -23,25 +25,35 @@ from errors import CounterpointError
 Layout = tuple[tuple[str, int], ...]
 """Which modules an adapter changes, each with its rank, in the base's order."""
 
+MAX_CHUNKS = 8
 MAX_BYTES = 2 * 1024**3
 """Adapters that were not used lately leave memory beyond this."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """One projection's share of a fused linear: its columns of the output and of the low-rank product."""
+class _Segment:
+    """Neighbouring projections of one fused linear whose B's are multiplied at once.
 
-    out: slice
-    low: slice
+    Their outputs are cut into `chunks` equal pieces, so that projections of unlike sizes are one bmm:
+    `b` is (adapters * chunks, rank, piece), and `pick` says which projection's low-rank product each piece
+    takes (None where each takes its own). `low` and `out` are the segment's columns of the low-rank
+    product and of the linear's output; `out` is None where that is all of them.
+    """
+
+    out: slice | None
+    low: slice | None
+    rank: int
+    chunks: int
+    pick: torch.Tensor | None
     b: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What one fused linear computes for one group of rows."""
+    """What one fused linear computes for one group of rows. `a` is (adapters, in, ranks side by side)."""
 
     a: torch.Tensor
-    parts: tuple[_Part, ...]
+    segments: tuple[_Segment, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +91,8 @@ class FusedLinear(nn.Module):
         y = self.base(x)
         for use in self._rows.uses:
             plan = use.plans.get(id(self))
-            if plan is None:
-                continue
-            picked = x[use.rows]
-            low = torch.bmm(picked.reshape(use.adapters, -1, x.shape[-1]).to(plan.a.dtype), plan.a)
-            if use.scales is not None:
-                low = (low.view(use.adapters, use.each, -1, low.shape[-1]) * use.scales).view(low.shape)
-            for part in plan.parts:
-                delta = torch.bmm(low[:, :, part.low], part.b).view(picked.shape[0], x.shape[1], -1)
-                target = y[:, :, part.out]
-                if isinstance(use.rows, slice):
-                    target[use.rows].add_(delta)
-                else:
-                    target.index_add_(0, use.rows, delta.to(y.dtype))
+            if plan is not None:
+                _add(y, x, use, plan)
         return y
 
     def output(self, index: int, x: torch.Tensor) -> torch.Tensor:
@@ -103,6 +104,31 @@ class FusedLinear(nn.Module):
         if index == len(self.sizes) - 1:
             self._input, self._outputs = None, []
         return result
+
+
+def _add(y: torch.Tensor, x: torch.Tensor, use: Use, plan: _Plan) -> None:
+    """y[rows] += scale · x[rows] A B, each row with its own adapter's A and B (Hu et al. 2021, equation 3).
+
+    x: (rows, width, in); y: (rows, width, out), changed in place. This runs 120 times a step, hence the few
+    operations: on small products what counts is their number.
+    """
+    group, width = use.adapters, x.shape[1]
+    low = torch.bmm(x[use.rows].reshape(group, use.each * width, -1).to(plan.a.dtype), plan.a)
+    if use.scales is not None:
+        low = (low.view(group, use.each, width, -1) * use.scales).view(low.shape)
+    for segment in plan.segments:
+        part = low if segment.low is None else low[:, :, segment.low]
+        if segment.chunks > 1:
+            part = part.unflatten(2, (-1, segment.rank)).transpose(1, 2)
+            if segment.pick is not None:
+                part = part.index_select(1, segment.pick)
+            part = part.reshape(group * segment.chunks, -1, segment.rank)
+        delta = torch.bmm(part, segment.b).view(group, segment.chunks, use.each * width, -1).transpose(1, 2)
+        target = y if segment.out is None else y[:, :, segment.out]
+        if isinstance(use.rows, slice):
+            target[use.rows].view(delta.shape).add_(delta)
+        else:
+            target.index_add_(0, use.rows, delta.reshape(-1, width, target.shape[2]).to(y.dtype))
 
 
 class Part(nn.Module):
@@ -119,38 +145,64 @@ class Part(nn.Module):
         return self._fused[0].output(self._index, x)
 
 
-@dataclass
 class _Bank:
-    """Adapters of one layout, one a row of `slab`; `order` names them row by row."""
+    """Adapters of one layout. Piece by piece (an A, a segment's B), all adapters' values lie together.
 
-    layout: Layout
-    slab: torch.Tensor
-    order: list[str] = field(default_factory=list)
+    `order` names the adapters; `stack(p)` is piece p of all of them, (adapters, count).
+    """
 
-    def add(self, name: str, weights: torch.Tensor) -> None:
-        grown = self.slab.new_empty(len(self.order) + 1, self.slab.shape[1])
-        grown[:-1] = self.slab
-        grown[-1] = weights
-        self.slab = grown
+    def __init__(self, pieces: Sequence[int], slab: torch.Tensor):
+        self.order: list[str] = []
+        self._pieces = tuple(pieces)
+        self._slab = slab
+
+    @property
+    def bytes(self) -> int:
+        return self._slab.numel() * self._slab.element_size()
+
+    def stack(self, piece: int) -> torch.Tensor:
+        return self._stacks(self._slab, len(self.order))[piece]
+
+    def add(self, name: str, weights: Sequence[torch.Tensor]) -> None:
+        count = len(self.order)
+        grown = self._slab.new_empty((count + 1) * sum(self._pieces))
+        for new, old, own in zip(
+            self._stacks(grown, count + 1), self._stacks(self._slab, count), weights, strict=True
+        ):
+            new[:count] = old
+            new[count] = own
+        self._slab = grown
         self.order.append(name)
 
     def remove(self, name: str) -> None:
         keep = [i for i, other in enumerate(self.order) if other != name]
-        self.slab = self.slab[keep]
+        kept = self._slab.new_empty(len(keep) * sum(self._pieces))
+        for new, old in zip(
+            self._stacks(kept, len(keep)), self._stacks(self._slab, len(self.order)), strict=True
+        ):
+            new[:] = old[keep]
+        self._slab = kept
         self.order = [self.order[i] for i in keep]
 
-    def gather(self, names: set[str]) -> bool:
-        """Brings these adapters next to one another; says whether any had to move."""
-        at = sorted(self.order.index(name) for name in names)
-        if at[-1] - at[0] + 1 == len(at):
+    def arrange(self, names: Sequence[str]) -> bool:
+        """Brings these adapters next to one another in this order; says whether any had to move."""
+        if _stand_together(self.order, names):
             return False
-        for target, source in enumerate(at):
-            if target != source:
-                swapped = self.slab[target].clone()
-                self.slab[target] = self.slab[source]
-                self.slab[source] = swapped
-                self.order[target], self.order[source] = self.order[source], self.order[target]
+        wanted = [*names, *(name for name in self.order if name not in names)]
+        new_places = torch.tensor([self.order.index(name) for name in wanted], device=self._slab.device)
+        for stack in self._stacks(self._slab, len(self.order)):
+            stack.copy_(stack[new_places])
+        self.order = wanted
         return True
+
+    def _stacks(self, slab: torch.Tensor, count: int) -> list[torch.Tensor]:
+        flat = slab.split([count * piece for piece in self._pieces])
+        return [stack.view(count, piece) for stack, piece in zip(flat, self._pieces, strict=True)]
+
+
+def _stand_together(order: Sequence[str], names: Sequence[str]) -> bool:
+    start = order.index(names[0])
+    return list(order[start : start + len(names)]) == list(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +243,7 @@ class LoraRows:
     @property
     def bytes(self) -> int:
         """Bytes that the adapters' weights take in memory."""
-        return sum(bank.slab.numel() * bank.slab.element_size() for bank in self._banks.values())
+        return sum(bank.bytes for bank in self._banks.values())
 
     def load(self, source: AdapterSource, in_use: set[str]) -> Loaded:
         """Reads an adapter into memory unless this very version is there; returns what was read.
@@ -208,17 +260,18 @@ class LoraRows:
                 f"Adapter {source.name} changed on disk while it is answering: ask again when it has finished."
             )
         tensors, sha256 = _read(source)
-        layout, flat = self._flatten(source, tensors)
+        layout, weights = self._pieces(source, tensors)
         self.unload(source.name)
-        size = flat.numel() * flat.element_size()
+        size = sum(piece.numel() * piece.element_size() for piece in weights)
         for name in [name for name in self._loaded if name not in in_use]:
             if self.bytes + size <= MAX_BYTES:
                 break
             self.unload(name)
         bank = self._banks.get(layout)
         if bank is None:
-            bank = self._banks[layout] = _Bank(layout, flat.new_empty(0, flat.numel()))
-        bank.add(source.name, flat)
+            pieces = [piece.numel() for piece in weights]
+            bank = self._banks[layout] = _Bank(pieces, weights[0].new_empty(0))
+        bank.add(source.name, weights)
         self._memo.clear()
         self._loaded[source.name] = Loaded(source.name, sha256, layout, size)
         return self._loaded[source.name]
@@ -249,18 +302,19 @@ class LoraRows:
         for row, name in enumerate(adapters):
             if name is not None and scales[row] != 0:
                 groups.setdefault(self._loaded[name].layout, {}).setdefault(name, []).append(row)
-        return tuple(self._use(self._banks[layout], group, scales) for layout, group in groups.items())
+        return tuple(self._use(layout, group, scales) for layout, group in groups.items())
 
-    def _use(self, bank: _Bank, group: dict[str, list[int]], scales: Sequence[float]) -> Use:
-        if bank.gather(set(group)):
+    def _use(self, layout: Layout, group: dict[str, list[int]], scales: Sequence[float]) -> Use:
+        bank = self._banks[layout]
+        # In the order of their rows, which then are a slice of the batch where they lie together.
+        if bank.arrange(list(group)):
             self._memo.clear()
-        first = min(bank.order.index(name) for name in group)
+        first = bank.order.index(next(iter(group)))
         end = first + len(group)
         each = max(len(rows) for rows in group.values())
         index: list[int] = []
         strengths: list[float] = []
-        for name in bank.order[first:end]:
-            rows = group[name]
+        for rows in group.values():
             # A place without a row repeats a row at strength 0.
             index += rows + [rows[0]] * (each - len(rows))
             strengths += [scales[row] for row in rows] + [0.0] * (each - len(rows))
@@ -274,36 +328,58 @@ class LoraRows:
             scales=None
             if all(strength == 1 for strength in strengths)
             else torch.tensor(strengths, dtype=self.dtype, device=self.device).view(-1, each, 1, 1),
-            plans=self._plans(bank, first, end),
+            plans=self._plans(layout, bank, slice(first, end)),
         )
 
-    def _plans(self, bank: _Bank, first: int, end: int) -> dict[int, _Plan]:
-        """Views into the bank's slab, one plan for each fused linear that the layout touches."""
+    def _plans(self, layout: Layout, bank: _Bank, chosen: slice) -> dict[int, _Plan]:
+        """Views into the bank for these of its adapters, one plan for each fused linear of the layout."""
         plans: dict[int, _Plan] = {}
-        chosen = bank.slab[first:end]
-        offset = 0
-        for number, members in _by_fused(bank.layout, self._places).items():
+        count, pieces = chosen.stop - chosen.start, itertools.count()
+        for number, members in _by_fused(layout, self._places).items():
             fused = self._fused[number]
             width = sum(rank for _, rank in members)
-            in_features = self._shapes[members[0][0]][1]
-            a = chosen[:, offset : offset + in_features * width].view(end - first, in_features, width)
-            offset += in_features * width
-            parts, low = [], 0
-            for name, rank in members:
-                size = self._shapes[name][0]
-                b = chosen[:, offset : offset + rank * size].view(end - first, rank, size)
-                offset += rank * size
-                start = sum(fused.sizes[: self._places[name][1]])
-                parts.append(_Part(slice(start, start + size), slice(low, low + rank), b))
-                low += rank
-            plans[id(fused)] = _Plan(a, tuple(parts))
+            a = bank.stack(next(pieces))[chosen].view(count, -1, width)
+            segments, low = [], 0
+            for names, chunks, pick in self._segments(members, fused):
+                rank = dict(members)[names[0]]
+                size = sum(self._shapes[name][0] for name in names)
+                start = sum(fused.sizes[: self._places[names[0]][1]])
+                segments.append(
+                    _Segment(
+                        out=None if size == sum(fused.sizes) else slice(start, start + size),
+                        low=None if rank * len(names) == width else slice(low, low + rank * len(names)),
+                        rank=rank,
+                        chunks=chunks,
+                        pick=pick,
+                        b=bank.stack(next(pieces))[chosen].view(count * chunks, rank, size // chunks),
+                    )
+                )
+                low += rank * len(names)
+            plans[id(fused)] = _Plan(a, tuple(segments))
         return plans
 
-    def _flatten(
+    def _segments(
+        self, members: Sequence[tuple[str, int]], fused: FusedLinear
+    ) -> list[tuple[list[str], int, torch.Tensor | None]]:
+        """A fused linear's adapted projections as segments: (names, chunks, pick).
+
+        All of them are one segment where they are all there with one rank and few pieces; else each is
+        its own. The order in memory follows this, so it must depend on the layout alone.
+        """
+        names, ranks = [name for name, _ in members], {rank for _, rank in members}
+        piece = math.gcd(*fused.sizes)
+        chunks = sum(fused.sizes) // piece
+        if len(ranks) > 1 or len(names) < len(fused.sizes) or chunks > MAX_CHUNKS:
+            return [([name], 1, None) for name in names]
+        owners = [number for number, size in enumerate(fused.sizes) for _ in range(size // piece)]
+        pick = None if chunks == len(names) else torch.tensor(owners, device=self.device)
+        return [(names, chunks, pick)]
+
+    def _pieces(
         self, source: AdapterSource, tensors: dict[str, torch.Tensor]
-    ) -> tuple[Layout, torch.Tensor]:
-        """The adapter as one vector: for each fused linear its A's side by side (in, ranks), then its B's
-        (rank, out), with the scaling in B."""
+    ) -> tuple[Layout, list[torch.Tensor]]:
+        """The adapter's layout and its weights as flat pieces: for each fused linear its A's side by side
+        (in, ranks), then its segments' B's (chunks, rank, piece), with the scaling in B."""
         unknown = [module for module in source.scaling if module not in self._places]
         if unknown:
             raise CounterpointError(
@@ -331,15 +407,18 @@ class LoraRows:
         layout = tuple((module, pairs[module][0].shape[0]) for module in ordered)
         pieces = []
         for members in _by_fused(layout, self._places).values():
+            fused = self._fused[self._places[members[0][0]][0]]
             pieces.append(torch.cat([pairs[name][0] for name, _ in members]).t().reshape(-1))
-            pieces += [pairs[name][1].t().reshape(-1) for name, _ in members]
-        flat = torch.cat(pieces).to(self.device)
-        if not torch.isfinite(flat).all():
+            for names, chunks, _ in self._segments(members, fused):
+                # (out, rank) → (chunks, rank, piece)
+                b = torch.cat([pairs[name][1] for name in names])
+                pieces.append(b.view(chunks, -1, b.shape[1]).transpose(1, 2).reshape(-1))
+        if not all(bool(torch.isfinite(piece).all()) for piece in pieces):
             raise CounterpointError(
                 f"Adapter {source.name} holds values that are not finite: its training diverged. Train it "
                 "again with a lower learning rate."
             )
-        return layout, flat
+        return layout, [piece.to(self.device) for piece in pieces]
 
 
 def _by_fused(layout: Layout, places: Mapping[str, tuple[int, int]]) -> dict[int, list[tuple[str, int]]]:

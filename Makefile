@@ -1,0 +1,37 @@
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run install test test-slow lint screenshots benchmark
+
+run: install
+	$(BIN)/python app.py serve
+
+install: .venv/installed
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) -r requirements.txt
+	touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(PIP) -r requirements-dev.txt
+	touch $@
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+# What takes longer: fetching the base from nothing, two processes at once.
+test-slow: .venv/installed-dev
+	$(BIN)/python -m pytest -m slow
+
+screenshots: .venv/installed-dev
+	$(BIN)/python -m tests.browser.screenshots
+
+benchmark: install
+	$(BIN)/python benchmarks/panes.py

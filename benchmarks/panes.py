@@ -1,0 +1,369 @@
+"""How fast several panes are answered: one after another, as one PEFT batch, and as this engine does it.
+
+    python benchmarks/panes.py [--json] [--tokens 64] [--rounds 3] [--without-page]
+
+All in one run on one machine, on the real base in NF4 with two of the shipped adapters; every way decodes the
+same number of tokens greedily and never stops early. The ways take turns, so that a machine whose speed drifts
+slows all alike; figures are medians over the rounds, ratios are of those medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+ADAPTERS = ("support", "gazette")
+PANES: tuple[str | None, ...] = (None, None, *ADAPTERS)
+QUESTION = "My coffee has not arrived and the post office knows nothing. What can you do for me, and how long?"
+
+
+def milliseconds(seconds: Sequence[float]) -> float:
+    return statistics.median(seconds) * 1000
+
+
+class Ours:
+    """The engine's own decoder, without its process."""
+
+    def __init__(self, folder: Path, sources: dict[str, Any]):
+        from backends.local.base_model import load
+        from backends.local.decode import Decoder
+
+        self.base = load(folder, "nf4", "auto")
+        self.sources = sources
+        self.decoder = Decoder(self.base, 512 * 1024**2)
+
+    def prompt(self, messages: Sequence[Any]) -> list[int]:
+        tokenizer = self.base.tokenizer
+        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def rows(self, adapters: Sequence[str | None], tokens: int, messages: Sequence[Any] | None = None) -> list[Any]:
+        from backends.contract import Sampling
+        from backends.local.decode import Row
+
+        prompt = self.prompt(messages or [{"role": "user", "content": QUESTION}])
+        for name in adapters:
+            if name:
+                self.base.rows.load(self.sources[name], set())
+        return [
+            Row(prompt, Sampling(max_tokens=tokens), adapter=name, adapter_sha256=name and self.sources[name].sha256)
+            for name in adapters
+        ]
+
+    def run(self, rows: list[Any], forget: bool = True) -> dict[str, Any]:
+        """Decodes every row to its max_tokens; seconds for all, to the first token, and of each step."""
+        if forget:
+            self.decoder.store.clear()
+        began = time.perf_counter()
+        self.decoder.add(rows)
+        while self.decoder.reading:
+            self.decoder.read()
+        first = time.perf_counter() - began
+        steps = []
+        while len(rows[0].answer) < rows[0].sampling.max_tokens:
+            step = time.perf_counter()
+            self.decoder.answer()
+            steps.append(time.perf_counter() - step)
+        seconds = time.perf_counter() - began
+        for row in list(rows):
+            self.decoder.remove(row)
+        return {"seconds": seconds, "first": first, "steps": steps, "answers": [list(row.answer) for row in rows]}
+
+
+class Usual:
+    """Transformers and PEFT, used as their documentation shows."""
+
+    def __init__(self, folder: Path, adapters: dict[str, Path]):
+        import torch
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        config = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+        )
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, quantization_config=config, dtype=torch.bfloat16)
+        names = list(adapters)
+        self.model: Any = PeftModel.from_pretrained(
+            model, str(adapters[names[0]]), adapter_name=names[0], autocast_adapter_dtype=False
+        )
+        for name in names[1:]:
+            self.model.load_adapter(str(adapters[name]), adapter_name=name, autocast_adapter_dtype=False)
+        self.model.eval()
+
+    def _generate(self, rows: int, tokens: int, **options: Any) -> None:
+        import torch
+
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": QUESTION}], tokenize=False, add_generation_prompt=True
+        )
+        ids = torch.tensor([self.tokenizer(text, add_special_tokens=False)["input_ids"]] * rows)
+        with torch.inference_mode():
+            self.model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                max_new_tokens=tokens, min_new_tokens=tokens, **options,
+            )  # fmt: skip
+
+    def one_after_another(self, panes: Sequence[str | None], tokens: int) -> None:
+        for name in panes:
+            if name is None:
+                with self.model.disable_adapter():
+                    self._generate(1, tokens)
+            else:
+                self.model.set_adapter(name)
+                self._generate(1, tokens)
+
+    def mixed_batch(self, panes: Sequence[str | None], tokens: int) -> None:
+        self._generate(len(panes), tokens, adapter_names=[name or "__base__" for name in panes])
+
+    def bare_batch(self, rows: int, tokens: int) -> None:
+        with self.model.disable_adapter():
+            self._generate(rows, tokens)
+
+
+def timed(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def compare_ways(ours: Ours, usual: Usual, tokens: int, rounds: int) -> dict[str, float]:
+    """Seconds for four panes each way, medians over the rounds."""
+    ways: dict[str, Callable[[], object]] = {
+        "one after another, set_adapter": lambda: usual.one_after_another(PANES, tokens),
+        "one PEFT mixed batch": lambda: usual.mixed_batch(PANES, tokens),
+        "this engine": lambda: ours.run(ours.rows(PANES, tokens)),
+        "bare batch, this engine": lambda: ours.run(ours.rows((None,) * len(PANES), tokens)),
+        "bare batch, Transformers": lambda: usual.bare_batch(len(PANES), tokens),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for name, way in ways.items():
+        way()
+    for _ in range(rounds):
+        for name, way in ways.items():
+            seconds[name].append(timed(way))
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def step_times(ours: Ours, tokens: int, rounds: int) -> dict[str, float]:
+    """Milliseconds a decode step for 1, 2, 4 and 6 panes, half of them with adapters."""
+    steps: dict[int, list[float]] = {1: [], 2: [], 4: [], 6: []}
+    for _ in range(rounds):
+        for count, seen in steps.items():
+            adapters = [(None, *ADAPTERS)[number % 3] for number in range(count)]
+            seen += ours.run(ours.rows(sorted(adapters, key=str), tokens))["steps"]
+    return {str(count): milliseconds(seen) for count, seen in steps.items()}
+
+
+def first_tokens(ours: Ours, rounds: int) -> dict[str, float]:
+    """Seconds to the first token of a 600-token persona's first and second question, and of a third turn."""
+    from personas.render import render
+    from personas.store import PersonaStore
+
+    persona = PersonaStore(ROOT / "personas" / "library", Path(os.devnull)).get("support-desk")
+
+    def messages(question: str, history: Sequence[Any] = ()) -> list[Any]:
+        return list(render(persona, question, history))
+
+    first, second, turns = [], [], {1: [], 3: []}  # type: ignore[var-annotated]
+    for _ in range(rounds):
+        first.append(ours.run(ours.rows([None], 2, messages("When do you ship?")))["first"])
+        second.append(ours.run(ours.rows([None], 2, messages("Is there a decaf?")), forget=False)["first"])
+        ours.decoder.store.clear()
+        history: list[Any] = []
+        for turn, question in enumerate(("When do you ship?", "And abroad?", "What does that cost?"), start=1):
+            rows = ours.rows([None], 24, messages(question, history))
+            ran = ours.run(rows, forget=False)
+            if turn in turns:
+                turns[turn].append(ran["first"])
+            answer = ours.base.tokenizer.decode(ran["answers"][0], skip_special_tokens=True)
+            history += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {
+        "prompt_tokens": len(ours.prompt(messages("When do you ship?"))),
+        "first_question_s": statistics.median(first),
+        "second_question_s": statistics.median(second),
+        "second_to_first": statistics.median(second) / statistics.median(first),
+        "first_turn_s": statistics.median(turns[1]),
+        "third_turn_s": statistics.median(turns[3]),
+        "third_to_first": statistics.median(turns[3]) / statistics.median(turns[1]),
+    }
+
+
+def mode_change(ours: Ours) -> dict[str, float]:
+    """Milliseconds to use another adapter that is in memory, and to read one from disk."""
+    change = []
+    for number in range(20):
+        name = ADAPTERS[number % 2]
+        ours.base.rows._memo.clear()
+        change.append(
+            timed(lambda name=name: (ours.base.rows.load(ours.sources[name], set()), ours.base.rows.assign([name], [1.0])))  # type: ignore[misc]
+        )
+    ours.base.rows.assign([None], [1.0])
+    read = []
+    for _ in range(3):
+        ours.base.rows.unload(ADAPTERS[0])
+        read.append(timed(lambda: ours.base.rows.load(ours.sources[ADAPTERS[0]], set())))
+    return {"in_memory_ms": milliseconds(change), "from_disk_ms": milliseconds(read)}
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def adapter_memory(ours: Ours) -> dict[str, float]:
+    """What a further adapter adds: the engine's own count, and what the operating system says."""
+    import torch
+    from safetensors.torch import load_file
+
+    further = next(name for name in ours.sources if name not in ADAPTERS)
+    weights = sum(tensor.numel() * 4 for tensor in load_file(ours.sources[further].weights).values())
+    ours.base.rows.unload(further)
+    gc.collect()
+    counted, before = ours.base.rows.bytes, resident()
+    ours.base.rows.load(ours.sources[further], set())
+    gc.collect()
+    counted, added = ours.base.rows.bytes - counted, resident() - before
+    with torch.inference_mode():
+        ours.run(ours.rows([further], 2))
+    return {"weights_float32_bytes": weights, "counted_bytes": counted, "resident_bytes": max(added, 0)}
+
+
+def agreement(ours: Ours, tokens: int) -> dict[str, float]:
+    """In NF4: the share of answers, and of leading tokens, that are the same alone as beside five others."""
+    adapters: list[str | None] = [None, None, None, *ADAPTERS, ADAPTERS[0]]
+    questions = ("What is the capital of France?", "When do you ship?", QUESTION, "How do I boil an egg?",
+                 "Tell me about the new bridge.", "Is there a decaf?")  # fmt: skip
+
+    def rows() -> list[Any]:
+        return [
+            ours.rows([name], tokens, [{"role": "user", "content": question}])[0]
+            for name, question in zip(adapters, questions, strict=True)
+        ]
+
+    together = ours.run(rows())["answers"]
+    alone = [ours.run([row])["answers"][0] for row in rows()]
+    leading = [next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a)) for a, b in zip(together, alone, strict=True)]
+    return {
+        "answers_equal": sum(a == b for a, b in zip(together, alone, strict=True)) / len(alone),
+        "leading_tokens_equal": sum(leading) / (tokens * len(alone)),
+    }
+
+
+def measure(tokens: int, rounds: int, page: bool) -> dict[str, Any]:
+    """Every figure of the benchmark."""
+    from platformdirs import user_cache_path
+
+    from adapters.store import AdapterStore
+    from backends.local.fetch import locate
+
+    cache = Path(os.environ.get("COUNTERPOINT_CACHE_DIR") or user_cache_path("counterpoint"))
+    facts = locate("embedded", cache)
+    store = AdapterStore(ROOT / "adapters" / "library", Path(os.devnull), lambda: facts)
+    sources = {entry.name: store.source(entry.name) for entry in store.list()}
+    ours = Ours(facts.folder, sources)
+    usual = Usual(facts.folder, {name: sources[name].weights.parent for name in ADAPTERS})
+    ways = compare_ways(ours, usual, tokens, rounds)
+    del usual
+    gc.collect()
+    engine = ways["this engine"]
+    steps = step_times(ours, tokens, rounds)
+    result: dict[str, Any] = {
+        "machine": machine(),
+        "tokens_per_pane": tokens,
+        "rounds": rounds,
+        "four_panes_s": ways,
+        "faster_than_one_after_another": ways["one after another, set_adapter"] / engine,
+        "faster_than_peft_batch": ways["one PEFT mixed batch"] / engine,
+        "of_the_bare_batch": ways["bare batch, this engine"] / engine,
+        "of_transformers_bare_batch": ways["bare batch, Transformers"] / engine,
+        "step_ms": steps,
+        "six_panes_to_one": steps["6"] / steps["1"],
+        "first_token": first_tokens(ours, rounds),
+        "mode_change": mode_change(ours),
+        "adapter_memory": adapter_memory(ours),
+        "nf4_agreement": agreement(ours, tokens),
+    }
+    if page:
+        from benchmarks.page import through_the_page
+
+        del ours
+        gc.collect()
+        result["page"] = through_the_page(tokens)
+    return result
+
+
+def machine() -> str:
+    """Processor, cores and versions, to be named beside every figure."""
+    import torch
+
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        named = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = named[0] if named else model
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
+    return f"{model}, {os.cpu_count()} cores{gpu}, torch {torch.__version__}"
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures as a Markdown table, each with its floor where it has one."""
+    first, change, memory = result["first_token"], result["mode_change"], result["adapter_memory"]
+    rows = [(f"four panes, {name}", f"{seconds:.2f} s", "") for name, seconds in result["four_panes_s"].items()]
+    rows += [
+        ("this engine against one after another", f"{result['faster_than_one_after_another']:.2f}×", "≥ 3.5×"),
+        ("this engine against PEFT's mixed batch", f"{result['faster_than_peft_batch']:.2f}×", ""),
+        ("share of the engine's own bare batch", f"{result['of_the_bare_batch']:.0%}", "≥ 90 %"),
+        ("share of Transformers' bare batch", f"{result['of_transformers_bare_batch']:.0%}", ""),
+        ("a step with 1 / 2 / 4 / 6 panes", " / ".join(f"{ms:.1f}" for ms in result["step_ms"].values()) + " ms", ""),
+        ("six panes' step against one pane's", f"{result['six_panes_to_one']:.2f}×", "≤ 1.6×"),
+        (f"first token, {first['prompt_tokens']:.0f}-token persona, 1st / 2nd question",
+         f"{first['first_question_s']:.2f} / {first['second_question_s']:.2f} s ({first['second_to_first']:.2f}×)", "≤ 0.35×"),
+        ("first token, 1st / 3rd turn",
+         f"{first['first_turn_s']:.2f} / {first['third_turn_s']:.2f} s ({first['third_to_first']:.2f}×)", "≤ 0.35×"),
+        ("change to another mode in memory", f"{change['in_memory_ms']:.1f} ms", "< 50 ms"),
+        ("read an adapter from disk", f"{change['from_disk_ms']:.0f} ms", ""),
+        ("a further adapter's memory against its float32 weights",
+         f"{memory['counted_bytes'] / memory['weights_float32_bytes']:.2f}× "
+         f"(resident {memory['resident_bytes'] / memory['weights_float32_bytes']:.2f}×)", "≤ 1.1×"),
+        ("NF4: answers the same alone as beside five others",
+         f"{result['nf4_agreement']['answers_equal']:.0%} "
+         f"(leading tokens {result['nf4_agreement']['leading_tokens_equal']:.0%})", ""),
+    ]  # fmt: skip
+    if "page" in result:
+        page = result["page"]
+        rows.append(
+            ("through the page, of the engine's own tokens/s",
+             f"{page['share']:.0%} ({page['page_tokens_per_s']:.0f} of {page['engine_tokens_per_s']:.0f})", "≥ 85 %")
+        )  # fmt: skip
+    lines = [f"Machine: {result['machine']}; {result['tokens_per_pane']} tokens a pane, medians of {result['rounds']}.",
+             "", "| what | measured | floor |", "|---|---|---|"]  # fmt: skip
+    return "\n".join(lines + [f"| {what} | {value} | {floor} |" for what, value, floor in rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    parser.add_argument("--tokens", type=int, default=64, help="tokens a pane")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each way takes its turn")
+    parser.add_argument("--without-page", action="store_true", help="leave out the measurement through the page")
+    options = parser.parse_args()
+    result = measure(options.tokens, options.rounds, not options.without_page)
+    print(json.dumps(result, ensure_ascii=False) if options.json else table(result))
+
+
+if __name__ == "__main__":
+    main()
