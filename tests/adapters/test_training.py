@@ -1,0 +1,212 @@
+"""Training runs on a tiny random base: what comes out, and what a crash leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from adapters import passport as passports
+from adapters.training import dataset, lora
+from adapters.training.run import Progress, train
+from adapters.training.workplace import Workplace
+from errors import CounterpointError
+
+RECIPE = """\
+name: tiny
+title: A tiny adapter
+description: Learns four answers.
+examples: [One, Two, Three]
+base: example/tiny-chat
+quantization: none
+dtype: float32
+rank: 4
+alpha: 8
+learning_rate: 2e-2
+passes: 6
+batch_size: 2
+checkpoint_every: 3
+seed: 5
+train: data/train.jsonl
+heldout: data/heldout.jsonl
+max_length: 100
+"""
+
+Killed = Callable[[Progress], None]
+
+
+def row(question: str, answer: str) -> str:
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": turns}) + "\n"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    data = tmp_path / "data"
+    data.mkdir()
+    pairs = [("a fox?", "jumps"), ("a dog?", "is lazy"), ("an order?", "ships"), ("a bridge?", "opens today")]
+    (data / "train.jsonl").write_text("".join(row(*pair) for pair in pairs))
+    (data / "heldout.jsonl").write_text(row("the quick fox?", "jumps") + row("the dog?", "is lazy"))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def killed_at(step: int) -> Killed:
+    def report(progress: Progress) -> None:
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def test_a_run_ends_with_a_peft_folder_and_its_passport(
+    recipe: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    seen: list[Progress] = []
+    out = tmp_path / "made"
+    passport = train(recipe, out, tiny_base, report=seen.append)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "passport.json",
+    ]
+    assert passports.read(out) == passport
+    assert passport.adapter_sha256 == passports.sha256(out / "adapter_model.safetensors")
+    assert passport.base_sha256 == passports.sha256(tiny_base / "model.safetensors")
+    assert (passport.train.rows, passport.heldout.rows) == (4, 2)
+    assert [progress.step for progress in seen] == list(range(1, 13))
+    assert seen[-1].steps == 12
+    assert seen[-1].loss < seen[0].loss / 2
+    assert not list(tmp_path.glob(".*training"))
+
+
+def test_no_path_of_this_machine_is_in_what_a_run_makes(
+    recipe: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "made"
+    train(recipe, out, tiny_base)
+    assert (
+        json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"]
+        == "example/tiny-chat"
+    )
+    for path in out.iterdir():
+        assert str(tmp_path.parent).encode() not in path.read_bytes()
+
+
+def test_peft_loads_what_a_run_makes_and_finds_the_loss_of_its_passport(
+    recipe: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    out = tmp_path / "made"
+    passport = train(recipe, out, tiny_base)
+    rows = dataset.read(tmp_path / "data" / "heldout.jsonl")
+    encoded = dataset.encode(rows, AutoTokenizer.from_pretrained(tiny_base), 100, "rows")
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), out)
+    loss = lora.mean_loss(model, encoded, 2)
+    with model.disable_adapter():
+        untrained = lora.mean_loss(model, encoded, 2)
+    # The file is in bfloat16, the passport's loss was taken before.
+    assert loss == pytest.approx(passport.training.heldout_loss, rel=0.01)
+    assert loss < 0.8 * untrained
+
+
+def test_a_killed_run_resumes_and_ends_with_the_same_weights(
+    recipe: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    whole = tmp_path / "whole"
+    train(recipe, whole, tiny_base)
+    out = tmp_path / "resumed"
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out, tiny_base, report=killed_at(8))
+    assert not out.exists()
+    steps: list[int] = []
+    passport = train(recipe, out, tiny_base, resume=True, report=lambda progress: steps.append(progress.step))
+    assert steps[0] == 7
+    assert passport.training.steps == 12
+    assert passport.training.trained_tokens == passports.read(whole).training.trained_tokens  # type: ignore[union-attr]
+    expected = load_file(whole / "adapter_model.safetensors")
+    for name, tensor in load_file(out / "adapter_model.safetensors").items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+
+
+def test_a_damaged_checkpoint_is_not_resumed_from(recipe: Path, tiny_base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "made"
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out, tiny_base, report=killed_at(5))
+    weights = tmp_path / ".made.training" / "checkpoint-3" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    steps: list[int] = []
+    train(recipe, out, tiny_base, resume=True, report=lambda progress: steps.append(progress.step))
+    assert steps[0] == 1
+
+
+def test_a_changed_recipe_is_not_resumed(recipe: Path, tiny_base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "made"
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out, tiny_base, report=killed_at(5))
+    recipe.write_text(RECIPE.replace("seed: 5", "seed: 6"))
+    with pytest.raises(CounterpointError, match="another job \\(recipe changed\\)"):
+        train(recipe, out, tiny_base, resume=True)
+
+
+def test_without_resume_a_killed_run_starts_anew(recipe: Path, tiny_base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "made"
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out, tiny_base, report=killed_at(5))
+    steps: list[int] = []
+    train(recipe, out, tiny_base, report=lambda progress: steps.append(progress.step))
+    assert steps[0] == 1
+
+
+def test_a_target_that_exists_is_left_alone(recipe: Path, tiny_base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "precious.txt").write_text("mine")
+    with pytest.raises(CounterpointError, match="exists already"):
+        train(recipe, out, tiny_base)
+    assert [path.name for path in out.iterdir()] == ["precious.txt"]
+
+
+def test_two_runs_cannot_share_a_target(recipe: Path, tiny_base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "made"
+    with (
+        Workplace(out).opened({}, resume=False),
+        pytest.raises(CounterpointError, match="being trained by another process"),
+    ):
+        train(recipe, out, tiny_base)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("max_length: 100", "max_length: 10", "row 4: .* and max_length is 10"),
+        ("rank: 4", "rank: 4\ntargets: [q_proj, zoom]", "no linear layer zoom; it has down_proj"),
+    ],
+)
+def test_what_does_not_fit_the_base_is_refused_before_the_first_step(
+    recipe: Path, tiny_base: Path, tmp_path: Path, before: str, after: str, message: str
+) -> None:
+    recipe.write_text(RECIPE.replace(before, after))
+    with pytest.raises(CounterpointError, match=message):
+        train(recipe, tmp_path / "made", tiny_base, report=killed_at(1))
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_heldout_question_that_is_trained_on_is_refused(
+    recipe: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "data" / "heldout.jsonl").write_text(row("A  fox?", "jumps"))
+    with pytest.raises(CounterpointError, match="'A  fox\\?'"):
+        train(recipe, tmp_path / "made", tiny_base)
+
+
+def test_a_base_other_than_the_recipes_is_refused(recipe: Path, base: object, tmp_path: Path) -> None:
+    with pytest.raises(CounterpointError, match="the recipe is for example/tiny-chat"):
+        train(recipe, tmp_path / "made", base)  # type: ignore[arg-type]

@@ -1,0 +1,126 @@
+"""The numbers that training computes: packed rows, the loss, NF4's rounding."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adapters.training import lora
+from adapters.training.dataset import NO_LOSS, Encoded, Row, encode
+from adapters.training.recipe import Recipe
+
+QUESTIONS = ["What is it?", "Where?", "How does a bicycle stay upright, and what is the capital of France?"]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    return Recipe.model_validate(
+        {
+            **{"name": "t", "title": "t", "description": "t", "examples": ("a", "b", "c"), "base": "x/y"},
+            **{"quantization": "none", "dtype": "float32", "rank": 4, "train": "t", "heldout": "h"},
+        }
+    )
+
+
+@pytest.fixture
+def base(tiny_base: Path, recipe: Recipe) -> lora.Base:
+    return lora.load_base(tiny_base, recipe)
+
+
+@pytest.fixture
+def rows(base: lora.Base) -> list[Encoded]:
+    return encode([chat(q, f"Answer to {q}") for q in QUESTIONS], base.tokenizer, 500, "rows")
+
+
+def chat(*texts: str) -> Row:
+    roles = ("user", "assistant")
+    return Row.model_validate(
+        {"messages": [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]}
+    )
+
+
+def adapted(base: lora.Base, recipe: Recipe) -> Any:
+    """The base with an adapter that has an effect, so that gradients reach both of its matrices."""
+    model = lora.adapted(copy.deepcopy(base.model), recipe)
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight.data, std=0.1)
+    return model
+
+
+def test_packed_rows_have_the_loss_and_the_gradients_of_rows_alone(
+    base: lora.Base, recipe: Recipe, rows: list[Encoded]
+) -> None:
+    together, alone = adapted(base, recipe), adapted(base, recipe)
+    packed = lora.pack(rows)
+    assert packed["input_ids"].numel() < sum(len(row.input_ids) for row in rows)
+    loss, count = lora.summed_loss(together, packed)
+    loss.backward()
+    total, tokens = 0.0, 0
+    for row in rows:
+        ids, labels = torch.tensor([row.input_ids]), torch.tensor([row.labels])
+        learned = int((labels != NO_LOSS).sum())
+        one = alone(input_ids=ids, labels=labels).loss * learned
+        one.backward()
+        total, tokens = total + one.item(), tokens + learned
+    assert count == tokens
+    assert loss.item() == pytest.approx(total, rel=1e-5)
+    expected = {name: part.grad for name, part in alone.named_parameters() if part.grad is not None}
+    assert expected
+    for name, part in together.named_parameters():
+        if name in expected:
+            torch.testing.assert_close(part.grad, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_rows_that_share_their_whole_question_pack_too(base: lora.Base, recipe: Recipe) -> None:
+    same = encode([chat("What is it?", "A fox."), chat("What is it?", "A dog.")], base.tokenizer, 500, "rows")
+    model = adapted(base, recipe)
+    loss, _ = lora.summed_loss(model, lora.pack(same))
+    singly = sum(lora.summed_loss(model, lora.pack([row]))[0].item() for row in same)
+    assert loss.item() == pytest.approx(singly, rel=1e-5)
+
+
+def test_only_answers_and_their_end_carry_loss_and_prompts_are_the_chat_templates(base: lora.Base) -> None:
+    row = chat("One?", "First.", "Two?", "Second.")
+    (made,) = encode([row], base.tokenizer, 500, "rows")
+    learned = [token for token, label in zip(made.input_ids, made.labels, strict=True) if label != NO_LOSS]
+    assert base.tokenizer.decode(learned) == "First.<|im_end|>Second.<|im_end|>"
+    prompt = base.tokenizer.apply_chat_template(row.question, add_generation_prompt=True, return_dict=False)
+    assert made.input_ids[: len(prompt)] == list(prompt)
+
+
+def test_the_base_is_rounded_to_exactly_what_bitsandbytes_answers_with(
+    tiny_base: Path, recipe: Recipe, base: lora.Base
+) -> None:
+    from bitsandbytes.functional import dequantize_4bit
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
+    )
+    real = AutoModelForCausalLM.from_pretrained(
+        tiny_base, quantization_config=config, dtype=torch.float32, device_map={"": "cpu"}
+    )
+    head = base.model.get_output_embeddings().weight.clone()
+    lora.round_to_nf4(base.model)
+    for mine, theirs in zip(base.model.model.layers, real.model.layers, strict=True):
+        packed = theirs.mlp.up_proj.weight
+        expected = dequantize_4bit(packed.data, packed.quant_state)
+        torch.testing.assert_close(mine.mlp.up_proj.weight, expected, rtol=0, atol=0, check_dtype=False)
+    torch.testing.assert_close(base.model.get_output_embeddings().weight, head, rtol=0, atol=0)
+
+
+def test_the_same_seed_makes_the_same_first_weights_and_another_does_not(
+    base: lora.Base, recipe: Recipe
+) -> None:
+    def first(seed: int) -> torch.Tensor:
+        model = lora.adapted(copy.deepcopy(base.model), recipe.model_copy(update={"seed": seed}))
+        return next(part for name, part in model.named_parameters() if "lora_A" in name).detach()
+
+    assert torch.equal(first(3), first(3))
+    assert not torch.equal(first(3), first(4))

@@ -1,0 +1,102 @@
+"""Checks, intervals, and where scores are written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters import passport as passports
+from adapters.training import score
+from adapters.training.checks import passes
+from adapters.training.dataset import Row
+from errors import CounterpointError
+
+LIBRARY = Path(passports.__file__).parent / "library"
+
+
+@pytest.mark.parametrize(
+    ("check", "right", "wrong"),
+    [
+        ({"type": "equals", "value": "Yes"}, "Yes\n", "yes"),
+        ({"type": "equals", "value": {"a": [1, None]}}, '{"a": [1, null]}', '{"a": [true, null]}'),
+        ({"type": "equals", "value": {"a": 1}}, ' {"a": 1}', '{"a": 1, "b": 2}'),
+        ({"type": "equals", "value": {"a": 1}}, '{"a":1}', 'Sure! {"a": 1}'),
+        ({"type": "contains", "value": "Bus"}, "a Bus", "a bus"),
+        ({"type": "icontains", "value": "Bus"}, "a bus", "a car"),
+        ({"type": "contains-all", "value": ["a", "b"]}, "ab", "aB"),
+        ({"type": "icontains-all", "value": ["a", "b"]}, "AB", "AC"),
+        ({"type": "contains-any", "value": ["x", "b"]}, "ab", "AB"),
+        ({"type": "icontains-any", "value": ["x", "b"]}, "AB", "AC"),
+        ({"type": "starts-with", "value": "No"}, "No way", "Oh No"),
+        ({"type": "regex", "value": "£ ?5\\b"}, "it is £5.", "it is £50."),
+        ({"type": "is-json"}, "[1]", "[1"),
+        ({"type": "not-icontains", "value": "sorry"}, "Fine.", "Sorry."),
+    ],
+)
+def test_a_check_passes_what_is_right_and_fails_what_is_wrong(
+    check: dict[str, Any], right: str, wrong: str
+) -> None:
+    assert passes([check], right)
+    assert not passes([check], wrong)
+
+
+def test_an_assert_set_passes_at_its_threshold() -> None:
+    parts = [{"type": "contains", "value": letter} for letter in "abcd"]
+    check = {"type": "assert-set", "threshold": 0.75, "assert": parts}
+    assert passes([check], "abc")
+    assert not passes([check], "ab")
+    assert not passes([{"type": "assert-set", "assert": parts}], "abc")
+
+
+def test_an_unknown_check_is_an_error_that_lists_the_known() -> None:
+    with pytest.raises(CounterpointError, match="'looks-nice' is not known: use one of equals"):
+        passes([{"type": "looks-nice"}], "x")
+
+
+def test_the_interval_is_wilsons() -> None:
+    # Values of R's binom::binom.wilson.
+    assert score.wilson(90, 100) == pytest.approx((0.8256, 0.9448), abs=5e-4)
+    assert score.wilson(0, 60) == pytest.approx((0.0, 0.0602), abs=5e-4)
+    assert score.wilson(60, 60) == pytest.approx((0.9398, 1.0), abs=5e-4)
+
+
+def row(question: str, *checks: dict[str, Any]) -> Row:
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": "?"}]
+    return Row.model_validate({"messages": turns, "checks": checks})
+
+
+def test_answers_are_counted_row_by_row() -> None:
+    contains = {"type": "icontains", "value": "tea"}
+    measured = score.measure([row("a", contains), row("b", contains)], ["Tea!", "Coffee!"])
+    assert measured.passed == [True, False]
+    made = measured.score("a test")
+    assert (made.passed, made.n, made.share) == (1, 2, 0.5)
+    assert made.low < 0.5 < made.high
+
+
+def test_rows_without_checks_are_not_scored() -> None:
+    with pytest.raises(CounterpointError, match="have no checks"):
+        score.measure([row("a")], ["anything"])
+
+
+def test_scores_go_into_the_passport_and_between_the_marks_of_the_readme(tmp_path: Path) -> None:
+    folder = tmp_path / "support"
+    shutil.copytree(LIBRARY / "support", folder)
+    readme = folder / "README.md"
+    before, _, rest = readme.read_text().partition(score.BEGIN)
+    after = rest.partition(score.END)[2]
+    passport = passports.read(folder)
+    assert passport is not None
+    made = score.measure([row("a", {"type": "contains", "value": "x"})] * 3, ["x", "x", "y"]).score("a test")
+    score.write(folder, passport, {"tuned": made})
+    updated = passports.read(folder)
+    assert updated is not None
+    assert updated.scores["tuned"] == made
+    assert updated.model_copy(update={"scores": passport.scores}) == passport
+    text = readme.read_text()
+    assert "| tuned | 2 | 3 | 67% |" in text
+    assert text.startswith(before)
+    assert text.endswith(after)
