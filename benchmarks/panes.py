@@ -229,7 +229,7 @@ def adapter_memory(ours: Ours) -> dict[str, float]:
     import torch
     from safetensors.torch import load_file
 
-    further = next(name for name in ours.sources if name not in ADAPTERS)
+    further = next((name for name in ours.sources if name not in ADAPTERS), ADAPTERS[0])
     weights = sum(tensor.numel() * 4 for tensor in load_file(ours.sources[further].weights).values())
     ours.base.rows.unload(further)
     gc.collect()
@@ -273,7 +273,7 @@ def measure(tokens: int, rounds: int, page: bool) -> dict[str, Any]:
     cache = Path(os.environ.get("COUNTERPOINT_CACHE_DIR") or user_cache_path("counterpoint"))
     facts = locate("embedded", cache)
     store = AdapterStore(ROOT / "adapters" / "library", Path(os.devnull), lambda: facts)
-    sources = {entry.name: store.source(entry.name) for entry in store.list()}
+    sources = {entry.name: store.source(entry.name) for entry in store.list() if entry.usable}
     ours = Ours(facts.folder, sources)
     usual = Usual(facts.folder, {name: sources[name].weights.parent for name in ADAPTERS})
     ways = compare_ways(ours, usual, tokens, rounds)

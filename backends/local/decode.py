@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from backends.contract import Sampling
 from backends.local import attention
 from backends.local.base_model import BaseModel
 from backends.local.kv_rows import KvRows
-from backends.local.prefix_store import PrefixStore
+from backends.local.prefix_store import PrefixStore, shared_length
 from backends.local.sampling import Chooser, choose
 
 CHUNK = 512
@@ -114,6 +115,7 @@ class Decoder:
             self._reorder(group)
         else:
             group = [self.rows[first]]
+            self._borrow(group[0])
         limit = CHUNK_BESIDE if first else CHUNK
         chunks = [list(row.prompt[row.length : row.length + limit]) for row in group]
         logits = self._forward(first, group, chunks)
@@ -123,6 +125,16 @@ class Decoder:
         self._answering += len(finished)
         self._choose(logits, finished)
         return finished
+
+    def _borrow(self, row: Row) -> None:
+        """Takes over what a row beside it has read already: panes that begin alike read their beginning once."""
+        for other in self.rows:
+            if other is not row and other.key == row.key:
+                wanted = np.asarray(row.prompt[:-1])
+                shared = shared_length(np.asarray(other.tokens[: other.length]), wanted)
+                if shared > row.length:
+                    self.kv.copy_row(self.rows.index(other), self.rows.index(row), shared)
+                    row.length = row.cached = shared
 
     def _reorder(self, group: Sequence[Row]) -> None:
         """Brings these reading rows right behind the answering ones, in their order."""

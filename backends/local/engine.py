@@ -31,6 +31,7 @@ from backends.contract import (
     Status,
     Usage,
 )
+from backends.local.prompt import tokenize
 from errors import CounterpointError
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ class Engine:
         except Exception as error:
             # The template is the base's own program; it refuses what its authors ruled out.
             raise CounterpointError(f"The base's chat template refuses these messages: {error}") from None
-        return prompt, tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        return prompt, tokenize(tokenizer, list(messages), prompt)
 
     def _accept(self, request: Request, source: AdapterSource | None) -> None:
         arrived = time.monotonic()

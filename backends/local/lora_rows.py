@@ -11,7 +11,6 @@ The weights are float32 on a CPU, where small 16-bit products are slow, and the 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -148,7 +147,7 @@ class Part(nn.Module):
 class _Bank:
     """Adapters of one layout. Piece by piece (an A, a segment's B), all adapters' values lie together.
 
-    `order` names the adapters; `stack(p)` is piece p of all of them, (adapters, count).
+    `order` names the adapters; `stacks()` is, piece by piece, all of theirs: (adapters, count) each.
     """
 
     def __init__(self, pieces: Sequence[int], slab: torch.Tensor):
@@ -160,8 +159,8 @@ class _Bank:
     def bytes(self) -> int:
         return self._slab.numel() * self._slab.element_size()
 
-    def stack(self, piece: int) -> torch.Tensor:
-        return self._stacks(self._slab, len(self.order))[piece]
+    def stacks(self) -> list[torch.Tensor]:
+        return self._stacks(self._slab, len(self.order))
 
     def add(self, name: str, weights: Sequence[torch.Tensor]) -> None:
         count = len(self.order)
@@ -334,11 +333,11 @@ class LoraRows:
     def _plans(self, layout: Layout, bank: _Bank, chosen: slice) -> dict[int, _Plan]:
         """Views into the bank for these of its adapters, one plan for each fused linear of the layout."""
         plans: dict[int, _Plan] = {}
-        count, pieces = chosen.stop - chosen.start, itertools.count()
+        count, stacks = chosen.stop - chosen.start, iter(bank.stacks())
         for number, members in _by_fused(layout, self._places).items():
             fused = self._fused[number]
             width = sum(rank for _, rank in members)
-            a = bank.stack(next(pieces))[chosen].view(count, -1, width)
+            a = next(stacks)[chosen].view(count, -1, width)
             segments, low = [], 0
             for names, chunks, pick in self._segments(members, fused):
                 rank = dict(members)[names[0]]
@@ -351,7 +350,7 @@ class LoraRows:
                         rank=rank,
                         chunks=chunks,
                         pick=pick,
-                        b=bank.stack(next(pieces))[chosen].view(count * chunks, rank, size // chunks),
+                        b=next(stacks)[chosen].view(count * chunks, rank, size // chunks),
                     )
                 )
                 low += rank * len(names)

@@ -47,7 +47,7 @@ class PrefixStore:
         best, length = None, 0
         for entry in self._entries:
             if entry.key == key:
-                shared = _shared(entry.tokens, wanted)
+                shared = shared_length(entry.tokens, wanted)
                 if shared > length:
                     best, length = entry, shared
         if best is None:
@@ -59,7 +59,7 @@ class PrefixStore:
         """Whether an entry for these tokens would tell something that none here tells already."""
         wanted = np.asarray(tokens)
         return self.limit > 0 and not any(
-            entry.key == key and _shared(entry.tokens, wanted) == len(wanted) for entry in self._entries
+            entry.key == key and shared_length(entry.tokens, wanted) == len(wanted) for entry in self._entries
         )
 
     def put(self, key: Hashable, tokens: Sequence[int], tensors: Sequence[torch.Tensor]) -> None:
@@ -68,7 +68,7 @@ class PrefixStore:
         if new.bytes > self.limit:
             return
         for entry in list(self._entries):
-            if entry.key == key and _shared(entry.tokens, new.tokens) == len(entry.tokens):
+            if entry.key == key and shared_length(entry.tokens, new.tokens) == len(entry.tokens):
                 self._drop(entry)
         self._entries.append(new)
         self.bytes += new.bytes
@@ -84,7 +84,7 @@ class PrefixStore:
         self.bytes -= entry.bytes
 
 
-def _shared(a: np.ndarray, b: np.ndarray) -> int:
+def shared_length(a: np.ndarray, b: np.ndarray) -> int:
     """How many tokens two sequences begin with in common."""
     length = min(len(a), len(b))
     different = np.nonzero(a[:length] != b[:length])[0]

@@ -215,3 +215,11 @@ def test_a_quantized_base_answers_and_its_adapters_act(
     bare, tuned = run(Decoder(base, 0), [row(base, QUESTIONS[0]), row(base, QUESTIONS[0], "one")])
     assert bare
     assert bare != tuned
+
+
+def test_rows_that_begin_alike_read_their_beginning_once_even_when_asked_together(plain: BaseModel) -> None:
+    beginning = " ".join(QUESTIONS * 3)
+    rows = [row(plain, f"{beginning} {number}", "one") for number in range(3)]
+    alone = [run(Decoder(plain, 0), [row(plain, f"{beginning} {number}", "one")])[0] for number in range(3)]
+    assert run(Decoder(plain, 0), rows) == alone
+    assert sorted(r.cached > len(tokens(plain, beginning)) // 2 for r in rows) == [False, True, True]
