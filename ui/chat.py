@@ -22,7 +22,7 @@ from ui.words import label, say
 class Chat:
     """Builds the tab and wires it: a screen with a single pane."""
 
-    def __init__(self, parts: Parts, drafts: gr.State, values: gr.State) -> None:
+    def __init__(self, parts: Parts, drafts: gr.State, values: gr.State, tab: gr.Tab) -> None:
         self.parts = parts
         modes = parts.catalogue.list()
         mode = setup.chat_mode(modes)
@@ -68,7 +68,7 @@ class Chat:
                         ("new_conversation", ["cp-tool", "cp-again"]),
                     )
                 )
-            variables.panel(parts.personas, [self.picker], gr.State((0,)), values, drafts)
+            variables.panel(parts.personas, [self.picker], gr.State((0,)), values, drafts, tab)
             with gr.Column(elem_classes=["cp-composer"]):
                 with gr.Row(elem_classes=["cp-ask-row"], equal_height=True):
                     self.box = gr.Textbox(

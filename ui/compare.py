@@ -27,7 +27,7 @@ MAX_QUESTION_CHARS = 100_000
 class Compare:
     """Builds the tab and wires it. Holds components only: what a person does is in `gr.State`."""
 
-    def __init__(self, parts: Parts, drafts: gr.State, values: gr.State) -> None:
+    def __init__(self, parts: Parts, drafts: gr.State, values: gr.State, tab: gr.Tab) -> None:
         self.parts = parts
         self.drafts = drafts
         self.variables = values
@@ -50,7 +50,7 @@ class Compare:
             self.active = gr.State(tuple(range(len(chosen))))
             self.editing = gr.State(False)
             self.known = gr.State(())
-            variables.panel(parts.personas, self.pickers, self.active, values, drafts)
+            variables.panel(parts.personas, self.pickers, self.active, values, drafts, tab)
             self._composer()
         self._wire()
 

@@ -46,10 +46,10 @@ def build(parts: Parts) -> gr.Blocks:
         drafts, values = gr.State({}), gr.State({})
         status, timer = _header(parts)
         with gr.Tabs(elem_id="tabs"):
-            with gr.Tab(label("tab_compare"), id="compare"):
-                compare = Compare(parts, drafts, values)
-            with gr.Tab(label("tab_chat"), id="chat"):
-                chat = Chat(parts, drafts, values)
+            with gr.Tab(label("tab_compare"), id="compare") as tab:
+                compare = Compare(parts, drafts, values, tab)
+            with gr.Tab(label("tab_chat"), id="chat") as tab:
+                chat = Chat(parts, drafts, values, tab)
             with gr.Tab(label("tab_personas"), id="personas") as personas_tab:
                 personas = Personas(parts, drafts, values)
             with gr.Tab(label("tab_adapters"), id="adapters") as adapters_tab:

@@ -47,7 +47,10 @@ def to_fields(persona: Persona) -> list[Any]:
 
 
 def with_field(text: str, name: str, value: Any) -> str:
-    """The YAML with one field as the form has it. Raises CounterpointError where the YAML is no mapping."""
+    """The YAML with one field as the form has it, or as it was where the field says nothing new.
+
+    Raises CounterpointError where the YAML is no mapping.
+    """
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -55,6 +58,8 @@ def with_field(text: str, name: str, value: Any) -> str:
     if not isinstance(content, dict):
         raise CounterpointError(say("yaml_broken"))
     parsed = _from_form(name, value)
+    if parsed == _from_form(name, _as_field(name, content.get(name))):
+        return text
     if parsed:
         content[name] = parsed
     else:
@@ -105,6 +110,16 @@ def tags(entries: Sequence[PersonaEntry]) -> list[str]:
 def free_name(name: str, taken: Sequence[str]) -> str:
     """A name for a copy that nobody has yet."""
     return next(each for number in range(2, len(taken) + 3) if (each := f"{name}-{number}") not in taken)
+
+
+def _as_field(name: str, content: Any) -> Any:
+    """What the form would show of a field of the file, also where the file is not valid yet."""
+    if name == "examples":
+        rows = content if isinstance(content, list) else []
+        return [[row.get("user"), row.get("assistant")] for row in rows if isinstance(row, dict)]
+    if isinstance(content, list):
+        return (", " if name == "tags" else "\n").join(map(str, content))
+    return content
 
 
 def _from_form(name: str, value: Any) -> Any:

@@ -100,7 +100,10 @@ class Personas:
         self.list.change(guarded(self._select), [self.list, self.texts, self.drafts], self.shown, **quiet)
         gr.on([self.search.input, self.tag.input], guarded(self._listed), listing, self.list, **quiet)
         edited = [self.texts, self.drafts, self.about, self.problems]
-        self.yaml.input(
+        # Gradio swallows the first input after a value was set from here, for instance a paste: leaving the
+        # field hands it in.
+        gr.on(
+            [self.yaml.input, self.yaml.blur],
             guarded(self._edit_yaml),
             [self.list, self.yaml, self.texts, self.drafts],
             [*edited, *self.form],
@@ -108,7 +111,9 @@ class Personas:
             **quiet,
         )
         for name, field in zip(persona_form.FIELDS, self.form, strict=True):
-            field.input(
+            left = [field.blur] if isinstance(field, gr.Textbox) else []
+            gr.on(
+                [field.input, *left],
                 guarded(partial(self._edit_field, name)),
                 [field, self.list, self.yaml, self.texts, self.drafts],
                 [*edited, self.yaml],
@@ -196,7 +201,10 @@ class Personas:
         texts: dict[str, str],
         drafts: dict[str, Persona],
     ) -> list[Any]:
-        text = persona_form.with_field(text, field, value)
+        changed = persona_form.with_field(text, field, value)
+        if changed == text:
+            return [gr.skip()] * 5
+        text = changed
         _, *edited = self._edited(name, text, texts, drafts)
         return [*edited, text]
 

@@ -19,12 +19,14 @@ def panel(
     active: gr.State,
     values: gr.State,
     drafts: gr.State,
+    tab: gr.Tab,
 ) -> None:
-    """Lays out the fields where the caller stands; they follow the pickers. `values` is by persona."""
+    """Lays out the fields where the caller stands; they follow the pickers, and what was
+    edited on another tab. `values` is by persona."""
 
     @gr.render(
         inputs=[*pickers, active, values, drafts],
-        triggers=[*[picker.change for picker in pickers], active.change, drafts.change],
+        triggers=[*[picker.change for picker in pickers], active.change, tab.select],
     )
     def show(*inputs: Any) -> None:
         shown, given, edited = inputs[-3:]

@@ -31,6 +31,12 @@ def test_one_field_is_changed_and_the_rest_stays() -> None:
     assert persona.role == "You help."
 
 
+def test_a_field_that_says_nothing_new_leaves_the_file_as_it_was_written() -> None:
+    written = "# mine\n" + TEXT
+    assert persona_form.with_field(written, "instructions", "Help.") == written
+    assert persona_form.with_field(written, "greeting", "") == written
+
+
 def test_a_half_filled_example_is_told_not_dropped() -> None:
     text = persona_form.with_field(TEXT, "examples", [["Hi", ""], ["", ""]])
     with pytest.raises(CounterpointError, match="assistant"):

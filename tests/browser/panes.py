@@ -1,0 +1,70 @@
+"""The panes of the Compare tab as a test speaks of them; they count from 1, as on the page."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+FOUR = ("base", "persona:support-desk", "adapter:trial", "adapter:trial+persona:support-desk")
+
+
+def link(*modes: str, **more: str | int) -> str:
+    return "?" + urlencode([*(("mode", mode) for mode in modes), *more.items()])
+
+
+def ask(page: Any, question: str) -> None:
+    box = page.get_by_label("Your question")
+    box.fill(question)
+    box.press("Enter")
+
+
+def answer(page: Any, pane: int) -> str:
+    text: str = page.locator(f".block#pane-{pane}-answer").inner_text()
+    return text.strip()
+
+
+def notice(page: Any, pane: int) -> str:
+    text: str = page.locator(f".block#pane-{pane}-notice").inner_text()
+    return text.strip()
+
+
+def mode_shown(page: Any, pane: int) -> str:
+    value: str = page.get_by_label(f"Pane {pane} answers as").input_value()
+    return value
+
+
+def is_busy(page: Any, pane: int) -> bool:
+    busy: bool = page.locator(f"#pane-{pane}-foot.cp-busy").count() == 1
+    return busy
+
+
+def wait_streaming(page: Any, *panes: int) -> None:
+    """Until every one of these panes shows words while all of them are still being answered."""
+    page.wait_for_function(
+        """panes => panes.every(n => document.querySelector(`#pane-${n}-foot.cp-busy`)
+            && document.querySelector(`.block#pane-${n}-answer`).innerText.trim().length > 2)""",
+        arg=list(panes),
+        polling=30,
+    )
+
+
+def wait_done(page: Any, *panes: int) -> None:
+    page.wait_for_function(
+        """panes => panes.every(n => document.querySelector(`#pane-${n}-foot.cp-asked`)
+            && !document.querySelector(`#pane-${n}-foot.cp-busy`))""",
+        arg=list(panes),
+    )
+
+
+def pick(page: Any, name: str, choice: str) -> None:
+    """Picks in a dropdown by its label, with the keyboard alone."""
+    box = page.get_by_label(name, exact=True)
+    box.click()
+    box.fill(choice)
+    page.get_by_role("option", name=choice).first.wait_for()
+    box.press("Enter")
+
+
+def set_most_tokens(page: Any, tokens: int) -> None:
+    page.locator("#sampling").get_by_role("button", name="Sampling").click()
+    page.get_by_label("Most tokens").first.fill(str(tokens))

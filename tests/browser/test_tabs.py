@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from tests.browser import panes
+from tests.browser.conftest import App, OpenPage
+from tests.browser.panes import link
+
+
+def test_chat_labels_each_answer_with_the_mode_that_gave_it(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Chat").click()
+    panes.pick(page, "The next answer comes from", "Bare")
+    box = page.get_by_label("Your message")
+    page.locator("#chat").get_by_role("button", name="Sampling").click()
+    page.locator("#chat").get_by_label("Most tokens").fill("8")
+    box.fill("Why is the sky blue?")
+    box.press("Enter")
+    page.locator("#chat-foot.cp-asked").wait_for()
+    assert page.locator(".block#chat-by").inner_text().strip() == "Bare"
+    panes.pick(page, "The next answer comes from", "Tuned · trial")
+    box.fill("And the sea?")
+    box.press("Enter")
+    page.locator("#chat-older").get_by_text("Bare").wait_for()
+    page.locator("#chat-foot.cp-asked").wait_for()
+    assert page.locator(".block#chat-by").inner_text().strip() == "Tuned · trial"
+    page.locator("#chat").get_by_role("button", name="Receipt").click()
+    receipt = page.locator("#chat .cp-receipt").first
+    receipt.get_by_text("adapter:trial").wait_for()
+    assert "Why is the sky blue?" in receipt.inner_text()
+
+
+def test_editing_a_persona_acts_on_the_very_next_answer(open_page: OpenPage, app: App) -> None:
+    page = open_page(link("persona:support-desk", "base"))
+    panes.set_most_tokens(page, 6)
+    page.get_by_role("tab", name="Personas").click()
+    page.get_by_role("radio", name="Coffee support desk").click()
+    role = page.get_by_label("Role: who the model is")
+    page.wait_for_function("document.querySelector('#persona-role textarea').value.includes('support desk')")
+    role.fill("You are Captain Quill, a parrot.")
+    role.blur()
+    page.get_by_text("already acts on the very next answer").wait_for()
+    page.get_by_role("tab", name="Compare").click()
+    panes.ask(page, "Who are you?")
+    panes.wait_done(page, 1, 2)
+    page.locator("#pane-1-receipt").get_by_role("button", name="Receipt").click()
+    page.locator("#pane-1-receipt").get_by_text("You are Captain Quill, a parrot.").wait_for()
+    assert not (app.data / "personas" / "support-desk.yaml").exists(), "nothing is saved without being asked"
+
+
+def test_a_saved_copy_is_in_every_picker_and_in_the_data_folder(open_page: OpenPage, app: App) -> None:
+    page = open_page(link("base", "base"))
+    page.get_by_role("tab", name="Personas").click()
+    page.get_by_role("radio", name="Meeting notes").click()
+    name = page.get_by_label("Name of the copy")
+    page.wait_for_function(
+        "document.querySelector('#persona-copy-name input, #persona-copy-name textarea').value === 'meeting-notes-2'"
+    )
+    name.fill("our-notes")
+    page.get_by_role("button", name="Duplicate").click()
+    page.get_by_text("persona:our-notes").wait_for()
+    title = page.get_by_label("Title")
+    title.fill("Our own notes")
+    title.blur()
+    page.get_by_text("already acts on the very next answer").wait_for()
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("Saved our-notes").wait_for()
+    assert "Our own notes" in (app.data / "personas" / "our-notes.yaml").read_text()
+    page.get_by_role("tab", name="Compare").click()
+    panes.pick(page, "Pane 1 answers as", "Prompted · Our own notes")
+    page.locator("#pane-1.cp-prompted").wait_for()
+
+
+def test_a_mistake_in_the_yaml_is_told_with_its_line_and_keeps_what_was_typed(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Personas").click()
+    page.get_by_role("radio", name="Order clerk (JSON)").click()
+    page.get_by_text("persona:order-clerk").wait_for()
+    page.get_by_role("tab", name="YAML").click()
+    editor = page.locator("#persona-yaml .cm-content")
+    editor.click()
+    page.keyboard.press("Control+Home")
+    page.keyboard.insert_text("nonsense: 1\n")
+    problems = page.locator(".block#persona-problems")
+    problems.get_by_text("order-clerk.yaml:1").wait_for()
+    page.get_by_role("radio", name="Meeting notes").click()
+    page.get_by_text("persona:meeting-notes").wait_for()
+    page.get_by_role("radio", name="Order clerk (JSON)").click()
+    problems.get_by_text("order-clerk.yaml:1").wait_for()
+    page.get_by_role("button", name="Revert").click()
+    page.wait_for_function("!document.querySelector('.block#persona-problems').innerText.trim()")
+
+
+def test_a_persona_in_another_language_is_marked(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Personas").click()
+    page.get_by_role("radio", name="Needs a base that speaks French").first.wait_for()
+
+
+def test_a_bad_adapter_is_shown_with_its_reason_and_harms_nothing(open_page: OpenPage) -> None:
+    page = open_page(link("base", "adapter:dora"))
+    panes.set_most_tokens(page, 4)
+    assert panes.mode_shown(page, 2) == "Tuned · dora (not usable)"
+    panes.ask(page, "Hello")
+    panes.wait_done(page, 1, 2)
+    assert panes.answer(page, 1)
+    assert "DoRA" in panes.notice(page, 2)
+    page.get_by_role("tab", name="Adapters").click()
+    page.get_by_role("radio", name="dora · not usable").click()
+    page.locator(".block#adapter-about").get_by_text("use_dora is set").wait_for()
+
+
+def test_an_imported_adapter_is_in_every_picker_at_once(open_page: OpenPage, app: App) -> None:
+    page = open_page(link("base", "base"))
+    page.get_by_role("tab", name="Adapters").click()
+    page.get_by_role("button", name="Check or import an adapter").click()
+    page.get_by_label("Folder on this machine").fill(str(app.visitor))
+    page.get_by_role("button", name="Check", exact=True).click()
+    page.locator(".block#adapter-found").get_by_text("base not proven").first.wait_for()
+    assert not (app.data / "adapters" / "visitor").exists()
+    page.get_by_role("button", name="Import", exact=True).click()
+    page.get_by_text("Imported visitor").wait_for()
+    page.get_by_role("tab", name="Compare").click()
+    panes.pick(page, "Pane 2 answers as", "Tuned · visitor")
+    page.locator("#pane-2.cp-tuned").wait_for()
+    panes.set_most_tokens(page, 4)
+    panes.ask(page, "Hello")
+    panes.wait_done(page, 1, 2)
+    assert panes.answer(page, 2)
+
+
+def test_an_import_of_nothing_is_one_line(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Adapters").click()
+    page.get_by_role("button", name="Check or import an adapter").click()
+    page.get_by_label("Folder on this machine").fill("/no/such/folder")
+    page.get_by_role("button", name="Import", exact=True).click()
+    page.get_by_text("can't be used as an adapter").wait_for()
+    assert page.get_by_label("Folder on this machine").input_value() == "/no/such/folder"
