@@ -149,7 +149,6 @@ def score_adapter(
     personas = PersonaStore(Path(__file__).parents[2] / "personas" / "library", nowhere)
     modes = Catalogue(personas, adapters)
     backend = LocalBackend(Options(base=base, quantization="nf4", dtype="auto", cache=cache), adapters.source)
-    scores: dict[Family, Score] = {}
     try:
         backend.wait()
         for family in families:
@@ -162,11 +161,12 @@ def score_adapter(
             ask = through_backend(backend, modes.sampling(mode, persona), adapter)
             asked = [render(persona, row.question[-1]["content"], row.question[:-1]) for row in rows]
             measured = measure(rows, ask(asked))
-            scores[family] = measured.score("local engine, nf4", name)
-            report(family, scores[family], measured)
+            score = measured.score("local engine, nf4", name)
+            passport = write(folder, passport, {family: score})
+            report(family, score, measured)
     finally:
         backend.close()
-    return write(folder, passport, scores)
+    return passport
 
 
 def _measurable(folder: Path) -> tuple[Passport, list[Row]]:
