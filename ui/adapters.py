@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,7 @@ class Adapters:
         ):
             button.click(
                 guarded(handler), inputs, [self.found, *self.refreshed], api_visibility="private"
-            ).then(
-                guarded(lambda: picker_updates(self.parts, len(pickers))), None, list(pickers), **self.quiet
-            )
+            ).then(guarded(partial(picker_updates, self.parts)), list(pickers), list(pickers), **self.quiet)
 
     @property
     def refreshed(self) -> list[Any]:

@@ -369,6 +369,10 @@ class Compare:
             return {}
         updates = self._caught_up(modes)
         screen = screen_of(tuple(values))
+        there = {mode.id for mode in modes}
+        for picker, mode in zip(self.pickers, screen.modes, strict=True):
+            if mode not in there:
+                updates[picker] = gr.Dropdown(choices=setup.choices(modes), value="base")
         shown = [screen.modes[slot] for slot in screen.active]
         before = [mode for mode in modes if mode.id in known]
         untouched = not question and not any(state.turns for state in screen.states)

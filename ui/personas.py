@@ -143,7 +143,7 @@ class Personas:
             (self.duplicate, self._duplicate, [self.list, self.copy_name, self.yaml, *kept]),
         ):
             button.click(guarded(handler), inputs, after, **quiet).then(
-                guarded(lambda: picker_updates(self.parts, len(pickers))), None, list(pickers), **quiet
+                guarded(partial(picker_updates, self.parts)), list(pickers), list(pickers), **quiet
             )
 
     @property
@@ -313,11 +313,15 @@ class Personas:
         return markup.preview(shown.prompt, shown.prompt_tokens, shown.context)
 
 
-def picker_updates(parts: Parts, count: int) -> Any:
-    """The modes there are now, for every picker; what each has picked stays."""
+def picker_updates(parts: Parts, *picked: str | None) -> Any:
+    """The modes there are now, for every picker; what each has picked stays where it is still there."""
     choices = setup.choices(parts.catalogue.list())
-    updates = [gr.Dropdown(choices=choices) for _ in range(count)]
-    return updates if count != 1 else updates[0]
+    ids = {mode for _, mode in choices}
+    updates = [
+        gr.Dropdown(choices=choices) if mode in ids else gr.Dropdown(choices=choices, value="base")
+        for mode in picked
+    ]
+    return updates if len(updates) != 1 else updates[0]
 
 
 def _without(values: dict[str, Any], name: str | None) -> dict[str, Any]:

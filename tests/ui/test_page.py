@@ -11,7 +11,9 @@ from backends.contract import Status
 from errors import CounterpointError
 from tests.ui.scripted import ScriptedBackend
 from ui import figures, guard, page, setup
+from ui.compare import Compare
 from ui.parts import Parts
+from ui.transcript import PaneState
 from ui.translations import LANGUAGES
 from ui.words import ENGLISH, label
 
@@ -120,3 +122,21 @@ def test_examples_fit_modes_that_are_there(parts_with: PartsWith) -> None:
         assert (
             setup.language_note(next(m.language for m in modes if m.id == example.modes[1]), ["en"]) is None
         )
+
+
+def test_pickers_learn_of_a_new_persona_and_leave_a_deleted_one(parts_with: PartsWith) -> None:
+    parts = parts_with(idle())
+    with gr.Blocks(), gr.Tabs(), gr.Tab("Compare") as tab:
+        compare = Compare(parts, gr.State({}), gr.State({}), tab)
+    parts.personas.duplicate("meeting-notes", "our-notes")
+    known = compare.catch_up((), "", values(["base"] * 6))[compare.known]
+    assert "persona:our-notes" in known
+    assert compare.catch_up(known, "", values(["base"] * 6)) == {}
+    parts.personas.delete("our-notes")
+    updates = compare.catch_up(known, "", values(["base", "persona:our-notes", *["base"] * 4]))
+    assert updates[compare.pickers[1]].value == "base"
+    assert "persona:our-notes" not in [mode for _, mode in updates[compare.pickers[0]].choices]
+
+
+def values(modes: list[str]) -> list[object]:
+    return [*modes, *[1.0] * 6, *[PaneState()] * 6, (0, 1), {}, {}, *[""] * 7]
