@@ -68,7 +68,7 @@ def _check_engine_options(options: argparse.Namespace) -> None:
             raise CounterpointError(f"--{name} {value}: choose {' or '.join(choices)}.")
 
 
-def _parts(options: argparse.Namespace, places: Places) -> Any:
+def build_parts(options: argparse.Namespace, places: Places) -> Any:
     """The parts that the page and the command line share, around a local engine that is starting."""
     from adapters.store import AdapterStore
     from backends.local.backend import LocalBackend
@@ -85,6 +85,17 @@ def _parts(options: argparse.Namespace, places: Places) -> Any:
     )
     catalogue = Catalogue(personas, adapters)
     return Parts(personas, adapters, catalogue, Comparison(catalogue, backend), backend)
+
+
+def _catalogue(options: argparse.Namespace, places: Places) -> Any:
+    """The modes for a base that is located, and fetched if need be, without an engine."""
+    from adapters.store import AdapterStore
+    from comparison.modes import Catalogue
+    from personas.store import PersonaStore
+
+    facts = _base_facts(options, places)
+    adapters = AdapterStore(ROOT / "adapters" / "library", places.data, lambda: facts)
+    return Catalogue(PersonaStore(ROOT / "personas" / "library", places.data), adapters)
 
 
 def _base_facts(options: argparse.Namespace, places: Places) -> Any:
@@ -113,7 +124,7 @@ def serve(options: argparse.Namespace) -> int:
             f"--host {options.host} is a public address, and Counterpoint has no log-in yet: leave it at "
             "127.0.0.1 and reach it through an SSH tunnel or a reverse proxy that asks who is there."
         )
-    parts = _parts(options, Places.from_options(options))
+    parts = build_parts(options, Places.from_options(options))
     with closing(parts.backend):
         from ui.page import serve as serve_page
 
@@ -123,18 +134,17 @@ def serve(options: argparse.Namespace) -> int:
 
 def ask(options: argparse.Namespace) -> int:
     """Asks one question through the modes and prints the answers; exit 1 if any pane failed."""
+    from backends.contract import Sampling
     from comparison.live import Answered, Pane
-    from comparison.modes import ModeId
 
-    for mode in options.mode:
-        ModeId.parse(mode)
     wanted = {"temperature": options.temperature, "max_tokens": options.max_tokens}
     sampling = {name: value for name, value in wanted.items() if value is not None}
-    parts = _parts(options, Places.from_options(options))
+    Sampling(**sampling, seed=options.seed or 0)
+    places = Places.from_options(options)
+    _check_modes(options, places)
+    parts = build_parts(options, places)
     with closing(parts.backend):
         parts.backend.wait()
-        for mode in options.mode:
-            _require(parts, ModeId.parse(mode))
         panes = [Pane(mode, sampling=sampling) for mode in options.mode]
         ended: dict[int, Any] = {}
         for event in parts.comparison.ask(options.question, panes, seed=options.seed):
@@ -145,11 +155,18 @@ def ask(options: argparse.Namespace) -> int:
     return DONE if all(isinstance(end, Answered) for end in ended.values()) else FAILED
 
 
-def _require(parts: Any, mode: Any) -> None:
-    """Raises CounterpointError where a mode's persona or adapter is not there or not usable."""
-    parts.catalogue.persona(mode)
-    if mode.adapter:
-        parts.adapters.source(mode.adapter)
+def _check_modes(options: argparse.Namespace, places: Places) -> None:
+    """Raises CounterpointError for what cannot be asked, before an engine is started for it."""
+    from comparison.live import check_question
+    from comparison.modes import ModeId
+
+    modes = [ModeId.parse(mode) for mode in options.mode]
+    check_question(options.question, len(modes))
+    catalogue = _catalogue(options, places)
+    for mode in modes:
+        catalogue.persona(mode)
+        if mode.adapter:
+            catalogue.adapters.source(mode.adapter)
 
 
 def _print_answer(mode: str, end: Any, as_json: bool) -> None:
@@ -172,14 +189,7 @@ def _print_answer(mode: str, end: Any, as_json: bool) -> None:
 
 def modes(options: argparse.Namespace) -> int:
     """Lists every mode, and why one cannot be used."""
-    from adapters.store import AdapterStore
-    from comparison.modes import Catalogue
-    from personas.store import PersonaStore
-
-    places = Places.from_options(options)
-    facts = _base_facts(options, places)
-    adapters = AdapterStore(ROOT / "adapters" / "library", places.data, lambda: facts)
-    catalogue = Catalogue(PersonaStore(ROOT / "personas" / "library", places.data), adapters)
+    catalogue = _catalogue(options, Places.from_options(options))
     for mode in catalogue.list():
         if options.json:
             told = {"mode": mode.id, "label": mode.label, "family": mode.family}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict
@@ -218,7 +218,7 @@ class Backend(ABC):
     can_adapt: bool
 
     @abstractmethod
-    def stream(self, requests: Sequence[Request]) -> Iterator[Event]:
+    def stream(self, requests: Sequence[Request]) -> Generator[Event, None, None]:
         """All requests at once; their events as they happen, until each is Done or Failed.
 
         Closing the iterator stops what is still under way. Raises CounterpointError where the backend as a

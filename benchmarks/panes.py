@@ -302,7 +302,7 @@ def measure(tokens: int, rounds: int, page: bool) -> dict[str, Any]:
 
         del ours
         gc.collect()
-        result["page"] = through_the_page(tokens)
+        result["page"] = through_the_page(rounds)
     return result
 
 

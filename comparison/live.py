@@ -112,10 +112,7 @@ class Comparison:
         cannot be asked fails alone. Closing the iterator stops what is under way. Raises CounterpointError
         where nothing can be asked at all (no question, too many panes, the engine failed).
         """
-        if not question.strip():
-            raise CounterpointError("There is no question: type one first.")
-        if not 1 <= len(panes) <= MAX_PANES:
-            raise CounterpointError(f"A comparison has 1 to {MAX_PANES} panes, not {len(panes)}.")
+        check_question(question, len(panes))
         run_id = run_id or secrets.token_hex(8)
         seed = secrets.randbelow(2**31) if seed is None else seed
         requests: dict[str, tuple[int, Request, Persona | None]] = {}
@@ -127,21 +124,25 @@ class Comparison:
                 yield PaneEvent(number, Failed(_request_id(run_id, number), str(error)))
         texts: dict[str, list[str]] = {request_id: [] for request_id in requests}
         events = self._backend.stream([request for _, request, _ in requests.values()])
-        for event in events:
-            number, request, persona = requests[event.request_id]
-            if isinstance(event, Delta):
-                texts[event.request_id].append(event.text)
-            if not isinstance(event, Done):
-                yield PaneEvent(number, event)
-                continue
-            receipt = Receipt(
-                event.identity,
-                event.usage,
-                persona.name if persona else None,
-                persona.sha256 if persona else None,
-            )
-            answer = "".join(texts[event.request_id])
-            yield PaneEvent(number, Answered(answer, event.finish_reason, receipt))
+        try:
+            for event in events:
+                number, _, persona = requests[event.request_id]
+                if isinstance(event, Delta):
+                    texts[event.request_id].append(event.text)
+                if not isinstance(event, Done):
+                    yield PaneEvent(number, event)
+                    continue
+                receipt = Receipt(
+                    event.identity,
+                    event.usage,
+                    persona.name if persona else None,
+                    persona.sha256 if persona else None,
+                )
+                answer = "".join(texts[event.request_id])
+                yield PaneEvent(number, Answered(answer, event.finish_reason, receipt))
+        finally:
+            # A generator left to the garbage collector would go on until it is found.
+            events.close()
 
     def stop(self, run_id: str, pane: int | None = None) -> None:
         """Ends one pane of a run under way, or all of them."""
@@ -168,6 +169,14 @@ class Comparison:
             raise CounterpointError(f"Sampling has no such field: {error}.") from None
         request = Request(request_id, tuple(messages), sampling, mode.adapter, pane.adapter_scale)
         return request, persona
+
+
+def check_question(question: str, panes: int) -> None:
+    """Raises CounterpointError where nothing can be asked: no question, no panes or too many."""
+    if not question.strip():
+        raise CounterpointError("There is no question: type one first.")
+    if not 1 <= panes <= MAX_PANES:
+        raise CounterpointError(f"A comparison has 1 to {MAX_PANES} panes, not {panes}.")
 
 
 def _request_id(run_id: str, pane: int) -> str:

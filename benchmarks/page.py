@@ -1,0 +1,111 @@
+"""Tokens a second of four panes: from the engine itself, and through the page to an HTTP client."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+QUESTION = "My coffee has not arrived. What can you do for me?"
+MODES = ("base", "persona:support-desk", "adapter:support", "adapter:support+persona:support-desk")
+
+
+def through_the_page(rounds: int = 3) -> dict[str, float]:
+    """Medians over the rounds; the two ways take turns, each after a first question that nobody counts."""
+    with tempfile.TemporaryDirectory() as data, _engine(Path(data)) as ask, _page(Path(data)) as client:
+        ask()
+        client()
+        engine, page = [], []
+        for _ in range(rounds):
+            engine.append(ask())
+            page.append(client())
+    middle = rounds // 2
+    engine.sort()
+    page.sort()
+    return {
+        "engine_tokens_per_s": engine[middle],
+        "page_tokens_per_s": page[middle],
+        "share": page[middle] / engine[middle],
+    }
+
+
+@contextmanager
+def _engine(data: Path) -> Iterator[Any]:
+    """A function that asks the engine's process directly; gives tokens a second of all panes."""
+    import argparse
+
+    import commands
+    from backends.contract import Delta
+    from comparison.live import Answered, Pane
+
+    options = argparse.Namespace(base="embedded", quantization="nf4", dtype="auto", data_dir=str(data))
+    parts = commands.build_parts(options, commands.Places.from_options(options))
+
+    def ask() -> float:
+        first = 0.0
+        tokens = 0
+        for event in parts.comparison.ask(QUESTION, [Pane(mode) for mode in MODES], seed=1):
+            if isinstance(event.event, Delta):
+                first = first or time.perf_counter()
+            if isinstance(event.event, Answered):
+                tokens += event.event.receipt.usage.completion_tokens
+        return tokens / (time.perf_counter() - first)
+
+    with closing(parts.backend):
+        parts.backend.wait()
+        yield ask
+
+
+@contextmanager
+def _page(data: Path) -> Iterator[Any]:
+    """A function that asks through the served page as a browser would; gives tokens a second of all panes."""
+    from gradio_client import Client
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, str(ROOT / "app.py"), "serve", "--port", str(port), "--data-dir", str(data)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERPOINT_PORT")}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert server.stdout is not None
+        for line in server.stdout:
+            if line.startswith("Counterpoint: "):
+                break
+        client = Client(f"http://127.0.0.1:{port}/", verbose=False, analytics_enabled=False)
+        parameters = client.view_api(return_format="dict", print_info=False)["named_endpoints"]["/compare"]
+        given = _arguments(parameters["parameters"])
+
+        def ask() -> float:
+            first, counts = 0.0, {}
+            for painted in client.submit(*given, api_name="/compare"):
+                for number, text in enumerate(painted):
+                    found = re.search(r"(\d+) tokens?(?![/\w])", text) if isinstance(text, str) else None
+                    if found:
+                        first = first or time.perf_counter()
+                        counts[number] = int(found[1])
+            return sum(counts.values()) / (time.perf_counter() - first)
+
+        yield ask
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _arguments(parameters: list[dict[str, Any]]) -> list[Any]:
+    """The page's own defaults, with our question, modes and seed in their places."""
+    given = [parameter.get("parameter_default") for parameter in parameters]
+    given[0] = QUESTION
+    given[1 : 1 + len(MODES)] = MODES
+    seed = next(i for i, parameter in enumerate(parameters) if "'seed'" in str(parameter["label"]))
+    given[seed] = "1"
+    return given
