@@ -83,6 +83,8 @@ def test_a_run_ends_with_a_peft_folder_and_its_passport(
     assert seen[-1].steps == 12
     assert seen[-1].loss < seen[0].loss / 2
     assert not list(tmp_path.glob(".*training"))
+    # A program reads standard output: nothing but what `report` prints may be there.
+    assert capfd.readouterr().out == ""
 
 
 def test_no_path_of_this_machine_is_in_what_a_run_makes(
