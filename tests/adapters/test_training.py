@@ -65,7 +65,7 @@ def killed_at(step: int) -> Killed:
 
 
 def test_a_run_ends_with_a_peft_folder_and_its_passport(
-    recipe: Path, tiny_base: Path, tmp_path: Path
+    recipe: Path, tiny_base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[Progress] = []
     out = tmp_path / "made"
