@@ -16,6 +16,7 @@ from backends.contract import Status
 from errors import CounterpointError
 from ui import setup
 from ui.adapters import Adapters
+from ui.blocks import Page
 from ui.chat import Chat
 from ui.compare import Compare
 from ui.gatekeeper import LOCAL, Gatekeeper, allowed_hosts, host_name
@@ -37,7 +38,7 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 def build(parts: Parts) -> gr.Blocks:
     """The whole page, not yet served."""
-    with gr.Blocks(
+    with Page(
         title="Counterpoint",
         analytics_enabled=False,
         fill_width=True,
