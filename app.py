@@ -101,7 +101,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         import commands
 
-        return commands.run(options)
+        status = commands.run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Who read our output has seen enough, as `| head` does. What is left must not be flushed at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except CounterpointError as error:
         print(f"counterpoint: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
