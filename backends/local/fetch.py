@@ -210,8 +210,9 @@ def _whole(folder: Path) -> bool:
     """Whether a converted base is there with all its files in their full size."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        return all((folder / name).stat().st_size == facts["size"] for name, facts in manifest.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        sizes = {name: facts["size"] for name, facts in manifest.items()}
+        return bool(sizes) and all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -223,7 +224,7 @@ def _from_hub(base: str, report: Report) -> Path:
     wanted = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
     with contextlib.suppress(LocalEntryNotFoundError, OSError):
         folder = Path(snapshot_download(base, allow_patterns=wanted, local_files_only=True))
-        if _all_shards(folder):
+        if (folder / "config.json").is_file() and list(folder.glob("*.safetensors")) and not _missing(folder):
             return folder
     report(0.1, f"Fetching {base} from the Hub")
     try:
@@ -236,16 +237,15 @@ def _from_hub(base: str, report: Report) -> Path:
         ) from None
 
 
-def _all_shards(folder: Path) -> bool:
-    """Whether a snapshot has its weights: an interrupted fetch leaves one with some of its files."""
-    there = {file.name for file in folder.glob("*.safetensors")}
+def _missing(folder: Path) -> list[str]:
+    """The weights' files that the folder's index names and that are not there: a fetch was interrupted."""
     try:
         index = json.loads((folder / "model.safetensors.index.json").read_text())
-        return there >= set(index["weight_map"].values())
+        return sorted(name for name in set(index["weight_map"].values()) if not (folder / name).is_file())
     except FileNotFoundError:
-        return bool(there) and (folder / "config.json").is_file()
+        return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
+        return ["model.safetensors.index.json"]
 
 
 def _facts(identity: str, folder: Path, cache: Path, languages: tuple[str, ...]) -> BaseFacts:
@@ -256,6 +256,8 @@ def _facts(identity: str, folder: Path, cache: Path, languages: tuple[str, ...])
         )
     if not (folder / "config.json").is_file():
         raise CounterpointError(f"{folder} holds no config.json: give the folder of a whole model.")
+    if missing := _missing(folder):
+        raise CounterpointError(f"{folder} lacks {', '.join(missing[:3])}: fetch it again, whole.")
     linears = {}
     for file in files:
         for name, shape in _shapes(file):
