@@ -97,7 +97,9 @@ class Catalogue:
                 f"{adapter.label} + {persona.label}",
                 "both",
                 adapter.usable and persona.usable,
-                adapter.note or persona.note,
+                "; ".join(part.note for part in (adapter, persona) if not part.usable and part.note)
+                or adapter.note
+                or persona.note,
                 persona.language,
             )
             for adapter in tuned
