@@ -65,7 +65,7 @@ class Chat:
                         ("again", ["cp-tool", "cp-again"]),
                         ("edit", ["cp-tool", "cp-edit"]),
                         ("copy", ["cp-tool", "cp-copy"]),
-                        ("new_conversation", ["cp-tool", "cp-again"]),
+                        ("new_conversation", ["cp-tool", "cp-edit"]),
                     )
                 )
             variables.panel(parts.personas, [self.picker], gr.State((0,)), values, drafts, tab)

@@ -82,17 +82,19 @@ def counterparts(modes: Sequence[ModeInfo]) -> list[tuple[str, str, str]]:
     """(prompted, tuned, both) of every job that has all three, the showcase first.
 
     A persona and an adapter do the same job where the first word of their names is the same: the persona
-    support-desk and the adapter support, order-clerk and orders.
+    support-desk and the adapter support, order-clerk and orders. Of several adapters the shortest name wins.
     """
     usable = {mode.id for mode in modes if mode.usable}
-    found = []
-    for both in sorted(usable):
+    found: dict[str, tuple[str, str, str]] = {}
+    for both in sorted(usable, key=lambda mode: (len(mode), mode)):
         persona, adapter = persona_of(both), adapter_of(both)
         if persona and adapter and _job(persona) == _job(adapter):
             three = (f"persona:{persona}", f"adapter:{adapter}", both)
             if usable.issuperset(three):
-                found.append(three)
-    return sorted(found, key=lambda three: _job(three[1].removeprefix("adapter:")) != SHOWCASE)
+                found.setdefault(persona, three)
+    return sorted(
+        found.values(), key=lambda three: (_job(three[1].removeprefix("adapter:")) != SHOWCASE, three)
+    )
 
 
 def default_modes(modes: Sequence[ModeInfo], languages: Sequence[str] = (), count: int = 4) -> list[str]:

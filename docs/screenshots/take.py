@@ -36,6 +36,7 @@ def main(address: str) -> None:
         for name, settings in SHOTS.items():
             context = browser.new_context(**settings)
             page = context.new_page()
+            page.set_default_timeout(120_000)
             page.goto(address)
             page.get_by_label("Your question").wait_for()
             page.wait_for_function("document.querySelector('.cp-state.cp-ready') !== null", timeout=300_000)
@@ -44,7 +45,7 @@ def main(address: str) -> None:
             page.wait_for_function("document.querySelectorAll('.cp-pane').length === 4")
             page.get_by_label("Your question").fill(QUESTION)
             page.get_by_label("Your question").press("Enter")
-            page.wait_for_function(ANSWERED, timeout=300_000)
+            page.wait_for_function(ANSWERED, timeout=900_000)
             if settings["viewport"] is PHONE:
                 page.locator("#panes").evaluate(
                     "row => row.scrollTo({left: row.querySelector('#pane-3').offsetLeft - 10, behavior: 'instant'})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-FOUR = ("base", "persona:support-desk", "adapter:trial", "adapter:trial+persona:support-desk")
+FOUR = ("base", "persona:explain-to-a-child", "adapter:trial", "adapter:trial+persona:explain-to-a-child")
 
 
 def link(*modes: str, **more: str | int) -> str:

@@ -41,6 +41,14 @@ def test_counterparts_pair_a_persona_with_the_adapter_of_its_job() -> None:
     ]
 
 
+def test_a_second_adapter_for_a_job_gives_no_second_example() -> None:
+    more = [
+        ModeInfo("adapter:support-mine", "Mine", "tuned"),
+        ModeInfo("adapter:support-mine+persona:support-desk", "Mine + desk", "both"),
+    ]
+    assert setup.counterparts([*more, *MODES]) == setup.counterparts(MODES)
+
+
 def test_pickers_go_by_family_and_end_with_what_cannot_be_used() -> None:
     labels = [label for label, _ in setup.choices(MODES)]
     assert labels[0] == "Bare"
