@@ -1,0 +1,342 @@
+"""The command line as a person or a program meets it: each command in a process of its own, on the tiny base."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tiny
+from tests.comparison.conftest import TELLER
+
+ROOT = Path(__file__).resolve().parents[1]
+RECEIPT = [
+    "base", "base_sha256", "quantization", "adapter", "adapter_sha256", "adapter_scale", "persona",
+    "persona_sha256", "prompt", "prompt_sha256", "sampling", "seed", "prompt_tokens", "completion_tokens",
+    "ttft_s", "tokens_per_s", "backend",
+]  # fmt: skip
+QUESTION = "What is the capital of France?"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A data folder with a persona and adapters, and a folder to run in that is not the checkout."""
+
+    base: Path
+    data: Path
+    cwd: Path
+
+    @property
+    def options(self) -> list[str]:
+        return ["--base", str(self.base), "--quantization", "none", "--data-dir", str(self.data)]
+
+    def run(self, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        """`python app.py ARGUMENTS`, with these environment variables and no others of ours."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERPOINT_")}
+        cache = {"COUNTERPOINT_CACHE_DIR": str(self.cwd / "cache")}
+        return subprocess.run(
+            [sys.executable, str(ROOT / "app.py"), *map(str, arguments)],
+            cwd=self.cwd, env=clean | cache | variables, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tiny_base: Path, tiny_adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("app")
+    shutil.copytree(tiny_adapters["one"], folder / "data" / "adapters" / "one")
+    broken = Path(shutil.copytree(tiny_adapters["two"], folder / "data" / "adapters" / "broken"))
+    tiny.edit_config(broken, use_dora=True)
+    (folder / "data" / "personas").mkdir()
+    (folder / "data" / "personas" / "teller.yaml").write_text(TELLER)
+    (folder / "elsewhere").mkdir()
+    return Place(tiny_base, folder / "data", folder / "elsewhere")
+
+
+def objects(stdout: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stdout.splitlines()]
+
+
+def refused(ran: subprocess.CompletedProcess[str], told: str, status: int = 2) -> None:
+    """Exit status, nothing on stdout, and one line on stderr that holds `told`."""
+    assert ran.returncode == status, ran.stderr
+    assert ran.stdout == ""
+    assert ran.stderr.count("\n") == 1, ran.stderr
+    assert ran.stderr.startswith("counterpoint: ")
+    assert told in ran.stderr
+
+
+def test_ask_json_prints_one_object_a_mode_and_nothing_else(place: Place) -> None:
+    modes = ["base", "persona:teller", "adapter:one", "adapter:one+persona:teller"]
+    ran = place.run(
+        "ask", QUESTION, *(word for mode in modes for word in ("--mode", mode)),
+        "--seed", "3", "--temperature", "0", "--max-tokens", "7", "--json", *place.options,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    told = objects(ran.stdout)
+    assert [one["mode"] for one in told] == modes
+    assert len({one["answer"] for one in told}) == 4
+    weights = place.data / "adapters" / "one" / "adapter_model.safetensors"
+    for one in told:
+        assert list(one) == ["mode", "answer", "finish_reason", "receipt"]
+        receipt = one["receipt"]
+        assert list(receipt) == RECEIPT
+        assert (receipt["seed"], receipt["sampling"]["temperature"]) == (3, 0.0)
+        assert receipt["completion_tokens"] <= receipt["sampling"]["max_tokens"] == 7
+        assert QUESTION in receipt["prompt"]
+    assert told[3]["receipt"]["adapter_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert (told[3]["receipt"]["adapter"], told[3]["receipt"]["persona"]) == ("one", "teller")
+    assert (told[0]["receipt"]["adapter"], told[0]["receipt"]["persona"]) == (None, None)
+
+
+def test_ask_takes_its_options_from_the_environment_and_a_pane_that_fails_is_a_line_and_exit_1(
+    place: Place,
+) -> None:
+    lengthy = TELLER.replace("name: teller", "name: lengthy").replace("Be brief.", "word " * 700)
+    (place.data / "personas" / "lengthy.yaml").write_text(lengthy)
+    ran = place.run(
+        "ask", QUESTION, "--mode", "persona:lengthy", "--mode", "base", "--max-tokens", "5",
+        COUNTERPOINT_BASE=str(place.base), COUNTERPOINT_QUANTIZATION="none",
+        COUNTERPOINT_DTYPE="bfloat16", COUNTERPOINT_DATA_DIR=str(place.data), COUNTERPOINT_BACKEND="local",
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("counterpoint: persona:lengthy: The prompt has ")
+    assert ran.stderr.count("\n") == 1, ran.stderr
+    assert ran.stdout.startswith("── base  (")
+    assert " tokens" in ran.stdout.splitlines()[0]
+    assert ran.stdout.count("── ") == 1
+
+
+def test_ask_under_nf4_writes_nothing_of_the_libraries_to_stderr(place: Place) -> None:
+    pytest.importorskip("bitsandbytes")
+    ran = place.run(
+        "ask", QUESTION, "--mode", "base", "--max-tokens", "3", "--json",
+        *place.options, "--quantization", "nf4",
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert objects(ran.stdout)[0]["receipt"]["quantization"] == "nf4"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--mode", "prompted"], "write base, persona:NAME, adapter:NAME"),
+        (["--mode", "persona:nobody"], "There are: code-explainer"),
+        (["--mode", "adapter:nothing"], "choose one of these: gazette"),
+        (["--mode", "adapter:broken"], "DoRA"),
+        (["--mode", "base", "--temperature", "9"], "temperature must lie between 0 and 5"),
+        (["--mode", "base", "--max-tokens", "0"], "max_tokens must lie between 1 and 8192"),
+        (["--mode", "base", "--seed", "-1"], "seed must lie between 0 and"),
+        (["--mode", "base", "--seed", "one"], "--seed: invalid int value"),
+        (["--mode", "base", "--quantization", "int4"], "choose nf4 or int8 or none"),
+        (["--mode", "base", "--dtype", "float16"], "choose auto or float32 or bfloat16"),
+        (["--mode", "base", "--backend", "cloud"], "choose local"),
+        (["--mode", "base", "--base", "/no/such/folder"], "there is no such folder"),
+        (["--mode", "base", "--base", "nameless"], "Give a model folder or a Hub id"),
+        (["--mode", "base"] * 7, "1 to 6 panes, not 7"),
+        (["--mode", "base", "--loud"], "unrecognized arguments: --loud"),
+        ([], "--mode"),
+    ],
+    ids=lambda value: "-".join(value[-2:]) or "no-mode" if isinstance(value, list) else "",
+)
+def test_ask_refuses_bad_input_with_one_line_that_names_the_mend(
+    place: Place, arguments: list[str], told: str
+) -> None:
+    refused(place.run("ask", QUESTION, *place.options, *arguments), told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["ask", "--mode", "base"], "QUESTION"),
+        (["ask", " ", "--mode", "base"], "type one first"),
+        (["serve", "--port", "seventy"], "give a number from 1 to 65535"),
+        (["--port", "65536"], "give a number from 1 to 65535"),
+        (["serve", "--host", "0.0.0.0"], "reach it through an SSH tunnel"),
+        (["--host", "192.168.1.5"], "reach it through an SSH tunnel"),
+        (["serve", "--share"], "unrecognized arguments: --share"),
+        (["answer"], "invalid choice: 'answer'"),
+        (["check-adapter", "/no/such/adapter"], "there is no such folder"),
+        (["train", "/no/such/recipe.yaml", "--out", "made"], "give the path of a YAML file"),
+        (["modes", "--data-dir", "/dev/null/data"], "name another with --data-dir"),
+    ],
+    ids=lambda value: "-".join(value).replace("/", ".") if isinstance(value, list) else "",
+)
+def test_bad_input_of_any_command_is_one_line_that_names_the_mend(
+    place: Place, arguments: list[str], told: str
+) -> None:
+    command = [] if arguments[0].startswith("--") else arguments[:1]
+    rest = arguments[len(command) :]
+    options = [] if arguments == ["answer"] else place.options
+    refused(place.run(*command, *options, *rest), told)
+
+
+def test_an_engine_that_cannot_load_its_base_is_one_line(place: Place, tmp_path: Path) -> None:
+    speechless = Path(shutil.copytree(place.base, tmp_path / "speechless"))
+    (speechless / "chat_template.jinja").unlink()
+    ran = place.run("ask", QUESTION, "--mode", "base", *place.options, "--base", speechless)
+    refused(ran, "has no chat template: pick an instruction-tuned model")
+
+
+def test_modes_lists_every_mode_and_why_one_cannot_be_used(place: Place) -> None:
+    ran = place.run("modes", "--json", *place.options)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    told = {mode["id"] if "id" in mode else mode["mode"]: mode for mode in objects(ran.stdout)}
+    for mode, family in [
+        ("base", "bare"),
+        ("persona:teller", "prompted"),
+        ("adapter:one", "tuned"),
+        ("adapter:one+persona:teller", "both"),
+    ]:
+        assert told[mode]["family"] == family
+        assert told[mode]["usable"] is True
+    assert told["adapter:broken"]["usable"] is False
+    assert "DoRA" in told["adapter:broken"]["note"]
+    # The adapters that ship are for the embedded base, and their shapes say so.
+    assert told["adapter:support"]["usable"] is False
+    text = place.run("modes", *place.options).stdout
+    assert "The teller" in text
+    assert "adapter:broken" in text
+    assert "NOT USABLE" in text
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(place: Place) -> None:
+    # The pipe's other end is closed before anything is written, as `| head -0` would.
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        ran = subprocess.run(
+            [sys.executable, str(ROOT / "app.py"), "modes", *place.options],
+            stdout=closed, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert ran.stderr == ""
+    assert ran.returncode == 1
+
+
+def test_check_adapter_says_what_a_good_one_is(place: Place) -> None:
+    good = place.data / "adapters" / "one"
+    ran = place.run("check-adapter", good, "--json", *place.options)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    [told] = objects(ran.stdout)
+    assert told["usable"] is True
+    assert told["problems"] == []
+    assert told["sha256"] == hashlib.sha256((good / "adapter_model.safetensors").read_bytes()).hexdigest()
+    assert (told["rank"], told["base_proven"]) == (4, False)
+    text = place.run("check-adapter", good, *place.options)
+    assert (text.returncode, text.stderr) == (0, "")
+    assert text.stdout.startswith("one: usable, base not proven\n")
+
+
+def test_check_adapter_says_what_is_wrong_with_a_bad_one_and_exits_1(place: Place) -> None:
+    ran = place.run("check-adapter", place.data / "adapters" / "broken", "--json", *place.options)
+    assert ran.returncode == 1
+    [told] = objects(ran.stdout)
+    assert told["usable"] is False
+    assert len(told["problems"]) == 1
+    assert ran.stderr.count("\n") == 1
+    assert "DoRA" in ran.stderr
+
+
+def test_check_adapter_accepts_another_bases_adapter_only_when_told_to(
+    place: Place, tiny_adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    foreign = Path(shutil.copytree(tiny_adapters["one"], tmp_path / "foreign"))
+    tiny.edit_config(foreign, base_model_name_or_path="meta-llama/Llama-3.1-8B-Instruct")
+    named = Path(shutil.copytree(place.base, tmp_path / "base"))
+    config = json.loads((named / "config.json").read_text())
+    (named / "config.json").write_text(
+        json.dumps(config | {"_name_or_path": "HuggingFaceTB/SmolLM2-135M-Instruct"})
+    )
+    options = ["check-adapter", foreign, "--data-dir", place.data, "--base", named]
+    ran = place.run(*options)
+    assert ran.returncode == 1
+    assert "override this check" in ran.stderr
+    assert place.run(*options, "--override-base").returncode == 0
+
+
+def test_train_makes_an_adapter_that_ask_can_use(place: Place, tmp_path: Path) -> None:
+    def rows(*questions: str) -> str:
+        turns = [
+            [{"role": "user", "content": question}, {"role": "assistant", "content": "jumps over"}]
+            for question in questions
+        ]
+        return "".join(json.dumps({"messages": turn}) + "\n" for turn in turns)
+
+    (tmp_path / "train.jsonl").write_text(rows("a fox?", "a dog?"))
+    (tmp_path / "heldout.jsonl").write_text(rows("the fox?"))
+    recipe = tmp_path / "recipe.yaml"
+    # A folder's own name is the id of a base that says no other.
+    recipe.write_text(
+        f"name: jumper\ntitle: Jumper\ndescription: For tests.\nexamples: [One, Two, Three]\nbase: {place.base.name}\n"
+        "quantization: none\ndtype: float32\nrank: 2\nalpha: 4\nlearning_rate: 5e-2\nwarmup: 0\npasses: 2\n"
+        "batch_size: 1\nmax_length: 64\ntrain: train.jsonl\nheldout: heldout.jsonl\n"
+    )
+    out = place.data / "adapters" / "jumper"
+    ran = place.run("train", recipe, "--out", out, "--json", *place.options)
+    assert ran.returncode == 0, ran.stderr
+    told = objects(ran.stdout)
+    assert [one["event"] for one in told] == ["progress"] * 4 + ["done"]
+    assert [one["step"] for one in told[:-1]] == [1, 2, 3, 4]
+    assert told[-1]["out"] == str(out)
+    assert told[-1]["passport"] == json.loads((out / "passport.json").read_text())
+    [checked] = objects(place.run("check-adapter", out, "--json", *place.options).stdout)
+    assert (checked["usable"], checked["base_proven"]) == (True, True)
+    again = place.run("train", recipe, "--out", out, *place.options)
+    refused(again, "exists already")
+
+
+def test_help_is_answered_without_importing_anything_heavy() -> None:
+    code = (
+        "import sys, contextlib, io\nimport app\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n    app.main([{0!r}])\n"
+        "print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    )
+    for option in ("--help", "-h"):
+        ran = subprocess.run(
+            [sys.executable, "-c", code.format(option)], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        imported = set(ran.stdout.split())
+        assert "argparse" in imported
+        assert not imported & {"torch", "gradio", "transformers", "pydantic", "numpy", "peft", "fastapi"}
+
+
+def test_help_names_every_command() -> None:
+    ran = subprocess.run(
+        [sys.executable, "app.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    for command in ("serve", "ask", "modes", "check-adapter", "train"):
+        assert f"\n    {command}" in ran.stdout
+
+
+IMPORT_ALL = """
+import importlib, pathlib, sys
+root = pathlib.Path.cwd()
+rooms = [folder for folder in root.iterdir() if (folder / "__init__.py").exists() and folder.name != "tests"]
+files = [*root.glob("*.py"), *(file for room in rooms for file in room.rglob("*.py"))]
+names = {".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for file in files}
+ours = {name.partition(".")[0] for name in names}
+for name in sorted(names):
+    # Each is the first to be imported once: an import that only works after another one fails here.
+    for known in [known for known in sys.modules if known.partition(".")[0] in ours]:
+        del sys.modules[known]
+    importlib.import_module(name)
+    print(name)
+"""
+
+
+def test_every_module_can_be_the_first_to_be_imported() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    names = set(ran.stdout.split())
+    assert {"app", "commands", "errors", "comparison.live", "backends.local.engine", "ui.page"} <= names
+    assert not any(name.startswith("tests") for name in names)
