@@ -68,11 +68,16 @@ def _check_engine_options(options: argparse.Namespace) -> None:
             raise CounterpointError(f"--{name} {value}: choose {' or '.join(choices)}.")
 
 
-def build_parts(options: argparse.Namespace, places: Places) -> Any:
-    """The parts that the page and the command line share, around a local engine that is starting."""
+def build_parts(
+    options: argparse.Namespace, places: Places, announce: Callable[[str], None] = lambda why: None
+) -> Any:
+    """The parts that the page and the command line share, around a local engine that is starting.
+
+    `announce` is told why the engine is given up, if it is.
+    """
     from adapters.store import AdapterStore
     from backends.local.backend import LocalBackend
-    from backends.local.engine import Options
+    from backends.local.protocol import Options
     from comparison.live import Comparison
     from comparison.modes import Catalogue
     from personas.store import PersonaStore
@@ -81,7 +86,7 @@ def build_parts(options: argparse.Namespace, places: Places) -> Any:
     personas = PersonaStore(ROOT / "personas" / "library", places.data)
     adapters = AdapterStore(ROOT / "adapters" / "library", places.data, lambda: backend.facts(timeout=0))
     backend = LocalBackend(
-        Options(options.base, options.quantization, options.dtype, places.cache), adapters.source
+        Options(options.base, options.quantization, options.dtype, places.cache), adapters.source, announce
     )
     catalogue = Catalogue(personas, adapters)
     return Parts(personas, adapters, catalogue, Comparison(catalogue, backend), backend)
@@ -105,6 +110,10 @@ def _base_facts(options: argparse.Namespace, places: Places) -> Any:
     return locate(options.base, places.cache, _progress)
 
 
+def _tell(why: str) -> None:
+    print(f"counterpoint: {why}", file=sys.stderr, flush=True)
+
+
 def _progress(share: float, what: str) -> None:
     if sys.stderr.isatty():
         end = "\n" if share >= 1 else ""
@@ -124,7 +133,7 @@ def serve(options: argparse.Namespace) -> int:
             f"--host {options.host} is a public address, and Counterpoint has no log-in yet: leave it at "
             "127.0.0.1 and reach it through an SSH tunnel or a reverse proxy that asks who is there."
         )
-    parts = build_parts(options, Places.from_options(options))
+    parts = build_parts(options, Places.from_options(options), _tell)
     with closing(parts.backend):
         from ui.page import serve as serve_page
 

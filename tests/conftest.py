@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests import tiny
+# The tiny base is fastest on one thread; what runs the real base takes this away again.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from tests import tiny  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import queue
-import sys
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from backends.contract import (
@@ -24,10 +24,13 @@ from backends.contract import (
     Status,
 )
 from backends.local import engine
+from backends.local.protocol import Call, Options, Quit, Reply, Stop, Submit
 from errors import CounterpointError
 
 RESTARTS = 3
 """An engine that dies this often without ever having been ready is not started again."""
+
+SHUTTING_DOWN = "Counterpoint is shutting down."
 
 
 class LocalBackend(Backend):
@@ -36,13 +39,22 @@ class LocalBackend(Backend):
     name = "local"
     can_adapt = True
 
-    def __init__(self, options: engine.Options, resolve_adapter: AdapterResolver):
-        """Starts the engine and returns at once: `status` tells how far it is."""
+    def __init__(
+        self,
+        options: Options,
+        resolve_adapter: AdapterResolver,
+        announce: Callable[[str], None] = lambda why: None,
+    ):
+        """Starts the engine and returns at once: `status` tells how far it is.
+
+        `announce` is called once, from a thread of its own, with why the engine is given up for good.
+        """
+        self._announce = announce
         self._options = options
         self._resolve = resolve_adapter
         self._lock = threading.Lock()
         self._streams: dict[str, queue.SimpleQueue[Event]] = {}
-        self._calls: dict[int, queue.SimpleQueue[engine.Reply]] = {}
+        self._calls: dict[int, queue.SimpleQueue[Reply]] = {}
         self._numbers = itertools.count()
         self._facts: BaseFacts | None = None
         self._located = threading.Event()
@@ -69,7 +81,7 @@ class LocalBackend(Backend):
             self._streams.update({request.id: arrived for request in requests})
         open_ids = {request.id for request in requests}
         try:
-            self._send(engine.Submit(tuple(sources)))
+            self._send(Submit(tuple(sources)))
             while open_ids:
                 event = arrived.get()
                 if isinstance(event, Done | Failed):
@@ -83,7 +95,9 @@ class LocalBackend(Backend):
                 self.stop(sorted(open_ids))
 
     def stop(self, request_ids: Sequence[str]) -> None:
-        self._send(engine.Stop(tuple(request_ids)))
+        # Once closed there is nothing left to stop.
+        with contextlib.suppress(CounterpointError):
+            self._send(Stop(tuple(request_ids)))
 
     def status(self) -> Status:
         return self._status
@@ -125,11 +139,14 @@ class LocalBackend(Backend):
 
     def close(self) -> None:
         self._closed = True
-        self._connection.close()
+        # Closing our end would not reach the engine while the listener still waits in a read of it.
+        with contextlib.suppress(CounterpointError):
+            self._send(Quit())
         self._process.join(5)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        self._listener.join(5)
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -141,7 +158,8 @@ class LocalBackend(Backend):
         )
         self._process.start()
         theirs.close()
-        threading.Thread(target=self._listen, args=(ours, self._process), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(ours, self._process), daemon=True)
+        self._listener.start()
 
     def _send(self, message: Any) -> None:
         with self._writing:
@@ -150,17 +168,17 @@ class LocalBackend(Backend):
             except (OSError, ValueError):
                 # The engine is gone; the listener tells everyone who waits, us included.
                 if self._closed:
-                    raise CounterpointError("Counterpoint is shutting down.") from None
+                    raise CounterpointError(SHUTTING_DOWN) from None
 
     def _call(self, method: str, argument: Any) -> Any:
         if self._status.state != "ready":
             raise CounterpointError(self._not_ready())
         number = next(self._numbers)
-        answer: queue.SimpleQueue[engine.Reply] = queue.SimpleQueue()
+        answer: queue.SimpleQueue[Reply] = queue.SimpleQueue()
         with self._lock:
             self._calls[number] = answer
         try:
-            self._send(engine.Call(number, method, argument))
+            self._send(Call(number, method, argument))
             reply = answer.get()
         finally:
             with self._lock:
@@ -177,12 +195,15 @@ class LocalBackend(Backend):
     def _listen(self, connection: Any, process: Any) -> None:
         """Hands out what the engine sends, until it ends; then says so to all who wait, and starts another."""
         try:
-            while True:
+            while not self._closed:
                 for message in connection.recv():
                     self._dispatch(message)
         except (EOFError, OSError):
             pass
         if self._closed:
+            # An engine that is still loading learns of it when it next tells how far it is.
+            connection.close()
+            self._fail_all(SHUTTING_DOWN)
             return
         process.join()
         self._deaths += 1
@@ -206,7 +227,7 @@ class LocalBackend(Backend):
         self._status = Status("failed", why)
         self._located.set()
         self._settled.set()
-        print(f"counterpoint: {why}", file=sys.stderr)
+        self._announce(why)
         self._fail_all(why)
 
     def _fail_all(self, why: str) -> None:
@@ -214,7 +235,7 @@ class LocalBackend(Backend):
             for request_id, arrived in self._streams.items():
                 arrived.put(Failed(request_id, why))
             for number, answer in self._calls.items():
-                answer.put(engine.Reply(number, error=why))
+                answer.put(Reply(number, error=why))
 
     def _dispatch(self, message: Any) -> None:
         if isinstance(message, Status):
@@ -225,7 +246,7 @@ class LocalBackend(Backend):
         elif isinstance(message, BaseFacts):
             self._facts = message
             self._located.set()
-        elif isinstance(message, engine.Reply):
+        elif isinstance(message, Reply):
             with self._lock:
                 answer = self._calls.get(message.number)
             if answer is not None:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from backends.local.lora_rows import FusedLinear, LoraRows, Part
+from backends.local.fused_linear import FusedLinear, Part
+from backends.local.lora_rows import LoraRows
 from errors import CounterpointError
 
 QUANTIZATIONS = ("nf4", "int8", "none")

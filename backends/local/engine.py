@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.contract import (
@@ -32,6 +31,7 @@ from backends.contract import (
     Usage,
 )
 from backends.local.prompt import tokenize
+from backends.local.protocol import Call, Options, Quit, Reply, Stop, Submit
 from errors import CounterpointError
 
 if TYPE_CHECKING:
@@ -47,45 +47,6 @@ KV_TOKENS = 65_536
 PROBE = "The quick brown fox asks: what should I answer, and how?"
 NO_EFFECT = 1e-3
 """An adapter whose largest change to any logit is below this did nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the engine is started with. `base` is a folder or a Hub id, `cache` where fetched bases lie."""
-
-    base: str
-    quantization: str
-    dtype: str
-    cache: Path
-    store_bytes: int = 512 * 1024**2
-
-
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """Requests that belong together, each with the adapter that it names."""
-
-    requests: tuple[tuple[Request, AdapterSource | None], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    request_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A question to the engine itself, answered by a Reply of the same number."""
-
-    number: int
-    method: str
-    argument: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    number: int
-    value: Any = None
-    error: str | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -353,6 +314,12 @@ def main(options: Options, connection: Connection) -> None:
     def report(share: float, what: str) -> None:
         send([Status("loading", what, share)])
 
+    def receive() -> Submit | Stop | Call:
+        message: Submit | Stop | Call | Quit = connection.recv()
+        if isinstance(message, Quit):
+            raise EOFError
+        return message
+
     try:
         try:
             engine = _start(options, send, report)
@@ -362,9 +329,9 @@ def main(options: Options, connection: Connection) -> None:
         send([engine.facts, Status("ready", f"{engine.facts.id}, {options.quantization}")])
         while True:
             if not engine.busy:
-                engine.take(connection.recv())
+                engine.take(receive())
             while connection.poll():
-                engine.take(connection.recv())
+                engine.take(receive())
             if engine.busy:
                 engine.step()
             else:

@@ -10,8 +10,9 @@ import pytest
 from backends.contract import Delta, Done, Request, Sampling
 from backends.local.base_model import BaseModel
 from backends.local.decode import Decoder
-from backends.local.engine import Engine, Stop, Submit
+from backends.local.engine import Engine
 from backends.local.fetch import locate
+from backends.local.protocol import Stop, Submit
 
 
 @pytest.fixture

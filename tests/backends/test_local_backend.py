@@ -15,6 +15,7 @@ from adapters.store import AdapterStore
 from backends.contract import Delta, Done, Failed, Queued, Request, Sampling
 from backends.local import engine
 from backends.local.backend import LocalBackend
+from backends.local.protocol import Options
 from errors import CounterpointError
 from tests import tiny
 
@@ -29,7 +30,7 @@ def backend(
     tiny.make_adapter(place / "library" / "nothing", tiny_base, scale=0.0)
     made: list[LocalBackend] = []
     store = AdapterStore(place / "library", place / "data", lambda: made[0].facts())
-    made.append(LocalBackend(engine.Options(str(tiny_base), "none", "auto", place / "cache"), store.source))
+    made.append(LocalBackend(Options(str(tiny_base), "none", "auto", place / "cache"), store.source))
     made[0].wait()
     yield made[0]
     made[0].close()
@@ -204,7 +205,7 @@ def test_a_killed_engine_is_started_again_and_the_panes_say_so(backend: LocalBac
 
 def test_a_base_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     backend = LocalBackend(
-        engine.Options(str(tmp_path / "nowhere"), "none", "auto", tmp_path / "cache"),
+        Options(str(tmp_path / "nowhere"), "none", "auto", tmp_path / "cache"),
         lambda name: pytest.fail(name),
     )
     try:
