@@ -65,6 +65,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     process = subprocess.Popen(
         [sys.executable, "app.py", "serve", "--port", str(port), "--data-dir", str(data)],
         cwd=ROOT,
+        # The real base takes all cores, as it does for a user.
+        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
         stdout=log,
         stderr=subprocess.STDOUT,
     )
