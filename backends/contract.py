@@ -67,6 +67,10 @@ class Sampling:
             raise CounterpointError("Sampling: " + "; ".join(problems) + ".")
 
 
+class AdapterFault(CounterpointError):
+    """An adapter that is of no use to anybody, whatever is asked: no effect, or values that are not finite."""
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterSource:
     """A validated LoRA adapter on disk, ready for an engine to read.
@@ -166,10 +170,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """This request failed, in one line that names the mend; the others go on."""
+    """This request failed, in one line that names the mend; the others go on.
+
+    `adapter_at_fault` says that its adapter is of no use to anybody, whatever is asked.
+    """
 
     request_id: str
     message: str
+    adapter_at_fault: bool = False
 
 
 Event = Queued | Delta | Done | Failed

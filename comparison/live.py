@@ -129,6 +129,8 @@ class Comparison:
                 number, _, persona = requests[event.request_id]
                 if isinstance(event, Delta):
                     texts[event.request_id].append(event.text)
+                if isinstance(event, Failed) and event.adapter_at_fault:
+                    self._mark(panes[number].mode, event.message)
                 if not isinstance(event, Done):
                     yield PaneEvent(number, event)
                     continue

@@ -15,7 +15,7 @@ from adapters.inspection import Inspection
 from adapters.store import AdapterEntry
 from errors import CounterpointError
 from ui import figures, markup
-from ui.guard import guarded, inform
+from ui.guard import guarded, inform, warn
 from ui.parts import Parts
 from ui.personas import picker_updates
 from ui.words import label, say
@@ -131,8 +131,16 @@ class Adapters:
             if files and not path.strip() and not name.strip():
                 raise CounterpointError(say("import_needs_name"))
             entry = self.parts.adapters.import_folder(folder, name.strip() or None, override)
-        inform(say("imported", name=entry.name))
+        self._try_out(entry.name)
         return [findings(entry.inspection), *self.refresh(entry.name)]
+
+    def _try_out(self, name: str) -> None:
+        """Says whether the adapter does anything at all, once there is an engine to try it in."""
+        problem = self.parts.comparison.probe(name) if self.parts.backend.status().state == "ready" else None
+        if problem:
+            warn(problem)
+        else:
+            inform(say("imported", name=name))
 
     def _delete(self, name: str | None) -> list[Any]:
         if not name:

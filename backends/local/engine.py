@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from backends.contract import (
+    AdapterFault,
     AdapterSource,
     BaseFacts,
     Delta,
@@ -214,7 +215,7 @@ class Engine:
             try:
                 joined.append(self._row(job))
             except CounterpointError as error:
-                self._out.append(Failed(job.request.id, str(error)))
+                self._out.append(Failed(job.request.id, str(error), isinstance(error, AdapterFault)))
         self.decoder.add(joined)
         for place, job in enumerate(self._waiting, start=1):
             if place != job.place:
@@ -249,7 +250,7 @@ class Engine:
             effect = self.decoder.effect(source.name, self._base.tokenizer(PROBE)["input_ids"])
             if not effect >= NO_EFFECT:
                 rows.unload(source.name)
-                raise CounterpointError(
+                raise AdapterFault(
                     f"Adapter {source.name} has no effect: it changes no logit by more than {effect:.1e}. "
                     "Its training was not saved, or it was trained for nothing; train it again."
                 )

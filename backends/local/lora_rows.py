@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from backends.contract import AdapterSource
+from backends.contract import AdapterFault, AdapterSource
 from backends.local.fused_linear import FusedLinear, Plan, Segment, Use
 from errors import CounterpointError
 
@@ -298,7 +298,7 @@ class LoraRows:
                 b = torch.cat([pairs[name][1] for name in names])
                 pieces.append(b.view(chunks, -1, b.shape[1]).transpose(1, 2).reshape(-1))
         if not all(bool(torch.isfinite(piece).all()) for piece in pieces):
-            raise CounterpointError(
+            raise AdapterFault(
                 f"Adapter {source.name} holds values that are not finite: its training diverged. Train it "
                 "again with a lower learning rate."
             )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from adapters.store import AdapterStore
 from backends.contract import BaseFacts, Delta, Failed, Message
 from backends.local.backend import LocalBackend
 from backends.local.protocol import Options
@@ -15,6 +17,8 @@ from comparison.live import MAX_PANES, Answered, Comparison, Pane, PaneEvent
 from comparison.modes import Catalogue
 from errors import CounterpointError
 from personas.schema import parse_persona
+from personas.store import PersonaStore
+from tests import tiny
 from tests.comparison.conftest import TELLER
 
 QUESTION = "What is the capital of France?"
@@ -285,3 +289,23 @@ def test_closing_the_iterator_leaves_nothing_running(comparison: Comparison, bac
     run.close()  # type: ignore[attr-defined]
     figures = settle(backend)
     assert (figures["rows"], figures["waiting"], figures["kv_bytes"]) == (0, 0, 0)
+
+
+def test_an_adapter_found_without_effect_is_unusable_in_the_list_from_then_on(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    tiny.make_adapter(tmp_path / "library" / "nothing", tiny_base, scale=0.0)
+    made: list[LocalBackend] = []
+    adapters = AdapterStore(tmp_path / "library", tmp_path / "data", lambda: made[0].facts())
+    made.append(LocalBackend(Options(str(tiny_base), "none", "auto", tmp_path / "cache"), adapters.source))
+    with closing(made[0]) as backend:
+        backend.wait()
+        catalogue = Catalogue(PersonaStore(tmp_path / "personas", tmp_path / "data"), adapters)
+        assert catalogue.adapters.get("nothing").usable
+        comparison = Comparison(catalogue, backend)
+        (event,) = [event.event for event in comparison.ask("Why?", [Pane("adapter:nothing")])]
+        assert isinstance(event, Failed)
+        entry = adapters.get("nothing")
+        assert not entry.usable
+        assert "no effect" in entry.inspection.problems[0]
+        assert comparison.probe("nothing") is not None
