@@ -74,7 +74,9 @@ def _page(data: Path) -> Iterator[Any]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, str(ROOT / "app.py"), "serve", "--port", str(port), "--data-dir", str(data)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERPOINT_PORT")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("COUNTERPOINT_PORT")
+    }
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert server.stdout is not None

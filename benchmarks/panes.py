@@ -26,7 +26,9 @@ sys.path.insert(0, str(ROOT))
 
 ADAPTERS = ("support", "gazette")
 PANES: tuple[str | None, ...] = (None, None, *ADAPTERS)
-QUESTION = "My coffee has not arrived and the post office knows nothing. What can you do for me, and how long?"
+QUESTION = (
+    "My coffee has not arrived and the post office knows nothing. What can you do for me, and how long?"
+)
 
 
 def milliseconds(seconds: Sequence[float]) -> float:
@@ -50,7 +52,9 @@ class Ours:
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def rows(self, adapters: Sequence[str | None], tokens: int, messages: Sequence[Any] | None = None) -> list[Any]:
+    def rows(
+        self, adapters: Sequence[str | None], tokens: int, messages: Sequence[Any] | None = None
+    ) -> list[Any]:
         from backends.contract import Sampling
         from backends.local.decode import Row
 
@@ -59,7 +63,12 @@ class Ours:
             if name:
                 self.base.rows.load(self.sources[name], set())
         return [
-            Row(prompt, Sampling(max_tokens=tokens), adapter=name, adapter_sha256=name and self.sources[name].sha256)
+            Row(
+                prompt,
+                Sampling(max_tokens=tokens),
+                adapter=name,
+                adapter_sha256=name and self.sources[name].sha256,
+            )
             for name in adapters
         ]
 
@@ -80,7 +89,12 @@ class Ours:
         seconds = time.perf_counter() - began
         for row in list(rows):
             self.decoder.remove(row)
-        return {"seconds": seconds, "first": first, "steps": steps, "answers": [list(row.answer) for row in rows]}
+        return {
+            "seconds": seconds,
+            "first": first,
+            "steps": steps,
+            "answers": [list(row.answer) for row in rows],
+        }
 
 
 class Usual:
@@ -95,7 +109,9 @@ class Usual:
         config = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
         )
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, quantization_config=config, dtype=torch.bfloat16)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, quantization_config=config, dtype=torch.bfloat16
+        )
         names = list(adapters)
         self.model: Any = PeftModel.from_pretrained(
             model, str(adapters[names[0]]), adapter_name=names[0], autocast_adapter_dtype=False
@@ -184,7 +200,9 @@ def first_tokens(ours: Ours, rounds: int) -> dict[str, float]:
         second.append(ours.run(ours.rows([None], 2, messages("Is there a decaf?")), forget=False)["first"])
         ours.decoder.store.clear()
         history: list[Any] = []
-        for turn, question in enumerate(("When do you ship?", "And abroad?", "What does that cost?"), start=1):
+        for turn, question in enumerate(
+            ("When do you ship?", "And abroad?", "What does that cost?"), start=1
+        ):
             rows = ours.rows([None], 24, messages(question, history))
             ran = ours.run(rows, forget=False)
             if turn in turns:
@@ -209,7 +227,12 @@ def mode_change(ours: Ours) -> dict[str, float]:
         name = ADAPTERS[number % 2]
         ours.base.rows._memo.clear()
         change.append(
-            timed(lambda name=name: (ours.base.rows.load(ours.sources[name], set()), ours.base.rows.assign([name], [1.0])))  # type: ignore[misc]
+            timed(
+                lambda name=name: (
+                    ours.base.rows.load(ours.sources[name], set()),
+                    ours.base.rows.assign([name], [1.0]),
+                )
+            )  # type: ignore[misc]
         )
     ours.base.rows.assign([None], [1.0])
     read = []
@@ -256,7 +279,10 @@ def agreement(ours: Ours, tokens: int) -> dict[str, float]:
 
     together = ours.run(rows())["answers"]
     alone = [ours.run([row])["answers"][0] for row in rows()]
-    leading = [next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a)) for a, b in zip(together, alone, strict=True)]
+    leading = [
+        next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))
+        for a, b in zip(together, alone, strict=True)
+    ]
     return {
         "answers_equal": sum(a == b for a, b in zip(together, alone, strict=True)) / len(alone),
         "leading_tokens_equal": sum(leading) / (tokens * len(alone)),
@@ -313,7 +339,11 @@ def machine() -> str:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        named = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        named = [
+            line.split(":", 1)[1].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if line.startswith("model name")
+        ]
         model = named[0] if named else model
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
     return f"{model}, {os.cpu_count()} cores{gpu}, torch {torch.__version__}"
@@ -322,7 +352,9 @@ def machine() -> str:
 def table(result: dict[str, Any]) -> str:
     """The figures as a Markdown table, each with its floor where it has one."""
     first, change, memory = result["first_token"], result["mode_change"], result["adapter_memory"]
-    rows = [(f"four panes, {name}", f"{seconds:.2f} s", "") for name, seconds in result["four_panes_s"].items()]
+    rows = [
+        (f"four panes, {name}", f"{seconds:.2f} s", "") for name, seconds in result["four_panes_s"].items()
+    ]
     rows += [
         ("this engine against one after another", f"{result['faster_than_one_after_another']:.2f}×", "≥ 3.5×"),
         ("this engine against PEFT's mixed batch", f"{result['faster_than_peft_batch']:.2f}×", ""),
@@ -359,7 +391,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     parser.add_argument("--tokens", type=int, default=64, help="tokens a pane")
     parser.add_argument("--rounds", type=int, default=3, help="times that each way takes its turn")
-    parser.add_argument("--without-page", action="store_true", help="leave out the measurement through the page")
+    parser.add_argument(
+        "--without-page", action="store_true", help="leave out the measurement through the page"
+    )
     options = parser.parse_args()
     result = measure(options.tokens, options.rounds, not options.without_page)
     print(json.dumps(result, ensure_ascii=False) if options.json else table(result))

@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from errors import CounterpointError
+
 NAME = "counterpoint_rows"
 
 
@@ -19,6 +21,8 @@ def attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Query (rows, heads, width, dim), key and value (rows, kv_heads, reach, dim) → (rows, width, heads, dim).
@@ -26,10 +30,34 @@ def attend(
     Computed in the dtype that the keys are kept in: on a CPU that is float32, where torch's fused kernel is
     several times faster than in 16 bit.
     """
-    output = scaled_dot_product_attention(
-        query.to(key.dtype), key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True
-    )
+    if s_aux is not None:
+        raise CounterpointError("This base's attention sinks are not supported: choose another base model.")
+    query_ = query.to(key.dtype)
+    if softcap is None:
+        output = scaled_dot_product_attention(
+            query_, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True
+        )
+    else:
+        output = _soft_capped(query_, key, value, attention_mask, scaling, softcap)
     return output.to(query.dtype).transpose(1, 2), None
+
+
+def _soft_capped(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None,
+    softcap: float,
+) -> torch.Tensor:
+    """Attention whose logits stay within ±softcap (Gemma 2, section 2), which the fused kernels cannot do."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    scores = query @ key.transpose(2, 3) * (scaling or query.shape[-1] ** -0.5)
+    scores = torch.tanh(scores / softcap) * softcap
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    return scores.softmax(-1) @ value
 
 
 def mask(starts: torch.Tensor, counts: torch.Tensor, reach: int, dtype: torch.dtype) -> torch.Tensor:

@@ -181,6 +181,15 @@ class Decoder:
             chooser.note(token)
 
     @torch.inference_mode()
+    def warm_up(self, probe: Sequence[int]) -> None:
+        """One forward pass, so that nobody's first question pays for what is prepared on first use.
+
+        Raises CounterpointError for a base whose attention we do not have.
+        """
+        self._forward(0, [Row(probe, Sampling())], [list(probe)])
+        self.kv.clear()
+
+    @torch.inference_mode()
     def effect(self, adapter: str, probe: Sequence[int]) -> float:
         """The largest change that an adapter makes to any logit after a probe text.
 

@@ -357,6 +357,9 @@ def _start(
         facts.folder,
         options.quantization,
         options.dtype,
-        lambda share, what: report(0.6 + 0.4 * share, what),
+        lambda share, what: report(0.6 + 0.35 * share, what),
     )
-    return Engine(facts, Decoder(base, options.store_bytes), send)
+    report(0.95, "Warming up")
+    decoder = Decoder(base, options.store_bytes)
+    decoder.warm_up(base.tokenizer(PROBE)["input_ids"])
+    return Engine(facts, decoder, send)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -259,12 +260,16 @@ def test_a_hub_id_in_the_cache_needs_no_network(tiny_base: Path, tmp_path: Path)
     name = "Qwen/tiny-qwen"
     snapshot = hub_cache(tmp_path / "hf", tiny_base, name)
     sha256 = hashlib.sha256((tiny_base / "model.safetensors").read_bytes()).hexdigest()
-    for settings in ({"HF_ENDPOINT": NOWHERE}, {"HF_HUB_OFFLINE": "1"}):
-        ran = locate_apart(name, tmp_path / "cache", HF_HOME=str(tmp_path / "hf"), **settings)
-        assert ran.returncode == 0, ran.stderr
-        identity, folder, found, linears, languages = json.loads(ran.stdout)
-        assert (identity, folder, found, linears) == (name, str(snapshot), sha256, 14)
-        assert "fr" in languages
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        endpoint = f"http://127.0.0.1:{hub.getsockname()[1]}"
+        ran = locate_apart(name, tmp_path / "cache", HF_HOME=str(tmp_path / "hf"), HF_ENDPOINT=endpoint)
+        hub.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            hub.accept()
+    assert ran.returncode == 0, ran.stderr
+    identity, folder, found, linears, languages = json.loads(ran.stdout)
+    assert (identity, folder, found, linears) == (name, str(snapshot), sha256, 14)
+    assert "fr" in languages
 
 
 @pytest.mark.parametrize("without", ["config.json", "model.safetensors", "model-00002-of-00002.safetensors"])
