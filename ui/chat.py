@@ -22,7 +22,7 @@ from ui.words import label, say
 class Chat:
     """Builds the tab and wires it: a screen with a single pane."""
 
-    def __init__(self, parts: Parts, drafts: gr.State, values: gr.State, tab: gr.Tab) -> None:
+    def __init__(self, parts: Parts, drafts: gr.State, tab: gr.Tab) -> None:
         self.parts = parts
         modes = parts.catalogue.list()
         mode = setup.chat_mode(modes)
@@ -68,7 +68,7 @@ class Chat:
                         ("new_conversation", ["cp-tool", "cp-edit"]),
                     )
                 )
-            variables.panel(parts.personas, [self.picker], gr.State((0,)), values, drafts, tab)
+            self.variables = variables.Panel(parts.personas, [self.picker], gr.State((0,)), drafts, tab)
             with gr.Column(elem_classes=["cp-composer"]):
                 with gr.Row(elem_classes=["cp-ask-row"], equal_height=True):
                     self.box = gr.Textbox(
@@ -95,10 +95,10 @@ class Chat:
                         self.sampling = sampling_controls()
             self.state = gr.State(PaneState())
             self.editing = gr.State(False)
-        self._wire(drafts, values)
+        self._wire(drafts)
 
-    def _wire(self, drafts: gr.State, values: gr.State) -> None:
-        inputs = [self.picker, self.strength, self.state, drafts, values, *self.sampling]
+    def _wire(self, drafts: gr.State) -> None:
+        inputs = [self.picker, self.strength, self.state, drafts, *self.sampling, *self.variables.inputs]
         painted = [
             self.older,
             self.question,
@@ -144,7 +144,7 @@ class Chat:
         yield from self._stream(state.last_question, True, values)
 
     def _stream(self, question: str, replace_last: bool, values: tuple[Any, ...]) -> Iterator[dict[Any, Any]]:
-        picked, strength, state, drafts, given, *sampling = values
+        picked, strength, state, drafts, *rest = values
         if state.busy:
             raise CounterpointError(say("busy"))
         screen = Screen(
@@ -153,8 +153,8 @@ class Chat:
             states=[state],
             active=[0],
             drafts=drafts,
-            variables=given,
-            sampling=dict(zip(SAMPLING, sampling, strict=True)),
+            variables=variables.read(rest[len(SAMPLING) :]),
+            sampling=dict(zip(SAMPLING, rest[: len(SAMPLING)], strict=True)),
         )
         asked = screen.asked([0], self.parts.catalogue, replace_last=replace_last and bool(state.turns))
         painted: PaneState | None = None

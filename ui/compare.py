@@ -27,10 +27,9 @@ MAX_QUESTION_CHARS = 100_000
 class Compare:
     """Builds the tab and wires it. Holds components only: what a person does is in `gr.State`."""
 
-    def __init__(self, parts: Parts, drafts: gr.State, values: gr.State, tab: gr.Tab) -> None:
+    def __init__(self, parts: Parts, drafts: gr.State, tab: gr.Tab) -> None:
         self.parts = parts
         self.drafts = drafts
-        self.variables = values
         chosen = setup.default_modes(parts.catalogue.list(), parts.languages)
         fill = [*chosen, *[chosen[-1]] * (setup.MAX_PANES - len(chosen))]
         with gr.Column(elem_id="compare", elem_classes=["cp-tab"]):
@@ -50,7 +49,7 @@ class Compare:
             self.active = gr.State(tuple(range(len(chosen))))
             self.editing = gr.State(False)
             self.known = gr.State(())
-            variables.panel(parts.personas, self.pickers, self.active, values, drafts, tab)
+            self.variables = variables.Panel(parts.personas, self.pickers, self.active, drafts, tab)
             self._composer()
         self._wire()
 
@@ -107,8 +106,8 @@ class Compare:
             *[view.state for view in self.panes],
             self.active,
             self.drafts,
-            self.variables,
             *self.sampling,
+            *self.variables.inputs,
         ]
         painted = [component for view in self.panes for component in view.painted]
         streams: dict[str, Any] = {"show_progress": "hidden", "concurrency_id": "ask"}

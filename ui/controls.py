@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import setup
+from ui import setup, variables
 from ui.screen import SAMPLING, Screen
 from ui.words import label
 
@@ -29,15 +29,16 @@ def sampling_controls() -> list[gr.Textbox]:
 def screen_of(values: tuple[Any, ...]) -> Screen:
     """The screen from the flat inputs that `Compare.inputs` lists."""
     count = setup.MAX_PANES
-    active, drafts, variables = values[3 * count : 3 * count + 3]
+    active, drafts = values[3 * count : 3 * count + 2]
+    sampling = values[3 * count + 2 : 3 * count + 2 + len(SAMPLING)]
     return Screen(
         modes=values[:count],
         strengths=values[count : 2 * count],
         states=values[2 * count : 3 * count],
         active=active,
         drafts=drafts,
-        variables=variables,
-        sampling=dict(zip(SAMPLING, values[3 * count + 3 :], strict=True)),
+        variables=variables.read(values[3 * count + 2 + len(SAMPLING) :]),
+        sampling=dict(zip(SAMPLING, sampling, strict=True)),
     )
 
 

@@ -44,15 +44,15 @@ def build(parts: Parts) -> gr.Blocks:
         fill_width=True,
         delete_cache=(3600, 24 * 3600),
     ) as page:
-        drafts, values = gr.State({}), gr.State({})
+        drafts = gr.State({})
         status, timer = _header(parts)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab(label("tab_compare"), id="compare") as tab:
-                compare = Compare(parts, drafts, values, tab)
+                compare = Compare(parts, drafts, tab)
             with gr.Tab(label("tab_chat"), id="chat") as tab:
-                chat = Chat(parts, drafts, values, tab)
+                chat = Chat(parts, drafts, tab)
             with gr.Tab(label("tab_personas"), id="personas") as personas_tab:
-                personas = Personas(parts, drafts, values)
+                personas = Personas(parts, drafts)
             with gr.Tab(label("tab_adapters"), id="adapters") as adapters_tab:
                 adapters = Adapters(parts)
         pickers = [*compare.pickers, chat.picker]

@@ -26,10 +26,9 @@ class Personas:
     by looking at another persona.
     """
 
-    def __init__(self, parts: Parts, drafts: gr.State, values: gr.State) -> None:
+    def __init__(self, parts: Parts, drafts: gr.State) -> None:
         self.parts = parts
         self.drafts = drafts
-        self.values = values
         self.texts = gr.State({})
         entries = parts.personas.list()
         first = entries[0].name if entries else None
@@ -122,7 +121,7 @@ class Personas:
             )
         preview: dict[str, Any] = {
             "fn": guarded(self._preview),
-            "inputs": [self.list, self.trial, self.drafts, self.values],
+            "inputs": [self.list, self.trial, self.drafts],
             "outputs": self.prompt,
             **quiet,
         }
@@ -298,14 +297,12 @@ class Personas:
             lines.append(f"**{say('draft_acts')}**")
         return "\n\n".join(lines)
 
-    def _preview(
-        self, name: str | None, question: str, drafts: dict[str, Persona], values: dict[str, dict[str, str]]
-    ) -> str:
+    def _preview(self, name: str | None, question: str, drafts: dict[str, Persona]) -> str:
         if not name:
             return ""
         try:
             shown = self.parts.preview(
-                Pane(f"persona:{name}", persona=drafts.get(name), variables=values.get(name, {})),
+                Pane(f"persona:{name}", persona=drafts.get(name)),
                 question or say("preview_question"),
             )
         except CounterpointError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from comparison.live import Pane
 from comparison.modes import Catalogue
@@ -105,12 +104,3 @@ def removed(active: Sequence[int], slot: int) -> tuple[int, ...]:
     if len(active) <= setup.MIN_PANES:
         raise CounterpointError(say("no_fewer_panes", limit=setup.MIN_PANES))
     return tuple(each for each in active if each != slot)
-
-
-def with_variable(
-    values: Mapping[str, Mapping[str, str]], persona: str, name: str, value: Any
-) -> dict[str, dict[str, str]]:
-    """The variables' values with one changed; the given mapping stays as it is."""
-    changed = {key: dict(each) for key, each in values.items()}
-    changed.setdefault(persona, {})[name] = "" if value is None else str(value)
-    return changed

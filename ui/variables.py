@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -10,51 +11,94 @@ import gradio as gr
 from personas.store import PersonaStore
 from ui import setup
 from ui.guard import guarded
-from ui.screen import with_variable
+from ui.words import label
+
+FIELDS = 8
+"""Variables that the page has fields for; those beyond keep their defaults."""
+
+Key = tuple[str, str, bool]
+"""Persona, variable, and whether it is chosen from a list."""
 
 
-def panel(
-    personas: PersonaStore,
-    pickers: Sequence[gr.Dropdown],
-    active: gr.State,
-    values: gr.State,
-    drafts: gr.State,
-    tab: gr.Tab,
-) -> None:
-    """Lays out the fields where the caller stands; they follow the pickers, and what was
-    edited on another tab. `values` is by persona."""
+class Panel:
+    """Lays out the fields where the caller stands; they follow the pickers.
 
-    @gr.render(
-        inputs=[*pickers, active, values, drafts],
-        triggers=[*[picker.change for picker in pickers], active.change, tab.select],
-    )
-    def show(*inputs: Any) -> None:
-        shown, given, edited = inputs[-3:]
-        modes = [inputs[slot] for slot in shown if inputs[slot]]
-        rows = setup.variables_in_use(modes, personas, edited)
-        if not rows:
-            return
-        with gr.Row(elem_classes=["cp-variables"]):
-            for row in rows:
-                value = given.get(row.persona, {}).get(row.name, row.default)
-                field = _field(row, value)
-                field.change(
-                    guarded(_change(row.persona, row.name)),
-                    [field, values],
-                    values,
-                    show_progress="hidden",
-                    api_visibility="private",
+    `inputs` are to be read with `read` at the moment of asking: nothing typed can be missed.
+    """
+
+    def __init__(
+        self,
+        personas: PersonaStore,
+        pickers: Sequence[gr.Dropdown],
+        active: gr.State,
+        drafts: gr.State,
+        tab: gr.Tab,
+    ) -> None:
+        with gr.Row(visible=False, elem_classes=["cp-variables"]) as self.row:
+            self.texts = [
+                gr.Textbox(
+                    value="", label=label("variable"), visible=False, max_length=4_000, interactive=True
                 )
+                for _ in range(FIELDS)
+            ]
+            self.lists = [
+                gr.Dropdown([""], value="", label=label("variable"), visible=False, interactive=True)
+                for _ in range(FIELDS)
+            ]
+        self.keys = gr.State(())
+        gr.on(
+            [*[picker.change for picker in pickers], active.change, tab.select],
+            guarded(partial(self._follow, personas, len(pickers))),
+            [*pickers, active, drafts, *self.inputs],
+            [self.row, *self.inputs],
+            trigger_mode="always_last",
+            show_progress="hidden",
+            api_visibility="private",
+        )
+
+    @property
+    def inputs(self) -> list[Any]:
+        return [self.keys, *self.texts, *self.lists]
+
+    def _follow(self, personas: PersonaStore, count: int, *values: Any) -> list[Any]:
+        pickers, active, drafts = values[:count], values[count], values[count + 1]
+        modes = [pickers[slot] for slot in active if pickers[slot]]
+        rows = setup.variables_in_use(modes, personas, drafts)[:FIELDS]
+        return [gr.Row(visible=bool(rows)), *_updates(rows, read(values[count + 2 :]))]
 
 
-def _field(row: setup.VariableRow, value: str) -> Any:
-    text = f"{row.name.replace('_', ' ').capitalize()}: {row.description}"
-    key = f"{row.persona}/{row.name}"
-    if row.choices:
-        value = value if value in row.choices else row.default
-        return gr.Dropdown(list(row.choices), value=value, label=text, key=key)
-    return gr.Textbox(value=value, label=text, max_length=4_000, key=key)
+def read(values: Sequence[Any]) -> dict[str, dict[str, str]]:
+    """By persona: the variables' values, from the values of `Panel.inputs`."""
+    keys: Sequence[Key] = values[0]
+    texts, lists = values[1 : 1 + FIELDS], values[1 + FIELDS : 1 + 2 * FIELDS]
+    found: dict[str, dict[str, str]] = {}
+    for number, (persona, name, chosen) in enumerate(keys):
+        value = lists[number] if chosen else texts[number]
+        found.setdefault(persona, {})[name] = value or ""
+    return found
 
 
-def _change(persona: str, name: str) -> Callable[[Any, Any], Any]:
-    return lambda value, values: with_variable(values, persona, name, value)
+def _updates(rows: Sequence[setup.VariableRow], given: Mapping[str, Mapping[str, str]]) -> list[Any]:
+    """Values for `Panel.inputs`; what a person gave to a variable that is still there stays."""
+    texts, lists = [], []
+    for number in range(FIELDS):
+        row = rows[number] if number < len(rows) else None
+        if row is None:
+            texts.append(gr.Textbox(visible=False))
+            lists.append(gr.Dropdown(visible=False))
+            continue
+        shown = given.get(row.persona, {}).get(row.name, row.default)
+        about = f"{row.name.replace('_', ' ').capitalize()}: {row.description}"
+        if row.choices:
+            shown = shown if shown in row.choices else row.default
+            texts.append(gr.Textbox(visible=False))
+            lists.append(gr.Dropdown(choices=list(row.choices), value=shown, label=about, visible=True))
+        else:
+            texts.append(gr.Textbox(value=shown, label=about, visible=True))
+            lists.append(gr.Dropdown(visible=False))
+    return [tuple((row.persona, row.name, bool(row.choices)) for row in rows), *texts, *lists]
+
+
+def empty() -> list[Any]:
+    """Values of `Panel.inputs` while no persona with variables is on the page."""
+    return [(), *[""] * FIELDS, *[""] * FIELDS]

@@ -120,6 +120,28 @@ def test_the_exact_prompt_can_be_seen_before_asking(open_page: OpenPage) -> None
     assert "Copper Heron Coffee" in shown.inner_text()
 
 
+def test_a_personas_variables_are_filled_in_once_for_all_its_panes(open_page: OpenPage) -> None:
+    page = open_page(
+        link("persona:marketing-planner", "adapter:trial+persona:marketing-planner", q="A bakery")
+    )
+    budget = page.get_by_label(re.compile("^Budget:"))
+    budget.wait_for()
+    assert budget.count() == 1
+    budget.fill("ninety pounds")
+    budget.blur()
+    for pane in (1, 2):
+        page.locator(f"#pane-{pane}-adjust").get_by_role("button", name="Adjust").click()
+        page.wait_for_function(
+            """pane => {
+                if (document.querySelector(`#pane-${pane}-adjust`).innerText.includes('ninety pounds')) return true;
+                document.querySelector(`#pane-${pane}-show-prompt`).click();
+                return false;
+            }""",
+            arg=pane,
+            polling=500,
+        )
+
+
 def test_panes_are_added_and_removed_between_two_and_six(open_page: OpenPage) -> None:
     page = open_page(link("base", "base"))
     add = page.get_by_role("button", name="Add pane")
@@ -156,7 +178,7 @@ def test_a_phone_swipes_through_panes_and_never_scrolls_sideways(open_page: Open
     assert box["y"] + box["height"] <= 844, "the question stays in reach"
     for tab in ("Chat", "Personas", "Adapters"):
         _open_tab(page, tab)
-        page.wait_for_timeout(300)
+        page.locator(f"#{tab.lower()}").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab
 
 

@@ -10,7 +10,7 @@ from adapters.passport import Score
 from backends.contract import Status
 from errors import CounterpointError
 from tests.ui.scripted import ScriptedBackend
-from ui import figures, guard, page, setup
+from ui import figures, guard, page, setup, variables
 from ui.compare import Compare
 from ui.parts import Parts
 from ui.transcript import PaneState
@@ -127,7 +127,7 @@ def test_examples_fit_modes_that_are_there(parts_with: PartsWith) -> None:
 def test_pickers_learn_of_a_new_persona_and_leave_a_deleted_one(parts_with: PartsWith) -> None:
     parts = parts_with(idle())
     with gr.Blocks(), gr.Tabs(), gr.Tab("Compare") as tab:
-        compare = Compare(parts, gr.State({}), gr.State({}), tab)
+        compare = Compare(parts, gr.State({}), tab)
     parts.personas.duplicate("meeting-notes", "our-notes")
     known = compare.catch_up((), "", values(["base"] * 6))[compare.known]
     assert "persona:our-notes" in known
@@ -139,4 +139,17 @@ def test_pickers_learn_of_a_new_persona_and_leave_a_deleted_one(parts_with: Part
 
 
 def values(modes: list[str]) -> list[object]:
-    return [*modes, *[1.0] * 6, *[PaneState()] * 6, (0, 1), {}, {}, *[""] * 7]
+    return [*modes, *[1.0] * 6, *[PaneState()] * 6, (0, 1), {}, *[""] * 7, *variables.empty()]
+
+
+def test_what_was_typed_for_a_variable_stays_while_its_persona_is_on_the_page(parts_with: PartsWith) -> None:
+    parts = parts_with(idle())
+    rows = setup.variables_in_use(["persona:marketing-planner"] * 2, parts.personas, {})
+    keys, *fields = variables._updates(rows, {})
+    assert len(keys) == len(rows) == 3, "each variable once"
+    given = {"marketing-planner": {rows[0].name: "sailors"}}
+    again = variables._updates(rows, given)
+    shown = [field.value for field in again[1:] if field.visible]
+    assert "sailors" in shown
+    assert rows[1].default in shown
+    assert sum(field.visible for field in fields) == 3

@@ -8,7 +8,7 @@ from errors import CounterpointError
 from personas.schema import parse_persona
 from tests.ui.scripted import ScriptedBackend
 from ui.parts import Parts
-from ui.screen import Screen, added, removed, with_variable
+from ui.screen import Screen, added, removed
 from ui.transcript import PaneState, Turn
 
 ANSWERED = PaneState((Turn("one?", "base", "Bare", "bare", "done", "1"),))
@@ -74,10 +74,3 @@ def test_panes_can_be_two_to_six() -> None:
         added(range(6))
     with pytest.raises(CounterpointError):
         removed((0, 1), 0)
-
-
-def test_changing_a_variable_leaves_the_given_values_as_they_were() -> None:
-    before = {"planner": {"budget": "1"}}
-    after = with_variable(before, "planner", "budget", "2")
-    assert after == {"planner": {"budget": "2"}}
-    assert before == {"planner": {"budget": "1"}}

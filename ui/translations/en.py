@@ -46,6 +46,7 @@ TEXTS = {
     "show_prompt": "Show the exact prompt",
     "sampling": "Sampling",
     "sampling_hint": "Leave a field empty to sample as each mode says. What you set holds for every pane.",
+    "variable": "Variable",
     "as_mode_says": "as the mode says",
     "clipboard": "Clipboard",
     "temperature": "Temperature",
