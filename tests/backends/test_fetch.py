@@ -236,7 +236,7 @@ def locate_apart(base: str, cache: Path, **variables: str) -> subprocess.Complet
     hub = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGINGFACE"))}
     return subprocess.run(
         [sys.executable, "-c", LOCATE, base, str(cache)],
-        cwd=ROOT, env=hub | variables, capture_output=True, text=True, check=False,
+        cwd=ROOT, env=hub | variables, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
 
 
