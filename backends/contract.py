@@ -59,9 +59,13 @@ class Sampling:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
                 problems.append(f"{name} must lie between {low:g} and {high:g}, not {value!r}")
+            elif name in ("top_k", "seed", "max_tokens") and not isinstance(value, int):
+                problems.append(f"{name} must be a whole number, not {value!r}")
         if self.top_p == 0:
             problems.append("top_p must be above 0")
-        if len(self.stop) > 16 or any(not text or len(text) > 200 for text in self.stop):
+        if not isinstance(self.stop, tuple) or not all(isinstance(text, str) for text in self.stop):
+            problems.append("stop must be a tuple of texts")
+        elif len(self.stop) > 16 or any(not text or len(text) > 200 for text in self.stop):
             problems.append("stop takes at most 16 texts of 1 to 200 characters")
         if problems:
             raise CounterpointError("Sampling: " + "; ".join(problems) + ".")

@@ -19,6 +19,7 @@ from backends.contract import (
     Queued,
     Rendered,
     Request,
+    Sampling,
     Usage,
 )
 from comparison.modes import Catalogue, ModeId
@@ -156,6 +157,21 @@ class Comparison:
         request, _ = self._request("preview", question, pane, seed=0)
         return self._backend.render(request.messages)
 
+    def probe(self, adapter: str) -> str | None:
+        """Tries an adapter in the engine; why it is of no use, which its list entry then says too, or None."""
+        entry = self._catalogue.adapters.get(adapter)
+        if not entry.usable:
+            return "; ".join(entry.inspection.problems)
+        problem = self._backend.probe(adapter)
+        if problem is not None:
+            self._catalogue.adapters.mark(adapter, problem)
+        return problem
+
+    def _mark(self, mode: str, problem: str) -> None:
+        adapter = ModeId.parse(mode).adapter
+        if adapter:
+            self._catalogue.adapters.mark(adapter, problem)
+
     def _request(
         self, request_id: str, question: str, pane: Pane, seed: int
     ) -> tuple[Request, Persona | None]:
@@ -165,10 +181,10 @@ class Comparison:
             raise CounterpointError(f"An adapter's strength lies between 0 and {MAX_SCALE:g}.")
         messages = render(persona, question, pane.history, pane.variables)
         sampling = self._catalogue.sampling(mode, persona)
-        try:
-            sampling = dataclasses.replace(sampling, **{"seed": seed, **pane.sampling})
-        except TypeError as error:
-            raise CounterpointError(f"Sampling has no such field: {error}.") from None
+        unknown = set(pane.sampling) - {field.name for field in dataclasses.fields(Sampling)}
+        if unknown:
+            raise CounterpointError(f"Sampling has no such field: {sorted(unknown)[0]}.")
+        sampling = dataclasses.replace(sampling, **{"seed": seed, **pane.sampling})
         request = Request(request_id, tuple(messages), sampling, mode.adapter, pane.adapter_scale)
         return request, persona
 

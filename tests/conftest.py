@@ -10,7 +10,7 @@ import pytest
 # The tiny base is fastest on one thread; what runs the real base takes this away again.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from tests import tiny  # noqa: E402
+from tests import tiny
 
 
 @pytest.fixture(scope="session")

@@ -181,6 +181,10 @@ class LoraRows:
             self._memo[key] = self._plan(adapters, scales)
         self.uses = self._memo[key]
 
+    def forget_plans(self) -> None:
+        """Works out anew what each linear computes; for measuring what a new mix of modes costs."""
+        self._memo.clear()
+
     def _plan(self, adapters: Sequence[str | None], scales: Sequence[float]) -> tuple[Use, ...]:
         groups: dict[Layout, dict[str, list[int]]] = {}
         for row, name in enumerate(adapters):
@@ -192,7 +196,7 @@ class LoraRows:
         bank = self._banks[layout]
         # In the order of their rows, which then are a slice of the batch where they lie together.
         if bank.arrange(list(group)):
-            self._memo.clear()
+            self.forget_plans()
         first = bank.order.index(next(iter(group)))
         end = first + len(group)
         each = max(len(rows) for rows in group.values())

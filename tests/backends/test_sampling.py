@@ -86,3 +86,9 @@ def test_every_value_out_of_range_is_named_at_once() -> None:
 def test_a_value_that_is_no_number_is_refused() -> None:
     with pytest.raises(CounterpointError, match="temperature"):
         Sampling(temperature=float("nan"))
+
+
+@pytest.mark.parametrize("wrong", [{"seed": 1.5}, {"max_tokens": 2.0}, {"stop": ["a"]}, {"stop": (1,)}])
+def test_a_value_of_the_wrong_type_is_refused(wrong: dict) -> None:
+    with pytest.raises(CounterpointError, match=next(iter(wrong))):
+        Sampling(**wrong)
