@@ -41,8 +41,17 @@ class Panel:
                 )
                 for _ in range(FIELDS)
             ]
+            # Custom values, because Gradio refuses a whole event in whose flight the choices changed; what is
+            # no choice is told by the persona, in its pane.
             self.lists = [
-                gr.Dropdown([""], value="", label=label("variable"), visible=False, interactive=True)
+                gr.Dropdown(
+                    [""],
+                    value="",
+                    label=label("variable"),
+                    visible=False,
+                    interactive=True,
+                    allow_custom_value=True,
+                )
                 for _ in range(FIELDS)
             ]
         self.keys = gr.State(())

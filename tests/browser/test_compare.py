@@ -124,7 +124,7 @@ def test_a_personas_variables_are_filled_in_once_for_all_its_panes(open_page: Op
     page = open_page(
         link("persona:marketing-planner", "adapter:trial+persona:marketing-planner", q="A bakery")
     )
-    budget = page.get_by_label(re.compile("^Budget:"))
+    budget = page.get_by_label(re.compile("Budget:"))
     budget.wait_for()
     assert budget.count() == 1
     budget.fill("ninety pounds")
