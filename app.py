@@ -24,14 +24,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"counterpoint: {message} (see {self.prog} --help)\n")
 
 
-def _option(parser: argparse._ActionsContainer, name: str, default: str, metavar: str, about: str) -> None:
+def _option(
+    parser: argparse._ActionsContainer, name: str, default: str | None, metavar: str, about: str
+) -> None:
     """An option whose default an environment variable can set: COUNTERPOINT_ and its name in capitals."""
     variable = "COUNTERPOINT_" + name.removeprefix("--").replace("-", "_").upper()
     parser.add_argument(
         name,
         default=os.environ.get(variable) or default,
         metavar=metavar,
-        help=f"{about} (default: {default}; {variable})",
+        help=f"{about} ({f'default: {default}; ' if default else ''}{variable})",
     )
 
 
@@ -42,13 +44,7 @@ def _engine_options() -> _Parser:
     _option(group, "--quantization", "nf4", "nf4|int8|none", "how its weights are kept")
     _option(group, "--dtype", "auto", "auto|float32|bfloat16", "what it computes in")
     _option(group, "--backend", "local", "local", "what computes the answers")
-    _option(
-        group,
-        "--data-dir",
-        "the platform's user data folder",
-        "DIR",
-        "what you make is kept here",
-    )
+    _option(group, "--data-dir", None, "DIR", "what you make; by default the platform's user data folder")
     return parser
 
 

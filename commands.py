@@ -31,11 +31,10 @@ class Places:
         from platformdirs import user_cache_path, user_data_path
 
         named = options.data_dir
-        data = (
-            user_data_path("counterpoint") if named.startswith("the platform") else Path(named).expanduser()
-        )
+        data = Path(named).expanduser() if named else user_data_path("counterpoint")
         try:
             data.mkdir(parents=True, exist_ok=True, mode=0o700)
+            data.chmod(0o700)  # one that was there already may be open to others
         except OSError as error:
             raise CounterpointError(
                 f"The data folder {data} cannot be made ({error.strerror}): name another with --data-dir."

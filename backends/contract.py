@@ -6,7 +6,6 @@ dataclasses, cheap to import and safe to pickle to another process.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,7 +56,7 @@ class Sampling:
         problems = []
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 problems.append(f"{name} must lie between {low:g} and {high:g}, not {value!r}")
             elif name in ("top_k", "seed", "max_tokens") and not isinstance(value, int):
                 problems.append(f"{name} must be a whole number, not {value!r}")
@@ -152,6 +151,17 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing new for about a second; `message` says why, where there is a reason to tell.
+
+    Whoever reads a stream gets the word at least that often, and so can leave it.
+    """
+
+    request_id: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """More of the answer. `completion_tokens` and the speed are totals so far."""
 
@@ -184,7 +194,7 @@ class Failed:
     adapter_at_fault: bool = False
 
 
-Event = Queued | Delta | Done | Failed
+Event = Queued | Waiting | Delta | Done | Failed
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from backends.contract import (
     Request,
     Sampling,
     Usage,
+    Waiting,
 )
 from comparison.modes import Catalogue, ModeId
 from errors import CounterpointError
@@ -29,6 +31,8 @@ from personas.schema import Persona
 
 MAX_PANES = 6
 MAX_SCALE = 4.0
+MAX_QUESTION_CHARS = 32_000
+"""Longest question; refused here, whatever a page or a client lets through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ class Answered:
 @dataclass(frozen=True, slots=True)
 class PaneEvent:
     pane: int
-    event: Queued | Delta | Answered | Failed
+    event: Queued | Waiting | Delta | Answered | Failed
 
 
 class Comparison:
@@ -170,7 +174,9 @@ class Comparison:
     def _mark(self, mode: str, problem: str) -> None:
         adapter = ModeId.parse(mode).adapter
         if adapter:
-            self._catalogue.adapters.mark(adapter, problem)
+            # It may have been deleted while it was asked.
+            with contextlib.suppress(CounterpointError):
+                self._catalogue.adapters.mark(adapter, problem)
 
     def _request(
         self, request_id: str, question: str, pane: Pane, seed: int
@@ -193,6 +199,10 @@ def check_question(question: str, panes: int) -> None:
     """Raises CounterpointError where nothing can be asked: no question, no panes or too many."""
     if not question.strip():
         raise CounterpointError("There is no question: type one first.")
+    if len(question) > MAX_QUESTION_CHARS:
+        raise CounterpointError(
+            f"The question has {len(question):,} characters, and {MAX_QUESTION_CHARS:,} fit: shorten it."
+        )
     if not 1 <= panes <= MAX_PANES:
         raise CounterpointError(f"A comparison has 1 to {MAX_PANES} panes, not {panes}.")
 

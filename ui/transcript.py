@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from backends.contract import Delta, Failed, Message, Queued
+from backends.contract import Delta, Failed, Message, Queued, Waiting
 from comparison.live import Answered
 from ui.words import say
 
@@ -68,9 +68,11 @@ def begin(state: PaneState, turn: Turn, run: str, position: int) -> PaneState:
     return PaneState(turns=(*state.turns, turn), run=run, position=position)
 
 
-def apply(state: PaneState, event: Queued | Delta | Answered | Failed) -> PaneState:
+def apply(state: PaneState, event: Queued | Waiting | Delta | Answered | Failed) -> PaneState:
     """The pane after an event of its answer."""
     turn = state.turns[-1]
+    if isinstance(event, Waiting):
+        return _with_last(state, replace(turn, notice=event.message)) if event.message else state
     if isinstance(event, Queued):
         return _with_last(state, replace(turn, notice=say("queued", place=event.place)))
     if isinstance(event, Delta):

@@ -22,6 +22,7 @@ from backends.contract import (
     Rendered,
     Request,
     Status,
+    Waiting,
 )
 from backends.local import engine
 from backends.local.protocol import Call, Options, Quit, Reply, Stop, Submit
@@ -30,7 +31,12 @@ from errors import CounterpointError
 RESTARTS = 3
 """An engine that dies this often without ever having been ready is not started again."""
 
+PATIENCE_S = 1.0
+"""A stream that has nothing new says so this often."""
+EARLY_STOPS = 256
+"""Stops remembered for requests that have not arrived yet."""
 SHUTTING_DOWN = "Counterpoint is shutting down."
+STOPPED_EARLY = "Stopped before it began: ask again when you like."
 
 
 class LocalBackend(Backend):
@@ -54,6 +60,8 @@ class LocalBackend(Backend):
         self._resolve = resolve_adapter
         self._lock = threading.Lock()
         self._streams: dict[str, queue.SimpleQueue[Event]] = {}
+        self._unsent: dict[str, Submit | None] = {}  # what waits for its adapter's check, or for the engine
+        self._early_stops: dict[str, None] = {}
         self._calls: dict[int, queue.SimpleQueue[Reply]] = {}
         self._numbers = itertools.count()
         self._facts: BaseFacts | None = None
@@ -66,24 +74,21 @@ class LocalBackend(Backend):
 
     def stream(self, requests: Sequence[Request]) -> Generator[Event, None, None]:
         arrived: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        sources: list[tuple[Request, AdapterSource | None]] = []
-        for request in requests:
-            try:
-                sources.append((request, self._resolve(request.adapter) if request.adapter else None))
-            except CounterpointError as error:
-                arrived.put(Failed(request.id, str(error)))
-        if self._status.state == "failed":
-            raise CounterpointError(self._status.message)
-        with self._lock:
-            taken = [request.id for request in requests if request.id in self._streams]
-            if taken or len({request.id for request in requests}) < len(requests):
-                raise CounterpointError("Two requests under way have the same id: give each its own.")
-            self._streams.update({request.id: arrived for request in requests})
         open_ids = {request.id for request in requests}
+        with self._lock:
+            self._refuse_if_over()
+            if len(open_ids) < len(requests) or not open_ids.isdisjoint(self._streams):
+                raise CounterpointError("Two requests under way have the same id: give each its own.")
+            self._streams.update(dict.fromkeys(open_ids, arrived))
+            self._unsent.update(dict.fromkeys(open_ids))
         try:
-            self._send(Submit(tuple(sources)))
+            self._submit(requests, arrived)
             while open_ids:
-                event = arrived.get()
+                try:
+                    event = arrived.get(timeout=PATIENCE_S)
+                except queue.Empty:
+                    loading = self._status.state == "loading"
+                    event = Waiting(next(iter(open_ids)), self._status.message if loading else "")
                 if isinstance(event, Done | Failed):
                     open_ids.discard(event.request_id)
                 yield event
@@ -91,12 +96,45 @@ class LocalBackend(Backend):
             with self._lock:
                 for request in requests:
                     self._streams.pop(request.id, None)
-            if open_ids:
-                self.stop(sorted(open_ids))
+                    self._unsent.pop(request.id, None)
+                if open_ids:
+                    self._send(Stop(tuple(sorted(open_ids))))
+
+    def _submit(self, requests: Sequence[Request], arrived: queue.SimpleQueue[Event]) -> None:
+        """Sends the requests together; those whose adapter is refused or that were stopped already fail."""
+        ready: dict[str, tuple[Request, AdapterSource | None]] = {}
+        for request in requests:
+            try:
+                ready[request.id] = (request, self._resolve(request.adapter) if request.adapter else None)
+            except CounterpointError as error:
+                arrived.put(Failed(request.id, str(error)))
+        with self._lock:
+            for request_id in list(ready):
+                if request_id not in self._streams:
+                    # The engine ended meanwhile, and the stream was told.
+                    del ready[request_id]
+                elif request_id in self._early_stops:
+                    del self._early_stops[request_id], ready[request_id]
+                    arrived.put(Failed(request_id, STOPPED_EARLY))
+            for request in requests:
+                self._unsent.pop(request.id, None)
+            if self._status.state == "ready":
+                self._send(Submit(tuple(ready.values())))
+            else:
+                self._unsent.update({key: Submit((value,)) for key, value in ready.items()})
 
     def stop(self, request_ids: Sequence[str]) -> None:
-        # Once closed there is nothing left to stop.
-        with contextlib.suppress(CounterpointError):
+        with self._lock:
+            for request_id in request_ids:
+                held = self._unsent.get(request_id)
+                if held is not None:
+                    del self._unsent[request_id]
+                    self._streams[request_id].put(Failed(request_id, STOPPED_EARLY))
+                elif request_id in self._unsent or request_id not in self._streams:
+                    # Its own stream may be about to begin: the page shows Stop before the request gets here.
+                    self._early_stops[request_id] = None
+                    while len(self._early_stops) > EARLY_STOPS:
+                        del self._early_stops[next(iter(self._early_stops))]
             self._send(Stop(tuple(request_ids)))
 
     def status(self) -> Status:
@@ -133,14 +171,10 @@ class LocalBackend(Backend):
         figures: dict[str, int] = self._call("statistics", None)
         return figures
 
-    def forget(self) -> None:
-        """Empties the prefix store."""
-        self._call("forget", None)
-
     def close(self) -> None:
-        self._closed = True
-        # Closing our end would not reach the engine while the listener still waits in a read of it.
-        with contextlib.suppress(CounterpointError):
+        with self._lock:
+            self._closed = True
+            # Closing our end would not reach the engine while the listener still waits in a read of it.
             self._send(Quit())
         self._process.join(5)
         if self._process.is_alive():
@@ -148,11 +182,18 @@ class LocalBackend(Backend):
             self._process.join()
         self._listener.join(5)
 
+    def _refuse_if_over(self) -> None:
+        """With the lock held: raises CounterpointError where no engine will ever answer."""
+        if self._closed:
+            raise CounterpointError(SHUTTING_DOWN)
+        if self._status.state == "failed":
+            raise CounterpointError(self._status.message)
+
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        self._connection = ours
-        self._writing = threading.Lock()
+        outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._outbox = outbox
         self._process = context.Process(
             target=engine.main, args=(self._options, theirs), name="counterpoint-engine", daemon=True
         )
@@ -160,37 +201,27 @@ class LocalBackend(Backend):
         theirs.close()
         self._listener = threading.Thread(target=self._listen, args=(ours, self._process), daemon=True)
         self._listener.start()
+        threading.Thread(target=_post, args=(outbox, ours), daemon=True).start()
 
     def _send(self, message: Any) -> None:
-        with self._writing:
-            try:
-                self._connection.send(message)
-            except (OSError, ValueError):
-                # The engine is gone; the listener tells everyone who waits, us included.
-                if self._closed:
-                    raise CounterpointError(SHUTTING_DOWN) from None
+        """Never waits: an engine that is loading, or busy with one long step, reads when it can."""
+        self._outbox.put(message)
 
     def _call(self, method: str, argument: Any) -> Any:
-        if self._status.state != "ready":
-            raise CounterpointError(self._not_ready())
         number = next(self._numbers)
         answer: queue.SimpleQueue[Reply] = queue.SimpleQueue()
         with self._lock:
+            self._refuse_if_over()
+            if self._status.state != "ready":
+                raise CounterpointError(
+                    f"The base model is still loading ({self._status.message}): try again in a moment."
+                )
             self._calls[number] = answer
-        try:
             self._send(Call(number, method, argument))
-            reply = answer.get()
-        finally:
-            with self._lock:
-                self._calls.pop(number, None)
+        reply = answer.get()
         if reply.error is not None:
             raise CounterpointError(reply.error)
         return reply.value
-
-    def _not_ready(self) -> str:
-        if self._status.state == "failed":
-            return self._status.message
-        return f"The base model is still loading ({self._status.message}): try again in a moment."
 
     def _listen(self, connection: Any, process: Any) -> None:
         """Hands out what the engine sends, until it ends; then says so to all who wait, and starts another."""
@@ -200,55 +231,65 @@ class LocalBackend(Backend):
                     self._dispatch(message)
         except (EOFError, OSError):
             pass
+        self._outbox.put(None)
         if self._closed:
             # An engine that is still loading learns of it when it next tells how far it is.
             connection.close()
-            self._fail_all(SHUTTING_DOWN)
-            return
         process.join()
-        self._deaths += 1
-        if self._status.state == "failed":
-            self._give_up(self._status.message)
-        elif self._deaths >= RESTARTS:
-            self._give_up(
-                f"The engine stopped {self._deaths} times in a row while starting "
+        with self._lock:
+            if self._closed:
+                self._fail_all(SHUTTING_DOWN)
+                return
+            self._deaths += 1
+            if self._status.state != "failed" and self._deaths < RESTARTS:
+                self._settled.clear()
+                self._status = Status("loading", "The engine stopped and is starting again", 0.0)
+                self._fail_all(
+                    f"The engine stopped while answering ({_cause(process.exitcode)}) and is starting again: "
+                    "ask again in a few seconds."
+                )
+                self._start()
+                return
+            why = (
+                self._status.message
+                if self._status.state == "failed"
+                else f"The engine stopped {self._deaths} times in a row while starting "
                 f"({_cause(process.exitcode)}): see its last lines in the terminal."
             )
-        else:
-            self._status = Status("loading", "The engine stopped and is starting again", 0.0)
-            self._settled.clear()
-            self._start()
-            self._fail_all(
-                f"The engine stopped while answering ({_cause(process.exitcode)}) and is starting again: ask "
-                "again in a few seconds."
-            )
-
-    def _give_up(self, why: str) -> None:
-        self._status = Status("failed", why)
+            self._status = Status("failed", why)
+            self._fail_all(why)
         self._located.set()
         self._settled.set()
         self._announce(why)
-        self._fail_all(why)
 
     def _fail_all(self, why: str) -> None:
-        with self._lock:
-            for request_id, arrived in self._streams.items():
-                arrived.put(Failed(request_id, why))
-            for number, answer in self._calls.items():
-                answer.put(Reply(number, error=why))
+        """With the lock held: tells all who wait, and forgets them."""
+        for request_id, arrived in self._streams.items():
+            arrived.put(Failed(request_id, why))
+        for number, answer in self._calls.items():
+            answer.put(Reply(number, error=why))
+        self._streams.clear()
+        self._unsent.clear()
+        self._calls.clear()
 
     def _dispatch(self, message: Any) -> None:
         if isinstance(message, Status):
-            self._status = message
+            with self._lock:
+                self._status = message
+                if message.state == "ready":
+                    self._deaths = 0
+                    held = [submit for submit in self._unsent.values() if submit is not None]
+                    for submit in held:
+                        self._send(submit)
+                    self._unsent = {key: value for key, value in self._unsent.items() if value is None}
             if message.state == "ready":
-                self._deaths = 0
                 self._settled.set()
         elif isinstance(message, BaseFacts):
             self._facts = message
             self._located.set()
         elif isinstance(message, Reply):
             with self._lock:
-                answer = self._calls.get(message.number)
+                answer = self._calls.pop(message.number, None)
             if answer is not None:
                 answer.put(message)
         else:
@@ -256,6 +297,13 @@ class LocalBackend(Backend):
                 arrived = self._streams.get(message.request_id)
             if arrived is not None:
                 arrived.put(message)
+
+
+def _post(outbox: queue.SimpleQueue[Any], connection: Any) -> None:
+    """Sends what is put into the outbox, until None comes or the other side is gone."""
+    with contextlib.suppress(OSError, ValueError):
+        while (message := outbox.get()) is not None:
+            connection.send(message)
 
 
 def _cause(exitcode: int | None) -> str:

@@ -98,8 +98,7 @@ class Decoder:
             place = self._answering
         self._move(len(self.rows) - 1, place)
         self.rows.pop()
-        if not self.rows:
-            self.kv.clear()
+        self.kv.trim(len(self.rows))
 
     def _move(self, source: int, target: int) -> None:
         if source != target:

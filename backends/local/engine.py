@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,8 +110,8 @@ class Engine:
             try:
                 value = getattr(self, f"call_{message.method}")(message.argument)
                 self._out.append(Reply(message.number, value))
-            except CounterpointError as error:
-                self._out.append(Reply(message.number, error=str(error)))
+            except Exception as error:
+                self._out.append(Reply(message.number, error=_told(error)))
 
     def step(self) -> None:
         """Ends what was stopped, lets waiting requests in, reads a part of the prompts, decodes one token."""
@@ -139,8 +140,8 @@ class Engine:
         """None, or why this adapter is not to be trusted. Leaves it in memory when it works."""
         try:
             self._load(source)
-        except CounterpointError as error:
-            return str(error)
+        except Exception as error:
+            return _told(error)
         return None
 
     def call_statistics(self, _: None) -> dict[str, int]:
@@ -157,10 +158,6 @@ class Engine:
             "adapter_bytes": rows.bytes,
         }
 
-    def call_forget(self, _: None) -> None:
-        """Empties the prefix store."""
-        self.decoder.store.clear()
-
     def _render(self, messages: tuple[Message, ...]) -> tuple[str, list[int]]:
         """The prompt as the base reads it. Its own chat template is the only one that is ever used."""
         context = self._base.context
@@ -171,6 +168,10 @@ class Engine:
                 f"The prompt has {characters:,} characters, far more than the {context:,} tokens that this "
                 "base reads: shorten the question, the persona or the conversation."
             )
+        try:
+            "".join(message["content"] for message in messages).encode()
+        except UnicodeEncodeError:
+            raise CounterpointError("The text holds a broken character: type it again.") from None
         tokenizer = self._base.tokenizer
         try:
             prompt: str = tokenizer.apply_chat_template(
@@ -184,7 +185,7 @@ class Engine:
     def _accept(self, request: Request, source: AdapterSource | None) -> None:
         arrived = time.monotonic()
         try:
-            if len(self._waiting) >= QUEUE:
+            if len(self._waiting) >= QUEUE + ROWS - len(self._running):
                 raise CounterpointError(
                     f"{QUEUE} questions are waiting already: try again when some have been answered."
                 )
@@ -194,8 +195,8 @@ class Engine:
                     f"The prompt has {len(tokens):,} tokens, and this base reads {self._base.context:,}: "
                     "shorten the question or the persona, or begin a new conversation."
                 )
-        except CounterpointError as error:
-            self._out.append(Failed(request.id, str(error)))
+        except Exception as error:
+            self._out.append(Failed(request.id, _told(error)))
             return
         self._waiting.append(_Job(request, source, prompt, tokens, arrived))
 
@@ -214,8 +215,8 @@ class Engine:
             self._waiting.popleft()
             try:
                 joined.append(self._row(job))
-            except CounterpointError as error:
-                self._out.append(Failed(job.request.id, str(error), isinstance(error, AdapterFault)))
+            except Exception as error:
+                self._out.append(Failed(job.request.id, _told(error), isinstance(error, AdapterFault)))
         self.decoder.add(joined)
         for place, job in enumerate(self._waiting, start=1):
             if place != job.place:
@@ -304,6 +305,14 @@ class Engine:
             prompt_sha256=hashlib.sha256(job.prompt.encode()).hexdigest(),
             sampling=job.request.sampling,
         )
+
+
+def _told(error: Exception) -> str:
+    """What a request that failed is told. One request never takes the others with it, whatever it met."""
+    if isinstance(error, CounterpointError):
+        return str(error)
+    traceback.print_exception(error)
+    return f"This could not be computed ({type(error).__name__}); the terminal says more. Try it otherwise."
 
 
 def main(options: Options, connection: Connection) -> None:

@@ -41,7 +41,7 @@ class Use:
     """Rows of one forward pass that use adapters of one bank: `adapters` × `each` rows, in that order.
 
     `rows` picks them out of the batch: a slice where they lie together, else an index (adapters * each,).
-    `padding` marks places of the index that stand for no row. `scales` (adapters, each, 1, 1) or None.
+    `scales` (adapters, each, 1, 1) are the rows' strengths, None where all are 1.
     """
 
     rows: slice | torch.Tensor

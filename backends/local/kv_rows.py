@@ -96,6 +96,11 @@ class KvRows(Cache):
         if rows > self.row_capacity or length > self.capacity:
             self._resize(max(rows, self.row_capacity), max(-(-length // GROWTH) * GROWTH, self.capacity))
 
+    def trim(self, rows: int) -> None:
+        """Gives memory back once fewer than half of the rows that there is room for are in use."""
+        if 2 * rows < self.row_capacity:
+            self._resize(rows, self.capacity if rows else 0)
+
     def clear(self) -> None:
         """Gives the memory back; nothing of any row is kept."""
         self._resize(0, 0)

@@ -151,6 +151,11 @@ class LoraRows:
             if self.bytes + size <= MAX_BYTES:
                 break
             self.unload(name)
+        if self.bytes + size > MAX_BYTES:
+            raise CounterpointError(
+                "The adapters that are answering take all the memory set aside for them: ask again when some "
+                "have finished."
+            )
         bank = self._banks.get(layout)
         if bank is None:
             pieces = [piece.numel() for piece in weights]

@@ -15,7 +15,8 @@ def tokenize(tokenizer: Any, messages: Sequence[Message], prompt: str) -> list[i
     What a person or a persona wrote never becomes a control token: "<|im_end|>" in a question is those
     characters, and cannot end the turn or forge another.
     """
-    control = [token for token in tokenizer.all_special_tokens if token]
+    # Not only the few that have a name: any added token is one id, whatever it stands for.
+    control = [str(token) for token in tokenizer.added_tokens_decoder.values()]
     if not any(token in message["content"] for message in messages for token in control):
         ids: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         return ids

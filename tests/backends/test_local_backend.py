@@ -136,6 +136,7 @@ def test_a_full_queue_refuses_with_a_plain_message(backend: LocalBackend) -> Non
     many = [endless(f"f{number}") for number in range(engine.ROWS + engine.QUEUE)]
     stream = backend.stream([*many, endless("one too many")])
     refused = next(event for event in stream if isinstance(event, Failed))
+    assert refused.request_id == "one too many"
     assert "waiting already" in refused.message
     stream.close()
     for _ in range(50):
@@ -216,3 +217,48 @@ def test_a_base_that_is_not_there_is_one_line(tmp_path: Path) -> None:
             list(backend.stream([request("any")]))
     finally:
         backend.close()
+
+
+def test_a_stop_that_comes_before_its_request_still_stops_it(backend: LocalBackend) -> None:
+    backend.stop(["early"])
+    (ended,) = ends(backend, endless("early")).values()
+    assert isinstance(ended, Failed)
+    assert "Stopped" in ended.message
+    assert isinstance(ends(backend, request("early"))["early"], Done), (
+        "only the one that was meant is stopped"
+    )
+
+
+def test_while_the_base_loads_streams_say_so_and_can_be_stopped(tiny_base: Path, tmp_path: Path) -> None:
+    loading = LocalBackend(Options(str(tiny_base), "none", "auto", tmp_path), lambda name: pytest.fail(name))
+    try:
+        stream = loading.stream([endless("a"), request("b")])
+        threading.Timer(0.01, loading.stop, [["a"]]).start()
+        ended = {event.request_id: event for event in stream if isinstance(event, Done | Failed)}
+        assert isinstance(ended["b"], Done)
+        if isinstance(ended["a"], Failed):
+            assert "Stopped" in ended["a"].message
+        else:
+            assert ended["a"].finish_reason == "cancelled"
+    finally:
+        loading.close()
+
+
+def test_a_request_that_cannot_even_be_encoded_fails_alone(backend: LocalBackend) -> None:
+    ended = ends(backend, request("broken", "hi \udcff"), request("fine"))
+    assert isinstance(ended["broken"], Failed)
+    assert "broken character" in ended["broken"].message
+    assert isinstance(ended["fine"], Done)
+
+
+def test_closing_does_not_wait_for_an_engine_that_reads_nothing(tiny_base: Path, tmp_path: Path) -> None:
+    stuck = LocalBackend(Options(str(tiny_base), "none", "auto", tmp_path), lambda name: pytest.fail(name))
+    stuck.wait()
+    os.kill(stuck._process.pid or 0, signal.SIGSTOP)
+    stream = stuck.stream([request("large", "word " * 400_000)])
+    thread = threading.Thread(target=lambda: list(stream))
+    thread.start()
+    stuck.close()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert not stuck._process.is_alive()
