@@ -1,4 +1,4 @@
-"""From a comparison's events to repaints: at most 20 a second, and only of the panes that changed."""
+"""From a comparison's events to repaints: deltas at most 20 times a second, and only the panes that changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ui.transcript import PaneState, Turn
 from ui.words import say
 
 REPAINT_S = 0.05
-"""Shortest time between two repaints, in seconds."""
+"""Shortest time between two repaints for deltas, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ def answers(
     """Asks and yields the panes to repaint, by slot, until every pane has ended.
 
     Deltas of one decode step arrive together; they are painted together, as soon as every running pane has
-    its own. `waiting_for` is what panes say until something comes. Closing this iterator closes the
+    its own. Whatever else happens (a place in the queue, a failure, an end) is painted at once: nothing may
+    follow it for long. `waiting_for` is what panes say until something comes. Closing this iterator closes the
     comparison's, which stops the generation. Never raises CounterpointError: a refusal is each pane's own
     notice, so that the question is kept.
     """
@@ -71,7 +72,7 @@ def answers(
             states[slot] = transcript.apply(states[slot], event)
             waiting.add(slot)
             running = {each for each in slots if states[each].busy}
-            if (not is_delta or running <= waiting) and clock() - painted >= REPAINT_S:
+            if not is_delta or (running <= waiting and clock() - painted >= REPAINT_S):
                 yield {each: states[each] for each in waiting}
                 painted, waiting = clock(), set()
     except CounterpointError as error:

@@ -59,9 +59,10 @@ def test_at_most_one_repaint_in_each_interval(parts_with: PartsWith) -> None:
 
     parts = parts_with(ScriptedBackend(script))
     paints = list(answers(parts.comparison, "Hello?", asked(2), clock=clock))
-    # The first paint shows the question, the last the end.
-    assert steps / 10 - 1 <= len(paints) <= steps / 10 + 3
-    assert paints[-1][0].turns[-1].answer == "x" * steps
+    # The first paint shows the question, the last two the ends.
+    assert steps / 10 - 1 <= len(paints) <= steps / 10 + 4
+    final = {slot: state for paint in paints for slot, state in paint.items()}
+    assert [state.turns[-1].answer for state in final.values()] == ["x" * steps] * 2
 
 
 def test_a_pane_that_has_ended_is_not_painted_again(parts_with: PartsWith) -> None:
@@ -150,3 +151,22 @@ def test_a_place_in_the_queue_is_shown_until_the_answer_comes(parts_with: PartsW
     notices = [paint[0].turns[-1].notice for paint in paints]
     assert "number 3" in notices[1]
     assert notices[-1] == ""
+
+
+def test_places_in_the_queue_that_are_told_at_one_instant_are_all_painted(parts_with: PartsWith) -> None:
+    shown: dict[int, PaneState] = {}
+    before_the_next: list[str] = []
+
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        for place, request in enumerate(requests, start=1):
+            yield Queued(request.id, place)
+        before_the_next.extend(shown[slot].turns[-1].notice for slot in range(len(requests)))
+        for request in requests:
+            yield done(request)
+
+    parts = parts_with(ScriptedBackend(script))
+    for paint in answers(parts.comparison, "Hello?", asked(4), clock=Clock()):
+        shown |= paint
+    assert [f"number {place}" in notice for place, notice in enumerate(before_the_next, start=1)] == [
+        True
+    ] * 4
