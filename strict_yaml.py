@@ -66,6 +66,32 @@ def load(text: str, source: str, model: type[M]) -> M:
     Path, a date or an enum. Raises CounterpointError with every problem as "file:line: field: what is
     wrong", joined by "; ".
     """
+    data, lines, problems = _read(text)
+    if lines:
+        seen = {(line, field) for line, field, _ in problems}
+        try:
+            validated = model.model_validate_json(json.dumps(data), strict=True)
+        except ValidationError as error:
+            problems.extend(p for p in _validation(error, lines) if p[:2] not in seen)
+        else:
+            if not problems:
+                return validated
+    raise CounterpointError("; ".join(_told(source, problems)))
+
+
+def load_plain(text: str, source: str) -> Any:
+    """Reads `text` as YAML into dicts, lists and scalars, whatever they mean.
+
+    Raises CounterpointError with every problem as `load` does.
+    """
+    data, _, problems = _read(text)
+    if problems:
+        raise CounterpointError("; ".join(_told(source, problems)))
+    return data
+
+
+def _read(text: str) -> tuple[Any, dict[_Path, int], list[tuple[int, str, str]]]:
+    """The data, the 1-based line of each path in it (empty where it is no YAML), and what is wrong."""
     problems: list[tuple[int, str, str]] = []
     lines: dict[_Path, int] = {}
     data: Any = None
@@ -89,16 +115,7 @@ def load(text: str, source: str, model: type[M]) -> M:
         problems.append((1, "", "is nested too deeply"))
     except yaml.YAMLError as error:
         problems.append((1, "", f"not valid YAML: {' '.join(str(error).split())}"))
-    if lines:
-        seen = {(line, field) for line, field, _ in problems}
-        try:
-            validated = model.model_validate_json(json.dumps(data), strict=True)
-        except ValidationError as error:
-            problems.extend(p for p in _validation(error, lines) if p[:2] not in seen)
-        else:
-            if not problems:
-                return validated
-    raise CounterpointError("; ".join(_told(source, problems)))
+    return data, lines, problems
 
 
 def _line(mark: Any) -> int:

@@ -182,7 +182,12 @@ class Persona(_Strict):
     def to_yaml(self) -> str:
         """YAML that `parse_persona` reads back as an equal persona."""
         content = self.model_dump(mode="json", exclude_defaults=True)
-        return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100_000)
+        return dump(content)
+
+
+def dump(content: Any) -> str:
+    """Plain data as the YAML of a persona's file: `strict_yaml` reads every value back as it was."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100_000)
 
 
 def parse_persona(text: str, source: str) -> Persona:

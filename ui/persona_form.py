@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from errors import CounterpointError
-from personas.schema import Persona, parse_persona
+from personas.schema import Persona, dump, parse_persona
 from personas.store import PersonaEntry
+from strict_yaml import load_plain
 from ui.words import say
 
 LINES = ("instructions", "constraints", "style")
@@ -49,11 +48,11 @@ def to_fields(persona: Persona) -> list[Any]:
 def with_field(text: str, name: str, value: Any) -> str:
     """The YAML with one field as the form has it, or as it was where the field says nothing new.
 
-    Raises CounterpointError where the YAML is no mapping.
+    The other values stay as they are. Raises CounterpointError where the YAML is no mapping of plain data.
     """
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError:
+        content = load_plain(text, name)
+    except CounterpointError:
         content = None
     if not isinstance(content, dict):
         raise CounterpointError(say("yaml_broken"))
@@ -64,7 +63,7 @@ def with_field(text: str, name: str, value: Any) -> str:
         content[name] = parsed
     else:
         content.pop(name, None)
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    return dump(content)
 
 
 def checked(text: str, name: str) -> Persona:

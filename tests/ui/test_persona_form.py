@@ -31,6 +31,26 @@ def test_one_field_is_changed_and_the_rest_stays() -> None:
     assert persona.role == "You help."
 
 
+def test_editing_the_title_leaves_every_other_value_as_it_was_typed() -> None:
+    written = TEXT + (
+        "greeting: yes\ntags: [on, '007']\nsampling: {temperature: 1e-1, max_tokens: 64}\nvariables:\n"
+        "  closing: {description: When, default: 22:30}\n"
+        "  gift: {description: Gift, default: no, choices: [no, yes]}\n"
+        "  limit: {description: Most, default: '1e5'}\n"
+        "  day: {description: Day, default: 2026-01-01}\n"
+        "examples: [{user: '{{closing}} {{gift}} {{limit}} {{day}}', assistant: OK}]\n"
+    )
+    before = persona_form.checked(written, "helper")
+    after = persona_form.checked(persona_form.with_field(written, "title", "New"), "helper")
+    assert [each.default for each in after.variables.values()] == ["22:30", "no", "1e5", "2026-01-01"]
+    assert after == before.model_copy(update={"title": "New"})
+
+
+def test_the_form_does_not_write_over_anchors_and_aliases() -> None:
+    with pytest.raises(CounterpointError, match="YAML"):
+        persona_form.with_field(TEXT + "tags: [&a one, *a]\n", "title", "New")
+
+
 def test_a_field_that_says_nothing_new_leaves_the_file_as_it_was_written() -> None:
     written = "# mine\n" + TEXT
     assert persona_form.with_field(written, "instructions", "Help.") == written
