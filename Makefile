@@ -30,8 +30,9 @@ test: lint
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
 
+# From a running app (`make run` in another terminal).
 screenshots: .venv/installed-dev
-	$(BIN)/python -m tests.browser.screenshots
+	$(BIN)/python docs/screenshots/take.py
 
 benchmark: install
 	$(BIN)/python benchmarks/panes.py

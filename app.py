@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except CounterpointError as error:
         print(f"counterpoint: {' '.join(str(error).split())}", file=sys.stderr)
-        return BAD_INPUT
+        return FAILED if isinstance(error, WorkFailed) else BAD_INPUT
     except KeyboardInterrupt:
         print("counterpoint: stopped.", file=sys.stderr)
         return FAILED

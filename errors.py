@@ -3,3 +3,7 @@
 
 class CounterpointError(Exception):
     """Something a person can mend: the message says what is wrong and names the mend, in one line."""
+
+
+class WorkFailed(CounterpointError):
+    """What was asked for is right, but could not be done here and now: no network, no room, an engine that died."""

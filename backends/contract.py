@@ -204,7 +204,6 @@ class Status:
     state: Literal["loading", "ready", "failed"]
     message: str
     progress: float | None = None
-    details: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +236,6 @@ class Backend(ABC):
     """Computes answers. One method streams; the rest asks what it can do."""
 
     name: str
-    can_adapt: bool
 
     @abstractmethod
     def stream(self, requests: Sequence[Request]) -> Generator[Event, None, None]:

@@ -43,7 +43,6 @@ class LocalBackend(Backend):
     """One engine process. Safe for threads; every stream has a queue of its own."""
 
     name = "local"
-    can_adapt = True
 
     def __init__(
         self,

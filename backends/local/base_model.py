@@ -16,7 +16,6 @@ from backends.local.fused_linear import FusedLinear, Part
 from backends.local.lora_rows import LoraRows
 from errors import CounterpointError
 
-QUANTIZATIONS = ("nf4", "int8", "none")
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Projections that read the same input in the models of this family; others stand alone."""
 

