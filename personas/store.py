@@ -85,13 +85,19 @@ class PersonaStore:
     def delete(self, name: str) -> None:
         """Removes one of yours; a shipped persona that it hid is there again.
 
-        Raises CounterpointError for a shipped persona or an unknown name.
+        Raises CounterpointError for a shipped persona, an unknown name, or where the disk refuses.
         """
         path = self._path(name)
         if path.parent != self._yours:
             raise CounterpointError(f"The persona {name} ships with the app: only your own can be deleted.")
-        path.unlink(missing_ok=True)
-        _sync_folder(self._yours)
+        try:
+            path.unlink(missing_ok=True)
+            _sync_folder(self._yours)
+        except OSError as error:
+            raise CounterpointError(
+                f"The persona {name} could not be deleted from {self._yours} "
+                f"({error.strerror or error}): check its permissions."
+            ) from None
         self._read.pop(path, None)
 
     def _path(self, name: str) -> Path:

@@ -252,11 +252,11 @@ class Personas:
         if not name:
             raise CounterpointError(say("choose_persona"))
         copy = copy.strip()
-        self.parts.personas.duplicate(name, copy)
         if name in texts:
+            # Before anything is written: a draft that is not valid leaves no half-made copy behind.
             texts = {**_without(texts, name), copy: persona_form.with_field(text, "name", copy)}
-            drafts = _without(drafts, name)
-            drafts[copy] = persona_form.checked(texts[copy], copy)
+            drafts = {**_without(drafts, name), copy: persona_form.checked(texts[copy], copy)}
+        self.parts.personas.duplicate(name, copy)
         inform(say("duplicated", name=copy))
         return self._after(copy, texts, drafts)
 

@@ -200,3 +200,10 @@ def test_an_edit_on_disk_is_seen_and_an_unchanged_file_is_read_once(store, libra
     (library / "full.yaml").write_text(FULL.replace("Plain.", "Very plain."))
     assert store.get("full").style == ("Very plain.",)
     assert sorted(parsed) == ["full.yaml", "full.yaml", "tester.yaml"]
+
+
+def test_a_disk_that_refuses_to_delete_is_told_in_one_line(store: PersonaStore, tmp_path: Path) -> None:
+    # A folder in the file's place cannot be unlinked, whoever runs this test.
+    (yours(tmp_path) / "mine.yaml").mkdir(parents=True)
+    with pytest.raises(CounterpointError, match="mine could not be deleted"):
+        store.delete("mine")

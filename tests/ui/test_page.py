@@ -13,6 +13,7 @@ from tests.ui.scripted import ScriptedBackend
 from ui import figures, guard, page, setup, variables
 from ui.compare import Compare
 from ui.parts import Parts
+from ui.personas import Personas
 from ui.transcript import PaneState
 from ui.translations import LANGUAGES
 from ui.words import ENGLISH, label
@@ -153,3 +154,14 @@ def test_what_was_typed_for_a_variable_stays_while_its_persona_is_on_the_page(pa
     assert "sailors" in shown
     assert rows[1].default in shown
     assert sum(field.visible for field in fields) == 3
+
+
+def test_a_draft_that_is_not_valid_is_not_duplicated(parts_with: PartsWith) -> None:
+    parts = parts_with(idle())
+    with gr.Blocks():
+        personas = Personas(parts, gr.State({}))
+    before = [entry.name for entry in parts.personas.list()]
+    draft = parts.personas.text("meeting-notes").replace("role:", "rolle:")
+    with pytest.raises(CounterpointError, match="rolle"):
+        personas._duplicate("meeting-notes", "ours", draft, {"meeting-notes": draft}, {})
+    assert [entry.name for entry in parts.personas.list()] == before
