@@ -24,27 +24,41 @@ class _Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"counterpoint: {message} (see {self.prog} --help)\n")
 
 
-def _option(
-    parser: argparse._ActionsContainer, name: str, default: str | None, metavar: str, about: str
-) -> None:
-    """An option whose default an environment variable can set: COUNTERPOINT_ and its name in capitals."""
-    variable = "COUNTERPOINT_" + name.removeprefix("--").replace("-", "_").upper()
-    parser.add_argument(
-        name,
-        default=os.environ.get(variable) or default,
-        metavar=metavar,
-        help=f"{about} ({f'default: {default}; ' if default else ''}{variable})",
-    )
+def _from_environment(command: argparse.ArgumentParser) -> None:
+    """Lets a variable set each option's default: COUNTERPOINT_ and the option's name in capitals.
+
+    --mode, which is repeated, is the one exception.
+    """
+    for action in command._actions:
+        name = next((option for option in action.option_strings if option.startswith("--")), "--help")
+        if name in ("--help", "--mode"):
+            continue
+        variable = "COUNTERPOINT_" + name.removeprefix("--").replace("-", "_").upper()
+        if variable in (action.help or ""):
+            continue  # the engine's options are the same objects in every command
+        shown = f"default: {action.default}; " if action.default else ""
+        action.help = f"{action.help} ({shown}{variable})"
+        value = os.environ.get(variable)
+        if value:
+            # argparse gives a text default the option's type, as if it had been typed.
+            action.default = value.lower() in ("1", "true", "yes") if action.nargs == 0 else value
+            action.required = False
 
 
 def _engine_options() -> _Parser:
     parser = _Parser(add_help=False)
     group = parser.add_argument_group("the engine, for every command")
-    _option(group, "--base", "embedded", "ID_OR_FOLDER", "base model: a Hub id or a local folder")
-    _option(group, "--quantization", "nf4", "nf4|int8|none", "how its weights are kept")
-    _option(group, "--dtype", "auto", "auto|float32|bfloat16", "what it computes in")
-    _option(group, "--backend", "local", "local", "what computes the answers")
-    _option(group, "--data-dir", None, "DIR", "what you make; by default the platform's user data folder")
+    group.add_argument(
+        "--base", default="embedded", metavar="ID_OR_FOLDER", help="base model: a Hub id or a local folder"
+    )
+    group.add_argument(
+        "--quantization", default="nf4", metavar="nf4|int8|none", help="how its weights are kept"
+    )
+    group.add_argument("--dtype", default="auto", metavar="auto|float32|bfloat16", help="what it computes in")
+    group.add_argument("--backend", default="local", metavar="local", help="what computes the answers")
+    group.add_argument(
+        "--data-dir", metavar="DIR", help="what you make; by default the platform's user data folder"
+    )
     return parser
 
 
@@ -59,8 +73,8 @@ def parser() -> _Parser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
     serve = commands.add_parser("serve", parents=[engine], help="serve the page (the default)")
-    _option(serve, "--host", "127.0.0.1", "HOST", "address to listen on")
-    _option(serve, "--port", "7860", "PORT", "port to listen on")
+    serve.add_argument("--host", default="127.0.0.1", metavar="HOST", help="address to listen on")
+    serve.add_argument("--port", default="7860", metavar="PORT", help="port to listen on")
     serve.add_argument("--open", action="store_true", help="open the page in the browser")
 
     ask = commands.add_parser("ask", parents=[engine], help="ask one question through several modes")
@@ -85,6 +99,8 @@ def parser() -> _Parser:
 
     for command in (ask, modes, check, train):
         command.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
+    for command in (serve, ask, modes, check, train):
+        _from_environment(command)
     return top
 
 
