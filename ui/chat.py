@@ -7,13 +7,13 @@ from typing import Any
 
 import gradio as gr
 
+from comparison.live import MAX_QUESTION_CHARS
 from errors import CounterpointError
 from ui import markup, pane, setup, variables
-from ui.compare import MAX_QUESTION_CHARS
 from ui.controls import sampling_controls
 from ui.guard import guarded
 from ui.parts import Parts
-from ui.screen import SAMPLING, Screen
+from ui.screen import Screen
 from ui.streaming import answers
 from ui.transcript import PaneState
 from ui.words import label, say
@@ -38,7 +38,7 @@ class Chat:
                 )
                 self.strength = gr.Slider(
                     0.0,
-                    2.0,
+                    setup.MAX_STRENGTH,
                     1.0,
                     step=0.05,
                     label=label("strength"),
@@ -153,8 +153,8 @@ class Chat:
             states=[state],
             active=[0],
             drafts=drafts,
-            variables=variables.read(rest[len(SAMPLING) :]),
-            sampling=dict(zip(SAMPLING, rest[: len(SAMPLING)], strict=True)),
+            variables=variables.read(rest[len(setup.SAMPLING) :]),
+            sampling=dict(zip(setup.SAMPLING, rest[: len(setup.SAMPLING)], strict=True)),
         )
         asked = screen.asked([0], self.parts.catalogue, replace_last=replace_last and bool(state.turns))
         painted: PaneState | None = None

@@ -8,9 +8,10 @@ from typing import Any
 
 import gradio as gr
 
+from comparison.live import MAX_PANES, MAX_QUESTION_CHARS
 from comparison.modes import ModeInfo
 from errors import CounterpointError
-from ui import markup, pane, setup, variables
+from ui import links, markup, pane, setup, variables
 from ui.controls import columns, sampling_controls, screen_of, tool
 from ui.guard import guarded, warn
 from ui.parts import Parts
@@ -19,9 +20,7 @@ from ui.streaming import answers
 from ui.transcript import PaneState, copy_text
 from ui.words import label, say
 
-SLOTS = range(setup.MAX_PANES)
-MAX_QUESTION_CHARS = 100_000
-"""The page's own limit; the context's is smaller for most bases and is told per pane."""
+SLOTS = range(MAX_PANES)
 
 
 class Compare:
@@ -31,7 +30,7 @@ class Compare:
         self.parts = parts
         self.drafts = drafts
         chosen = setup.default_modes(parts.catalogue.list(), parts.languages)
-        fill = [*chosen, *[chosen[-1]] * (setup.MAX_PANES - len(chosen))]
+        fill = [*chosen, *[chosen[-1]] * (MAX_PANES - len(chosen))]
         with gr.Column(elem_id="compare", elem_classes=["cp-tab"]):
             gr.HTML(say("compare_lead"), elem_classes=["cp-lead"], js_on_load=None)
             with gr.Row(elem_classes=["cp-examples"]):
@@ -293,7 +292,9 @@ class Compare:
         screen = screen_of(values)
         asked = list(screen.by_question(screen.active))
         text = question.strip() or (asked[0] if asked else "")
-        return setup.write_link([screen.modes[slot] or "base" for slot in screen.active], text, screen.seed)
+        modes = [screen.modes[slot] or "base" for slot in screen.active]
+        scales = [screen.scale(slot) for slot in screen.active]
+        return links.write_link(modes, text, screen.seed_for(text), scales, screen.explicit)
 
     def _preview(self, slot: int, question: str, *values: Any) -> str:
         screen = screen_of(values)
@@ -344,9 +345,9 @@ class Compare:
         return updates
 
     def on_load(self, request: gr.Request) -> Any:
-        """The set-up of the page's own address, or the showcase; updates for `caught_up`."""
+        """The set-up of the page's own address, or the showcase; updates for `set_up`."""
         modes = self.parts.catalogue.list()
-        link = setup.read_link(str(request.request.url.query) if request.request else "", modes)
+        link = links.read_link(str(request.request.url.query) if request.request else "", modes)
         for problem in link.problems:
             warn(problem)
         chosen = link.modes or tuple(setup.default_modes(modes, self.parts.languages))
@@ -354,9 +355,13 @@ class Compare:
         for slot, mode in enumerate(chosen):
             choices = setup.choices(modes)
             updates[self.panes[slot].mode] = gr.Dropdown(choices=choices, value=mode)
-        if link.seed is not None:
-            updates[self.sampling[-1]] = str(link.seed)
-        updates[self.kept] = "run" if link.run else ""
+        typed = dict(link.sampling) if link.seed is None else {**link.sampling, "seed": link.seed}
+        for name, control in zip(setup.SAMPLING, self.sampling, strict=True):
+            if name in typed:
+                updates[control] = str(typed[name])
+        for slot, (mode, scale) in enumerate(zip(link.modes, link.scales, strict=True)):
+            if setup.adapter_of(mode):
+                updates[self.panes[slot].strength] = gr.Slider(value=scale, visible=True)
         return updates
 
     def catch_up(self, known: Sequence[str], question: str, values: Sequence[Any]) -> dict[Any, Any]:
@@ -392,5 +397,9 @@ class Compare:
 
     @property
     def caught_up(self) -> list[Any]:
-        fixed = [self.known, self.question, self.active, self.kept, self.sampling[-1]]
-        return [*fixed, *self.chips, *self.columns, *self.pickers]
+        return [self.known, self.question, self.active, *self.chips, *self.columns, *self.pickers]
+
+    @property
+    def set_up(self) -> list[Any]:
+        """The components that `on_load` sets."""
+        return [*self.caught_up, *self.sampling, *[view.strength for view in self.panes]]

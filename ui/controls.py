@@ -6,13 +6,14 @@ from typing import Any
 
 import gradio as gr
 
+from comparison.live import MAX_PANES
 from ui import setup, variables
-from ui.screen import SAMPLING, Screen
+from ui.screen import Screen
 from ui.words import label
 
 
 def sampling_controls() -> list[gr.Textbox]:
-    """One field for each of `SAMPLING`; empty is "as the mode says", which a number field cannot be."""
+    """One field for each of `setup.SAMPLING`; empty is "as the mode says", which a number field cannot be."""
     return [
         gr.Textbox(
             value="",
@@ -22,28 +23,28 @@ def sampling_controls() -> list[gr.Textbox]:
             min_width=120,
             html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
         )
-        for name in SAMPLING
+        for name in setup.SAMPLING
     ]
 
 
 def screen_of(values: tuple[Any, ...]) -> Screen:
     """The screen from the flat inputs that `Compare.inputs` lists."""
-    count = setup.MAX_PANES
+    count = MAX_PANES
     active, drafts = values[3 * count : 3 * count + 2]
-    sampling = values[3 * count + 2 : 3 * count + 2 + len(SAMPLING)]
+    sampling = values[3 * count + 2 : 3 * count + 2 + len(setup.SAMPLING)]
     return Screen(
         modes=values[:count],
         strengths=values[count : 2 * count],
         states=values[2 * count : 3 * count],
         active=active,
         drafts=drafts,
-        variables=variables.read(values[3 * count + 2 + len(SAMPLING) :]),
-        sampling=dict(zip(SAMPLING, sampling, strict=True)),
+        variables=variables.read(values[3 * count + 2 + len(setup.SAMPLING) :]),
+        sampling=dict(zip(setup.SAMPLING, sampling, strict=True)),
     )
 
 
 def columns(active: tuple[int, ...]) -> list[gr.Column]:
-    return [gr.Column(visible=slot in active) for slot in range(setup.MAX_PANES)]
+    return [gr.Column(visible=slot in active) for slot in range(MAX_PANES)]
 
 
 def tool(key: str) -> gr.Button:

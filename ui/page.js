@@ -49,7 +49,6 @@
   window.counterpoint = {
     copy,
     copyLink: (query, id) => copy(location.origin + location.pathname + query, id),
-    ask: () => setTimeout(() => buttonOf("ask-all")?.click(), 300),
     focus: (id) => setTimeout(() => one(`#${id} textarea, #${id} input`)?.focus(), 60),
     toggleDark: () => {
       const on = !document.body.classList.contains("dark");

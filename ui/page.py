@@ -173,6 +173,4 @@ def _load(
         [status, timer, chat.picker, *compare.caught_up],
         **QUIET,
     )
-    page.load(guarded(compare.on_load), None, compare.caught_up, **QUIET).then(
-        None, compare.kept, None, js="(kept) => { if (kept === 'run') counterpoint.ask(); }", **QUIET
-    ).then(lambda: "", None, compare.kept, **QUIET)
+    page.load(guarded(compare.on_load), None, compare.set_up, **QUIET)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import gradio as gr
 
+from comparison.live import MAX_QUESTION_CHARS
 from comparison.modes import ModeInfo
 from ui import markup, setup
 from ui.parts import Parts
@@ -133,13 +134,18 @@ def build(parts: Parts, slot: int, mode: str, visible: bool) -> PaneView:
                 label("adjust"), open=False, elem_classes=["cp-fold"], elem_id=f"{name}-adjust"
             ) as adjust:
                 strength = gr.Slider(
-                    0.0, 2.0, 1.0, step=0.05, label=label("strength"), visible=bool(setup.adapter_of(mode))
+                    0.0,
+                    setup.MAX_STRENGTH,
+                    1.0,
+                    step=0.05,
+                    label=label("strength"),
+                    visible=bool(setup.adapter_of(mode)),
                 )
                 rewording = gr.Textbox(
                     label=label("rewording"),
                     lines=1,
                     max_lines=5,
-                    max_length=32_000,
+                    max_length=MAX_QUESTION_CHARS,
                     elem_id=f"{name}-rewording",
                 )
                 prompt_button = gr.Button(label("show_prompt"), size="sm", elem_id=f"{name}-show-prompt")

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from comparison.live import Pane
+from comparison.live import MAX_QUESTION_CHARS, Pane
 from errors import CounterpointError
 from personas.schema import Persona
 from ui import markup, persona_form, setup
@@ -79,7 +79,9 @@ class Personas:
                 )
             with gr.Tab(label("prompt")) as prompt_tab:
                 self.trial = gr.Textbox(
-                    value=say("preview_question"), label=label("trial_question"), max_length=32_000
+                    value=say("preview_question"),
+                    label=label("trial_question"),
+                    max_length=MAX_QUESTION_CHARS,
                 )
                 self.prompt = gr.Markdown(
                     "", elem_classes=["cp-receipt"], elem_id="persona-prompt", latex_delimiters=[]

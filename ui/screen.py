@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from comparison.live import Pane
+from comparison.live import MAX_PANES, Pane
 from comparison.modes import Catalogue
 from errors import CounterpointError
 from personas.schema import Persona
@@ -13,9 +13,6 @@ from ui import setup, transcript
 from ui.streaming import Asked
 from ui.transcript import PaneState
 from ui.words import say
-
-SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed")
-"""The sampling controls, in the order in which they stand on the page."""
 
 Drafts = Mapping[str, Persona]
 """Personas as this person is editing them, by name: they act before they are saved."""
@@ -39,9 +36,29 @@ class Screen:
         seed = setup.sampling(self.sampling).get("seed")
         return None if seed is None else int(seed)
 
+    def seed_for(self, question: str) -> int | None:
+        """The seed that this question is to be asked with again: the one typed, else the one that the last
+        answers to it really used; None where there is neither."""
+        if self.seed is not None:
+            return self.seed
+        turns = [self.states[slot].last for slot in self.active]
+        used = [turn.receipt.get("seed") for turn in turns if turn and turn.question == question]
+        return next((int(seed) for seed in used if seed is not None), None)
+
     @property
     def busy(self) -> bool:
         return any(self.states[slot].busy for slot in self.active)
+
+    @property
+    def explicit(self) -> dict[str, float | int]:
+        """The sampling values that this person set, the seed apart. Raises CounterpointError for no number."""
+        explicit = setup.sampling(self.sampling)
+        explicit.pop("seed", None)
+        return explicit
+
+    def scale(self, slot: int) -> float:
+        """The strength of a slot's adapter; 1 where its mode has none."""
+        return float(self.strengths[slot]) if setup.adapter_of(self.modes[slot] or "") else 1.0
 
     def pane(self, slot: int, state: PaneState) -> Pane:
         """What a slot asks with, its history taken from `state`. Raises CounterpointError without a mode."""
@@ -49,15 +66,13 @@ class Screen:
         if not mode:
             raise CounterpointError(say("choose_mode"))
         persona = setup.persona_of(mode) or ""
-        explicit = setup.sampling(self.sampling)
-        explicit.pop("seed", None)
         return Pane(
             mode=mode,
             history=transcript.history(state),
-            adapter_scale=float(self.strengths[slot]) if setup.adapter_of(mode) else 1.0,
+            adapter_scale=self.scale(slot),
             persona=self.drafts.get(persona),
             variables=self.variables.get(persona, {}),
-            sampling=explicit,
+            sampling=self.explicit,
         )
 
     def asked(self, slots: Sequence[int], catalogue: Catalogue, replace_last: bool = False) -> list[Asked]:
@@ -93,9 +108,9 @@ class Screen:
 
 def added(active: Sequence[int]) -> tuple[int, ...]:
     """The slots with one more pane. Raises CounterpointError where all stand there already."""
-    free = [slot for slot in range(setup.MAX_PANES) if slot not in active]
+    free = [slot for slot in range(MAX_PANES) if slot not in active]
     if not free:
-        raise CounterpointError(say("no_more_panes", limit=setup.MAX_PANES))
+        raise CounterpointError(say("no_more_panes", limit=MAX_PANES))
     return tuple(sorted((*active, free[0])))
 
 

@@ -1,10 +1,9 @@
-"""What stands on the page before anyone asks: modes, examples, and links that reproduce a set-up."""
+"""What stands on the page before anyone asks: modes, examples, variables, and what its fields say."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import parse_qs, urlencode
 
 from comparison.modes import Family, ModeInfo
 from errors import CounterpointError
@@ -12,9 +11,10 @@ from personas.schema import Persona
 from personas.store import PersonaStore
 from ui.words import say
 
-MAX_PANES = 6
 MIN_PANES = 2
-MAX_LINK_CHARS = 8_000
+MAX_STRENGTH = 2.0
+"""Of an adapter, as its slider goes; the comparison takes more."""
+
 SHOWCASE = "support"
 """The job of the first screen, where there is a persona and an adapter for it."""
 
@@ -28,19 +28,10 @@ LANGUAGE_NAMES = {
     "nl": "Dutch",
     "pt": "Portuguese",
 }
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed")
+"""The sampling fields, in the order in which they stand on the page."""
 WHOLE = ("top_k", "max_tokens", "seed")
 FAMILIES: tuple[Family, ...] = ("bare", "prompted", "tuned", "both")
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A set-up that a link carries. `problems` says what in the link could not be used, a line each."""
-
-    modes: tuple[str, ...] = ()
-    question: str = ""
-    seed: int | None = None
-    run: bool = False
-    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,36 +169,6 @@ def adapter_of(mode: str) -> str | None:
     return part.removeprefix("adapter:") if part.startswith("adapter:") else None
 
 
-def read_link(query: str, modes: Sequence[ModeInfo]) -> Link:
-    """The set-up in "?mode=…&mode=…&q=…&seed=…&run=1"; what cannot be used is left out and named."""
-    if len(query) > MAX_LINK_CHARS:
-        return Link(problems=(say("link_too_long", limit=f"{MAX_LINK_CHARS:,}"),))
-    values = parse_qs(query.lstrip("?"), max_num_fields=50, errors="replace")
-    known = {mode.id for mode in modes}
-    # A form decodes "+" as a space, and nobody who types a link by hand writes %2B.
-    wanted = [value.strip().replace(" ", "+") for value in values.get("mode", [])]
-    chosen = [mode for mode in wanted if mode in known]
-    problems = [say("link_no_mode", mode=mode[:80]) for mode in wanted if mode not in known]
-    if len(chosen) > MAX_PANES:
-        problems.append(say("link_too_many", limit=MAX_PANES))
-        chosen = chosen[:MAX_PANES]
-    seed, seed_problem = _seed(values.get("seed", [""])[0])
-    problems += seed_problem
-    question = values.get("q", [""])[0]
-    run = values.get("run", [""])[0] == "1" and bool(question) and not problems
-    return Link(tuple(chosen), question, seed, run, tuple(problems))
-
-
-def write_link(modes: Sequence[str], question: str, seed: int | None) -> str:
-    """The query that `read_link` reads back to the same set-up."""
-    pairs = [("mode", mode) for mode in modes]
-    if question:
-        pairs.append(("q", question))
-    if seed is not None:
-        pairs.append(("seed", str(seed)))
-    return "?" + urlencode(pairs)
-
-
 def sampling(values: Mapping[str, str | None]) -> dict[str, float | int]:
     """Only what a person set: an empty field stays as each mode says.
 
@@ -227,11 +188,3 @@ def sampling(values: Mapping[str, str | None]) -> dict[str, float | int]:
     if wrong:
         raise CounterpointError(" ".join(wrong))
     return found
-
-
-def _seed(text: str) -> tuple[int | None, list[str]]:
-    if not text:
-        return None, []
-    if text.isascii() and text.isdigit() and int(text[:20]) < 2**63 and len(text) < 20:
-        return int(text), []
-    return None, [say("link_bad_seed", seed=text[:40])]

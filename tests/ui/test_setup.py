@@ -56,42 +56,6 @@ def test_pickers_go_by_family_and_end_with_what_cannot_be_used() -> None:
     assert labels[-1] == "Tuned · Broken (not usable)"
 
 
-def test_a_link_reads_back_to_what_it_was_written_from() -> None:
-    modes = ("base", "adapter:support+persona:support-desk")
-    link = setup.read_link(setup.write_link(modes, "Why? & how=much", 7), MODES)
-    assert (link.modes, link.question, link.seed, link.problems) == (modes, "Why? & how=much", 7, ())
-
-
-def test_a_link_typed_by_hand_may_have_a_bare_plus() -> None:
-    link = setup.read_link("?mode=adapter:support+persona:support-desk", MODES)
-    assert link.modes == ("adapter:support+persona:support-desk",)
-
-
-def test_what_a_link_asks_in_vain_is_named_and_the_rest_is_used() -> None:
-    link = setup.read_link("?mode=base&mode=adapter:gone&q=Hi&seed=-1&run=1", MODES)
-    assert link.modes == ("base",)
-    assert link.question == "Hi"
-    assert len(link.problems) == 2
-    assert "adapter:gone" in link.problems[0]
-    assert "-1" in link.problems[1]
-    assert not link.run
-
-
-def test_a_link_sends_only_when_it_says_so() -> None:
-    assert not setup.read_link("?mode=base&q=Hi", MODES).run
-    assert setup.read_link("?mode=base&q=Hi&run=1", MODES).run
-
-
-def test_a_link_has_at_most_six_panes() -> None:
-    link = setup.read_link("?" + "&".join(["mode=base"] * 9), MODES)
-    assert len(link.modes) == 6
-    assert link.problems
-
-
-def test_an_endless_link_is_refused() -> None:
-    assert setup.read_link("?q=" + "x" * 10_000, MODES).question == ""
-
-
 def test_only_what_a_person_set_is_handed_on() -> None:
     given = {"temperature": "0,7", "top_p": " ", "top_k": None, "max_tokens": "64"}
     assert setup.sampling(given) == {"temperature": 0.7, "max_tokens": 64}

@@ -94,6 +94,10 @@ TEXTS = {
     "link_no_mode": "The link asks for a mode that is not here: {mode}. Pick another in the pane's list.",
     "link_too_many": "The link asks for more than {limit} panes: only the first {limit} are shown.",
     "link_bad_seed": "The link's seed is no whole number from 0 on: {seed}. It was left out.",
+    "link_too_many_fields": "The link has too many parts to be one of ours: copy it again.",
+    "link_many_scales": "The link has more adapter strengths than panes: the last were left out.",
+    "link_bad_scale": "The link's adapter strengths must lie between 0 and {limit}, not {scale}: 1 stands there now.",
+    "link_bad_sampling": "{problem} The link's value was left out.",
     # Receipts
     "no_receipt": "What really ran stands here once there is an answer.",
     "none": "–",

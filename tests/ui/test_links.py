@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from backends.contract import Event, Request
+from comparison.modes import ModeInfo
+from tests.ui.scripted import ScriptedBackend, delta, done
+from tests.ui.test_setup import MODES
+from ui import setup, variables
+from ui.compare import Compare
+from ui.controls import screen_of
+from ui.links import read_link, write_link
+from ui.parts import Parts
+from ui.streaming import answers
+from ui.transcript import PaneState
+
+PartsWith = Callable[[ScriptedBackend], Parts]
+BOTH = "adapter:support+persona:support-desk"
+
+
+def test_a_link_reads_back_to_what_it_was_written_from() -> None:
+    set_values = {"temperature": 0.7, "max_tokens": 64}
+    link = read_link(write_link(("base", BOTH), "Why? & how=much", 7, (1, 0.35), set_values), MODES)
+    assert (link.modes, link.question, link.seed) == (("base", BOTH), "Why? & how=much", 7)
+    assert (link.scales, link.sampling, link.problems) == ((1, 0.35), set_values, ())
+
+
+def test_a_link_is_short_where_nothing_was_set() -> None:
+    assert write_link(("base", BOTH), "", None, (1, 1), {}) == (
+        "?mode=base&mode=adapter%3Asupport%2Bpersona%3Asupport-desk"
+    )
+
+
+def test_a_link_typed_by_hand_may_have_a_bare_plus() -> None:
+    link = read_link("?mode=adapter:support+persona:support-desk", MODES)
+    assert link.modes == (BOTH,)
+
+
+def test_what_a_link_asks_in_vain_is_named_and_the_rest_is_used() -> None:
+    link = read_link("?mode=base&mode=adapter:gone&q=Hi&seed=-1", MODES)
+    assert link.modes == ("base",)
+    assert link.question == "Hi"
+    assert len(link.problems) == 2
+    assert "adapter:gone" in link.problems[0]
+    assert "-1" in link.problems[1]
+
+
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        ("scale=1&scale=nan", "nan"),
+        ("scale=1&scale=-0.5", "-0.5"),
+        ("scale=1&scale=2&scale=2", "more adapter strengths"),
+        ("temperature=hot", "hot"),
+        ("temperature=9", "temperature must lie"),
+        ("max_tokens=1.5", "1.5"),
+    ],
+)
+def test_a_bad_value_is_one_line_and_is_left_out(part: str, named: str) -> None:
+    link = read_link(f"?mode=base&mode=adapter:support&top_k=3&{part}", MODES)
+    assert len(link.problems) == 1
+    assert named in link.problems[0]
+    assert link.sampling == {"top_k": 3}
+    assert link.scales[0] == 1
+    assert 0 <= link.scales[1] <= setup.MAX_STRENGTH
+
+
+def test_a_strength_stays_with_its_mode_where_another_mode_is_gone() -> None:
+    link = read_link("?mode=adapter:gone&mode=adapter:support&scale=0.2&scale=0.4", MODES)
+    assert (link.modes, link.scales) == (("adapter:support",), (0.4,))
+
+
+def test_a_link_has_at_most_six_panes() -> None:
+    link = read_link("?" + "&".join(["mode=base"] * 9), MODES)
+    assert len(link.modes) == len(link.scales) == 6
+    assert link.problems
+
+
+def test_an_endless_link_is_refused() -> None:
+    assert read_link("?q=" + "x" * 10_000, MODES).question == ""
+    assert read_link("?" + "a=1&" * 60, MODES).problems
+
+
+def screen_values(states: Sequence[PaneState], sampling: Sequence[str] = ("",) * 7) -> list[Any]:
+    modes = ["base", "adapter:support", *["base"] * 4]
+    strengths = [0.5, 0.25, *[1.0] * 4]
+    filled = [*states, *[PaneState()] * (6 - len(states))]
+    return [*modes, *strengths, *filled, (0, 1), {}, *sampling, *variables.empty()]
+
+
+def test_the_link_sets_the_page_up_as_it_was_when_it_was_copied(
+    parts_with: PartsWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        for request in requests:
+            yield delta(request, "Fine.")
+            yield done(request)
+
+    parts = parts_with(ScriptedBackend(script))
+    with gr.Blocks(), gr.Tabs(), gr.Tab("Compare") as tab:
+        compare = Compare(parts, gr.State({}), tab)
+    screen = screen_of(tuple(screen_values(())))
+    screen = replace(screen, modes=["base"] * 6)
+    states: dict[int, PaneState] = {}
+    for paint in answers(parts.comparison, "Why?", screen.asked([0, 1], parts.catalogue)):
+        states |= paint
+    used = states[0].turns[-1].receipt["seed"]
+    query = compare._link("", *screen_values([states[0], states[1]], ["0,7", *[""] * 4, "64", ""]))
+    monkeypatch.setattr(parts.catalogue, "list", lambda: [*MODES, ModeInfo("adapter:a", "A", "tuned")])
+    request = SimpleNamespace(request=SimpleNamespace(url=SimpleNamespace(query=query[1:])))
+    updates = compare.on_load(request)  # type: ignore[arg-type]
+    assert [updates[compare.pickers[slot]].value for slot in (0, 1)] == ["base", "adapter:support"]
+    assert updates[compare.question] == "Why?"
+    fields = dict(zip(setup.SAMPLING, compare.sampling, strict=True))
+    assert updates[fields["seed"]] == str(used)
+    assert updates[fields["temperature"]] == "0.7"
+    assert updates[fields["max_tokens"]] == "64"
+    assert fields["top_p"] not in updates
+    assert updates[compare.panes[1].strength].value == 0.25
+    assert compare.panes[0].strength not in updates, "a mode without an adapter has no strength"
+    assert set(updates) <= set(compare.set_up)
+    other = compare._link("Something new?", *screen_values([states[0], states[1]]))
+    assert "seed=" not in other, "the seed belongs to the question that was asked with it"
+
+
+def test_a_link_never_asks_by_itself(parts_with: PartsWith) -> None:
+    from ui import page
+    from ui.theme import SCRIPT
+
+    parts = parts_with(ScriptedBackend(lambda requests: iter(())))
+    built = page.build(parts)
+    loads = [each for each in built.fns.values() if ("load" in [target[1] for target in each.targets])]
+    assert loads
+    followed = {each.trigger_after for each in built.fns.values()}
+    assert not followed & {each._id for each in loads}, "nothing follows the page's load"
+    assert "ask-all" not in SCRIPT.read_text(encoding="utf-8")

@@ -1,0 +1,126 @@
+"""Links that set the page up: modes, question, seed, strengths, sampling. A link asks nothing by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlencode
+
+from backends.contract import Sampling
+from comparison.live import MAX_PANES
+from comparison.modes import ModeInfo
+from errors import CounterpointError
+from ui import setup
+from ui.words import say
+
+MAX_LINK_CHARS = 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A set-up that a link carries. `problems` says what in the link could not be used, a line each.
+
+    `scales` has a strength for each mode; `sampling` holds what was set, the seed apart.
+    """
+
+    modes: tuple[str, ...] = ()
+    question: str = ""
+    seed: int | None = None
+    scales: tuple[float, ...] = ()
+    sampling: Mapping[str, float | int] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def read_link(query: str, modes: Sequence[ModeInfo]) -> Link:
+    """The set-up in "?mode=…&mode=…&q=…&seed=…&scale=…&scale=…&temperature=…"; what cannot be used is left
+    out and named."""
+    if len(query) > MAX_LINK_CHARS:
+        return Link(problems=(say("link_too_long", limit=f"{MAX_LINK_CHARS:,}"),))
+    try:
+        values = parse_qs(query.lstrip("?"), max_num_fields=50, errors="replace")
+    except ValueError:
+        return Link(problems=(say("link_too_many_fields"),))
+    known = {mode.id for mode in modes}
+    # A form decodes "+" as a space, and nobody who types a link by hand writes %2B.
+    wanted = [value.strip().replace(" ", "+") for value in values.get("mode", [])]
+    scales, problems = _scales(values.get("scale", []), len(wanted))
+    chosen = [(mode, scale) for mode, scale in zip(wanted, scales, strict=True) if mode in known]
+    problems += [say("link_no_mode", mode=mode[:80]) for mode in wanted if mode not in known]
+    if len(chosen) > MAX_PANES:
+        problems.append(say("link_too_many", limit=MAX_PANES))
+        chosen = chosen[:MAX_PANES]
+    seed, seed_problem = _seed(values.get("seed", [""])[0])
+    sampling, sampling_problems = _sampling(values)
+    return Link(
+        modes=tuple(mode for mode, _ in chosen),
+        question=values.get("q", [""])[0],
+        seed=seed,
+        scales=tuple(scale for _, scale in chosen),
+        sampling=sampling,
+        problems=(*problems, *seed_problem, *sampling_problems),
+    )
+
+
+def write_link(
+    modes: Sequence[str],
+    question: str,
+    seed: int | None,
+    scales: Sequence[float] = (),
+    sampling: Mapping[str, float | int] | None = None,
+) -> str:
+    """The query that `read_link` reads back to the same set-up. Strengths are told only where one is not 1."""
+    pairs = [("mode", mode) for mode in modes]
+    if question:
+        pairs.append(("q", question))
+    if seed is not None:
+        pairs.append(("seed", str(seed)))
+    if any(scale != 1 for scale in scales):
+        pairs += [("scale", f"{scale:g}") for scale in scales]
+    pairs += [(name, str(value)) for name, value in (sampling or {}).items() if name != "seed"]
+    return "?" + urlencode(pairs)
+
+
+def _scales(texts: Sequence[str], panes: int) -> tuple[list[float], list[str]]:
+    """A strength for each pane, 1 where the link says none that can be used."""
+    problems = [say("link_many_scales")] if len(texts) > panes else []
+    scales = []
+    for text in [*texts[:panes], *["1"] * (panes - len(texts))]:
+        scale = _number(text)
+        if scale is None or not 0 <= scale <= setup.MAX_STRENGTH:
+            problems.append(say("link_bad_scale", limit=f"{setup.MAX_STRENGTH:g}", scale=text[:40]))
+            scale = 1.0
+        scales.append(scale)
+    return scales, problems
+
+
+def _sampling(values: Mapping[str, Sequence[str]]) -> tuple[dict[str, float | int], list[str]]:
+    found: dict[str, float | int] = {}
+    problems = []
+    for name in setup.SAMPLING:
+        if name == "seed" or name not in values:
+            continue
+        try:
+            value = setup.sampling({name: values[name][0][:40]})
+            Sampling(**value)  # type: ignore[arg-type]
+        except CounterpointError as error:
+            problems.append(say("link_bad_sampling", problem=str(error)))
+        else:
+            found |= value
+    return found, problems
+
+
+def _seed(text: str) -> tuple[int | None, list[str]]:
+    if not text:
+        return None, []
+    if text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63:
+        return int(text), []
+    return None, [say("link_bad_seed", seed=text[:40])]
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
