@@ -115,24 +115,27 @@ class Chat:
             [self.box.submit, self.ask.click],
             guarded(self._ask),
             [self.box, self.editing, *inputs],
-            [self.box, self.editing, *painted],
+            [self.box, self.editing, self.ask, *painted],
             concurrency_id="ask",
             show_progress="hidden",
             api_name="chat",
         )
         self.again.click(guarded(self._again), inputs, painted, concurrency_id="ask", **quiet)
         self.stop.click(guarded(self._stop), self.state, None, queue=False, **quiet)
-        self.edit.click(guarded(self._edit), self.state, [self.box, self.editing], **quiet).then(
+        self.box.input(
+            guarded(self._typed), self.box, [self.editing, self.ask], trigger_mode="always_last", **quiet
+        )
+        self.edit.click(guarded(self._edit), self.state, [self.box, self.editing, self.ask], **quiet).then(
             None, None, None, js="() => counterpoint.focus('chat-question')", **quiet
         )
         self.copy.click(None, self.answer, None, js="(text) => counterpoint.copy(text, 'chat-copy')", **quiet)
-        self.clear.click(guarded(self._clear), self.state, [self.editing, *painted], **quiet)
+        self.clear.click(guarded(self._clear), self.state, [self.editing, self.ask, *painted], **quiet)
         self.picker.change(guarded(self._mode_changed), self.picker, [self.caption, self.strength], **quiet)
 
     def _ask(self, question: str, editing: bool, *values: Any) -> Iterator[Any]:
         if not question.strip():
             raise CounterpointError(say("empty_question"))
-        first: dict[Any, Any] = {self.box: "", self.editing: False}
+        first: dict[Any, Any] = {self.box: "", **self._new_message}
         for updates in self._stream(question.strip(), editing, values):
             yield {**updates, **first}
             first = {}
@@ -175,11 +178,20 @@ class Chat:
     def _edit(self, state: PaneState) -> Any:
         if not state.turns:
             raise CounterpointError(say("nothing_asked"))
-        return state.last_question, True
+        return state.last_question, True, label("ask_again")
+
+    @property
+    def _new_message(self) -> dict[Any, Any]:
+        """Updates after which the next message is a new turn, whatever was being edited."""
+        return {self.editing: False, self.ask: label("send")}
+
+    def _typed(self, message: str) -> Any:
+        """Who empties the box while editing has given the edit up."""
+        return gr.skip() if message.strip() else self._new_message
 
     def _clear(self, state: PaneState) -> Any:
         self._stop(state)
-        return {**pane.blank(self), self.answered_by: "", self.editing: False}
+        return {**pane.blank(self), self.answered_by: "", **self._new_message}
 
     def _mode_changed(self, mode: str | None) -> Any:
         return pane.mode_caption(self.parts, mode), gr.Slider(visible=bool(mode and setup.adapter_of(mode)))

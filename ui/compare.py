@@ -120,7 +120,13 @@ class Compare:
             **streams,
         )
         asked.then(None, [self.question, self.kept], self.question, js="(now, kept) => now || kept", **quiet)
-        self.question.input(lambda: "", None, self.kept, **quiet)
+        self.question.input(
+            guarded(self._typed),
+            self.question,
+            [self.kept, self.editing, self.ask],
+            trigger_mode="always_last",
+            **quiet,
+        )
         self.again_all.click(
             guarded(self._again), [*self.inputs], painted, api_visibility="private", **streams
         )
@@ -142,7 +148,7 @@ class Compare:
             chip.click(
                 guarded(self._example),
                 [chip, *self.inputs],
-                [self.question, self.active, *self.columns, *self.pickers],
+                [self.question, self.editing, self.ask, self.active, *self.columns, *self.pickers],
                 js="(...all) => { counterpoint.focus('question'); return all; }",
                 **quiet,
             )
@@ -201,12 +207,7 @@ class Compare:
         if screen.busy:
             raise CounterpointError(say("busy"))
         asked = screen.asked(screen.active, self.parts.catalogue, replace_last=editing)
-        first: dict[Any, Any] = {
-            self.question: "",
-            self.editing: False,
-            self.kept: "",
-            self.ask: label("ask"),
-        }
+        first: dict[Any, Any] = {self.question: "", self.kept: "", **self._new_question}
         for updates, states in self._stream(question, asked, screen.seed):
             if all(state.last and state.last.state == "failed" for state in states.values()):
                 updates[self.kept] = question
@@ -267,6 +268,15 @@ class Compare:
 
     # --- the set-up
 
+    @property
+    def _new_question(self) -> dict[Any, Any]:
+        """Updates after which the next question is a new turn, whatever was being edited."""
+        return {self.editing: False, self.ask: label("ask")}
+
+    def _typed(self, question: str) -> dict[Any, Any]:
+        """Who empties the box while editing has given the edit up."""
+        return {self.kept: "", **({} if question.strip() else self._new_question)}
+
     def _edit(self, *values: Any) -> Any:
         screen = screen_of(values)
         questions = list(screen.by_question(screen.active))
@@ -276,7 +286,7 @@ class Compare:
 
     def _clear(self, *values: Any) -> Any:
         self._stop(*values)
-        updates: dict[Any, Any] = {self.editing: False, self.ask: label("ask")}
+        updates = self._new_question
         for view in self.panes:
             updates |= pane.blank(view)
         return updates
@@ -324,7 +334,7 @@ class Compare:
         if screen_of(values).busy:
             raise CounterpointError(say("busy"))
         found = [each for each in self._examples() if each.question == question]
-        return self._arranged(found[0].modes if found else (), question)
+        return {**self._arranged(found[0].modes if found else (), question), **self._new_question}
 
     def _examples(self) -> list[setup.Example]:
         return setup.examples(self.parts.catalogue.list(), self.parts.personas, self.parts.languages)

@@ -9,12 +9,14 @@ import pytest
 from adapters.passport import Score
 from backends.contract import Status
 from errors import CounterpointError
+from personas.schema import Persona, parse_persona
 from tests.ui.scripted import ScriptedBackend
 from ui import figures, guard, page, setup, variables
+from ui.chat import Chat
 from ui.compare import Compare
 from ui.parts import Parts
 from ui.personas import Personas
-from ui.transcript import PaneState
+from ui.transcript import PaneState, Turn
 from ui.translations import LANGUAGES
 from ui.words import ENGLISH, label
 
@@ -165,3 +167,63 @@ def test_a_draft_that_is_not_valid_is_not_duplicated(parts_with: PartsWith) -> N
     with pytest.raises(CounterpointError, match="rolle"):
         personas._duplicate("meeting-notes", "ours", draft, {"meeting-notes": draft}, {})
     assert [entry.name for entry in parts.personas.list()] == before
+
+
+def test_variables_beyond_the_fields_are_named(parts_with: PartsWith) -> None:
+    parts = parts_with(idle())
+    with gr.Blocks(), gr.Tabs(), gr.Tab("Compare") as tab:
+        compare = Compare(parts, gr.State({}), tab)
+    panel = compare.variables
+    named = "".join(f"  v{number}: {{description: D, default: d}}\n" for number in range(10))
+    draft = parse_persona(
+        "name: helper\ntitle: T\ndescription: D\nrole: "
+        + " ".join(f"{{{{v{number}}}}}" for number in range(10)).join("''")
+        + "\ninstructions: [Help.]\nvariables:\n"
+        + named,
+        "helper.yaml",
+    )
+
+    def more(drafts: dict[str, Persona]) -> gr.Markdown:
+        pickers = ["persona:helper", *["base"] * 5]
+        values = [*pickers, (0, 1), drafts, *variables.empty()]
+        return panel._follow(parts.personas, 6, *values)[1]
+
+    assert more({"helper": draft}).visible
+    assert "2 more variables" in more({"helper": draft}).value
+    assert "v8" in more({"helper": draft}).value
+    assert not more({}).visible
+
+
+def test_an_edit_is_given_up_by_whatever_brings_another_question(parts_with: PartsWith) -> None:
+    parts = parts_with(idle())
+    with gr.Blocks(), gr.Tabs(), gr.Tab("Compare") as tab:
+        compare = Compare(parts, gr.State({}), tab)
+        chat = Chat(parts, gr.State({}), tab)
+    page_values = values(["base"] * 6)
+    given_up = (
+        compare._typed(" "),
+        compare._clear(*page_values),
+        compare._example(compare.chips[0].value, *page_values),
+    )
+    for updates in given_up:
+        assert updates[compare.editing] is False
+        assert updates[compare.ask].key == "ask"
+    assert compare.editing not in compare._typed("Still being edited")
+    for updates in (chat._typed(""), chat._clear(PaneState())):
+        assert updates[chat.editing] is False
+        assert updates[chat.ask].key == "send"
+    assert chat._typed("Still being edited") == gr.skip()
+    asked = PaneState((Turn("Why?", "base", "Bare", "bare", state="done"),))
+    question, editing, button = chat._edit(asked)
+    assert (question, editing, button.key) == ("Why?", True, "ask_again")
+
+
+def test_what_gives_an_edit_up_may_paint_it(parts_with: PartsWith) -> None:
+    built = page.build(parts_with(idle()))
+    for name, trigger in (("question", "input"), ("chat-question", "input"), ("new_conversation", "click")):
+        controls = [each for each in built.blocks.values() if isinstance(each, gr.Textbox | gr.Button)]
+        block = next(each for each in controls if each.elem_id == name)
+        wired = [fn for fn in built.fns.values() if (block._id, trigger) in fn.targets]
+        painted = [output for fn in wired for output in fn.outputs]
+        assert any(isinstance(output, gr.State) and output.value is False for output in painted), name
+        assert any(isinstance(output, gr.Button) for output in painted), name
