@@ -9,12 +9,12 @@ from typing import Any
 import gradio as gr
 
 from personas.store import PersonaStore
-from ui import setup
+from ui import markup, setup
 from ui.guard import guarded
-from ui.words import label
+from ui.words import label, say
 
 FIELDS = 8
-"""Variables that the page has fields for; those beyond keep their defaults."""
+"""Variables that the page has fields for; those beyond keep their defaults, which a line there says."""
 
 Key = tuple[str, str, bool]
 """Persona, variable, and whether it is chosen from a list."""
@@ -54,12 +54,13 @@ class Panel:
                 )
                 for _ in range(FIELDS)
             ]
+        self.more = gr.Markdown("", visible=False, elem_classes=["cp-caption"], latex_delimiters=[])
         self.keys = gr.State(())
         gr.on(
             [*[picker.change for picker in pickers], active.change, tab.select],
             guarded(partial(self._follow, personas, len(pickers))),
             [*pickers, active, drafts, *self.inputs],
-            [self.row, *self.inputs],
+            [self.row, self.more, *self.inputs],
             trigger_mode="always_last",
             show_progress="hidden",
             api_visibility="private",
@@ -72,8 +73,9 @@ class Panel:
     def _follow(self, personas: PersonaStore, count: int, *values: Any) -> list[Any]:
         pickers, active, drafts = values[:count], values[count], values[count + 1]
         modes = [pickers[slot] for slot in active if pickers[slot]]
-        rows = setup.variables_in_use(modes, personas, drafts)[:FIELDS]
-        return [gr.Row(visible=bool(rows)), *_updates(rows, read(values[count + 2 :]))]
+        rows = setup.variables_in_use(modes, personas, drafts)
+        more = gr.Markdown(_beyond(rows), visible=len(rows) > FIELDS)
+        return [gr.Row(visible=bool(rows)), more, *_updates(rows[:FIELDS], read(values[count + 2 :]))]
 
 
 def read(values: Sequence[Any]) -> dict[str, dict[str, str]]:
@@ -85,6 +87,12 @@ def read(values: Sequence[Any]) -> dict[str, dict[str, str]]:
         value = lists[number] if chosen else texts[number]
         found.setdefault(persona, {})[name] = value or ""
     return found
+
+
+def _beyond(rows: Sequence[setup.VariableRow]) -> str:
+    """The line that names the variables that there is no field for."""
+    names = ", ".join(f"{row.name} ({row.persona})" for row in rows[FIELDS:])
+    return markup.plain(say("more_variables", count=len(rows) - FIELDS, names=names)) if names else ""
 
 
 def _updates(rows: Sequence[setup.VariableRow], given: Mapping[str, Mapping[str, str]]) -> list[Any]:
