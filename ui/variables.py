@@ -92,7 +92,7 @@ def read(values: Sequence[Any]) -> dict[str, dict[str, str]]:
 def _beyond(rows: Sequence[setup.VariableRow]) -> str:
     """The line that names the variables that there is no field for."""
     names = ", ".join(f"{row.name} ({row.persona})" for row in rows[FIELDS:])
-    return markup.plain(say("more_variables", count=len(rows) - FIELDS, names=names)) if names else ""
+    return markup.plain(say("more_variables", names=names)) if names else ""
 
 
 def _updates(rows: Sequence[setup.VariableRow], given: Mapping[str, Mapping[str, str]]) -> list[Any]:

@@ -189,8 +189,8 @@ def test_variables_beyond_the_fields_are_named(parts_with: PartsWith) -> None:
         return panel._follow(parts.personas, 6, *values)[1]
 
     assert more({"helper": draft}).visible
-    assert "2 more variables" in more({"helper": draft}).value
-    assert "v8" in more({"helper": draft}).value
+    told = more({"helper": draft}).value
+    assert ("v7" in told, "v8" in told, "v9" in told) == (False, True, True)
     assert not more({}).visible
 
 

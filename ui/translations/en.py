@@ -47,7 +47,7 @@ TEXTS = {
     "sampling": "Sampling",
     "sampling_hint": "Leave a field empty to sample as each mode says. What you set holds for every pane.",
     "variable": "Variable",
-    "more_variables": "There are {count} more variables than fields here; they keep their defaults: {names}.",
+    "more_variables": "Without a field here, so with their defaults: {names}.",
     "as_mode_says": "as the mode says",
     "clipboard": "Clipboard",
     "temperature": "Temperature",
