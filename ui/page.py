@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 
 from backends.contract import Status
 from errors import CounterpointError
-from ui import setup
+from ui import setup, uploads
 from ui.adapters import Adapters
 from ui.blocks import Page
 from ui.chat import Chat
@@ -66,6 +66,7 @@ def build(parts: Parts) -> gr.Blocks:
 
 def serve(parts: Parts, host: str, port: int, open_browser: bool = False) -> None:
     """Serves the page until it is interrupted. Raises CounterpointError where the address is taken."""
+    uploads.make_private()
     page = build(parts)
     page.queue(
         max_size=MAX_WAITING, default_concurrency_limit=MAX_AT_ONCE, api_open=False, status_update_rate=5
