@@ -23,6 +23,7 @@ from ui.gatekeeper import LOCAL, Gatekeeper, allowed_hosts, host_name
 from ui.guard import guarded
 from ui.parts import Parts
 from ui.personas import Personas
+from ui.prompt_store import PromptStore
 from ui.theme import CSS, SCRIPT, Counterpoint
 from ui.translations import LANGUAGES
 from ui.words import label, say
@@ -45,7 +46,7 @@ def build(parts: Parts) -> gr.Blocks:
         delete_cache=(3600, 24 * 3600),
     ) as page:
         drafts = gr.State({})
-        status, timer = _header(parts)
+        status, store, timer = _header(parts)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab(label("tab_compare"), id="compare") as tab:
                 compare = Compare(parts, drafts, tab)
@@ -60,7 +61,7 @@ def build(parts: Parts) -> gr.Blocks:
         adapters.on_change(pickers)
         personas_tab.select(guarded(personas.refresh), personas.refresh_inputs, personas.refreshed, **QUIET)
         adapters_tab.select(guarded(adapters.refresh), adapters.list, adapters.refreshed, **QUIET)
-        _load(page, parts, compare, chat, status, timer)
+        _load(page, parts, compare, chat, status, store, timer)
     return page
 
 
@@ -112,10 +113,12 @@ def serve(parts: Parts, host: str, port: int, open_browser: bool = False) -> Non
         page.close(verbose=False)
 
 
-def _header(parts: Parts) -> tuple[gr.HTML, gr.Timer]:
+def _header(parts: Parts) -> tuple[gr.HTML, gr.HTML, gr.Timer]:
     with gr.Row(elem_classes=["cp-header"]):
         gr.HTML(say("brand"), elem_classes=["cp-brand"], js_on_load=None)
         status = gr.HTML(status_html(parts.backend.status()), elem_classes=["cp-status"], js_on_load=None)
+        # A component of its own: the status is read out when it changes, this need not be.
+        store = gr.HTML("", elem_classes=["cp-store"], js_on_load=None)
         with gr.Row(elem_classes=["cp-toggles"]):
             large = gr.Button(
                 label("large_type"),
@@ -135,7 +138,7 @@ def _header(parts: Parts) -> tuple[gr.HTML, gr.Timer]:
             )
     large.click(None, None, None, js="() => counterpoint.toggleLarge()")
     dark.click(None, None, None, js="() => counterpoint.toggleDark()")
-    return status, gr.Timer(1.0)
+    return status, store, gr.Timer(1.0)
 
 
 def status_html(status: Status) -> str:
@@ -152,9 +155,19 @@ def status_html(status: Status) -> str:
 
 
 def _load(
-    page: gr.Blocks, parts: Parts, compare: Compare, chat: Chat, status: gr.HTML, timer: gr.Timer
+    page: gr.Blocks,
+    parts: Parts,
+    compare: Compare,
+    chat: Chat,
+    status: gr.HTML,
+    store: gr.HTML,
+    timer: gr.Timer,
 ) -> None:
-    def tick(before: str, chat_mode: str, known: tuple[str, ...], question: str, *values: Any) -> Any:
+    prompt_store = PromptStore(parts.backend)
+
+    def tick(
+        before: str, stored: str, chat_mode: str, known: tuple[str, ...], question: str, *values: Any
+    ) -> Any:
         now = parts.backend.status()
         updates = compare.catch_up(known, question, values)
         if updates:
@@ -166,12 +179,15 @@ def _load(
             updates[status] = shown
             # While it loads a person watches; afterwards it is enough to notice a restart.
             updates[timer] = gr.Timer(1.0 if now.state == "loading" else 4.0)
+        line = prompt_store.line()
+        if line != (stored or ""):
+            updates[store] = line
         return updates or gr.skip()
 
     timer.tick(
         guarded(tick),
-        [status, chat.picker, compare.known, compare.question, *compare.inputs],
-        [status, timer, chat.picker, *compare.caught_up],
+        [status, store, chat.picker, compare.known, compare.question, *compare.inputs],
+        [status, store, timer, chat.picker, *compare.caught_up],
         **QUIET,
     )
     page.load(guarded(compare.on_load), None, compare.set_up, **QUIET)

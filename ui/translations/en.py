@@ -10,6 +10,7 @@ TEXTS = {
     "large_type": "Large type",
     "dark": "Dark",
     "loading": "Loading the base model",
+    "prompt_store": "prompt store {used} of {limit} MB",
     "warning_title": "That did not work",
     "info_title": "Done",
     "unexpected": "Something went wrong here; the program's log says what. Nothing you typed is lost: try again.",
