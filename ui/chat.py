@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
 
 from comparison.live import MAX_QUESTION_CHARS
 from errors import CounterpointError
+from personas.schema import Persona
 from ui import markup, pane, setup, variables
 from ui.controls import sampling_controls
 from ui.guard import guarded
@@ -49,6 +50,7 @@ class Chat:
                 pane.mode_caption(parts, mode), elem_classes=["cp-caption"], latex_delimiters=[]
             )
             with gr.Column(elem_classes=["cp-body"], elem_id="chat-body"):
+                self.greeting = pane.greeting(parts, mode, "chat")
                 self.older, self.question, self.answered_by, self.answer, self.notice = _conversation()
             self.speed = gr.Markdown("", elem_classes=["cp-speed"], elem_id="chat-speed", latex_delimiters=[])
             with gr.Row(elem_classes=["cp-foot"], elem_id="chat-foot") as self.foot:
@@ -130,7 +132,12 @@ class Chat:
         )
         self.copy.click(None, self.answer, None, js="(text) => counterpoint.copy(text, 'chat-copy')", **quiet)
         self.clear.click(guarded(self._clear), self.state, [self.editing, self.ask, *painted], **quiet)
-        self.picker.change(guarded(self._mode_changed), self.picker, [self.caption, self.strength], **quiet)
+        self.picker.change(
+            guarded(self._mode_changed),
+            [self.picker, drafts],
+            [self.caption, self.strength, self.greeting],
+            **quiet,
+        )
 
     def _ask(self, question: str, editing: bool, *values: Any) -> Iterator[Any]:
         if not question.strip():
@@ -193,8 +200,9 @@ class Chat:
         self._stop(state)
         return {**pane.blank(self), self.answered_by: "", **self._new_message}
 
-    def _mode_changed(self, mode: str | None) -> Any:
-        return pane.mode_caption(self.parts, mode), gr.Slider(visible=bool(mode and setup.adapter_of(mode)))
+    def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona]) -> Any:
+        strength = gr.Slider(visible=bool(mode and setup.adapter_of(mode)))
+        return pane.mode_caption(self.parts, mode), strength, pane.greeting_text(self.parts, mode, drafts)
 
 
 def _conversation() -> tuple[gr.Chatbot, gr.Markdown, gr.Markdown, gr.Markdown, gr.Markdown]:

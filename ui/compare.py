@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import gradio as gr
 from comparison.live import MAX_PANES, MAX_QUESTION_CHARS
 from comparison.modes import ModeInfo
 from errors import CounterpointError
+from personas.schema import Persona
 from ui import links, markup, pane, setup, variables
 from ui.controls import columns, sampling_controls, screen_of, tool
 from ui.guard import guarded, warn
@@ -156,7 +157,10 @@ class Compare:
     def _wire_pane(self, view: pane.PaneView, streams: dict[str, Any], quiet: dict[str, Any]) -> None:
         slot = view.slot
         view.mode.change(
-            guarded(self._mode_changed), view.mode, [view.column, view.caption, view.strength], **quiet
+            guarded(self._mode_changed),
+            [view.mode, self.drafts],
+            [view.column, view.caption, view.strength, view.greeting],
+            **quiet,
         )
         view.stop.click(guarded(partial(self._stop_one, slot)), view.state, None, queue=False, **quiet)
         view.again.click(
@@ -313,11 +317,12 @@ class Compare:
         )
         return markup.preview(shown.prompt, shown.prompt_tokens, shown.context)
 
-    def _mode_changed(self, mode: str | None) -> Any:
+    def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona]) -> Any:
         return (
             gr.Column(elem_classes=pane.pane_classes(self.parts.mode(mode))),
             pane.mode_caption(self.parts, mode),
             gr.Slider(visible=bool(mode and setup.adapter_of(mode))),
+            pane.greeting_text(self.parts, mode, drafts),
         )
 
     def _add(self, active: tuple[int, ...]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,6 +10,8 @@ import gradio as gr
 
 from comparison.live import MAX_QUESTION_CHARS
 from comparison.modes import ModeInfo
+from personas import render
+from personas.schema import Persona
 from ui import markup, setup
 from ui.parts import Parts
 from ui.transcript import PaneState
@@ -26,6 +29,7 @@ class PaneView:
     mode: gr.Dropdown
     caption: gr.Markdown
     remove: gr.Button
+    greeting: gr.Markdown
     older: gr.Chatbot
     question: gr.Markdown
     answer: gr.Markdown
@@ -94,6 +98,27 @@ def text(part: str, name: str) -> gr.Markdown:
     )
 
 
+def greeting(parts: Parts, mode: str | None, name: str) -> gr.Markdown:
+    """The first words of the mode's persona; the style hides them as soon as there is a question."""
+    return gr.Markdown(
+        greeting_text(parts, mode, {}),
+        elem_classes=["cp-greeting"],
+        elem_id=f"{name}-greeting",
+        latex_delimiters=[],
+        sanitize_html=True,
+    )
+
+
+def greeting_text(parts: Parts, mode: str | None, drafts: Mapping[str, Persona]) -> str:
+    """The greeting of the mode's persona, of its draft where there is one, escaped; empty where it has none."""
+    name = setup.persona_of(mode or "")
+    if not name:
+        return ""
+    stored = {entry.name: entry.persona for entry in parts.personas.list()}
+    persona = drafts.get(name) or stored.get(name)
+    return markup.plain(render.greeting(persona)) if persona else ""
+
+
 def build(parts: Parts, slot: int, mode: str, visible: bool) -> PaneView:
     """Lays out a pane where the caller stands."""
     info = parts.mode(mode)
@@ -115,6 +140,7 @@ def build(parts: Parts, slot: int, mode: str, visible: bool) -> PaneView:
             )
         caption = gr.Markdown(mode_caption(parts, mode), elem_classes=["cp-caption"], latex_delimiters=[])
         with gr.Column(elem_classes=["cp-body"], elem_id=f"{name}-body"):
+            greets = greeting(parts, mode, name)
             older = older_turns(name)
             question = text("question", name)
             answer = text("answer", name)
@@ -156,6 +182,7 @@ def build(parts: Parts, slot: int, mode: str, visible: bool) -> PaneView:
         mode=picker,
         caption=caption,
         remove=remove,
+        greeting=greets,
         older=older,
         question=question,
         answer=answer,

@@ -11,7 +11,7 @@ from backends.contract import Status
 from errors import CounterpointError
 from personas.schema import Persona, parse_persona
 from tests.ui.scripted import ScriptedBackend
-from ui import figures, guard, page, setup, variables
+from ui import figures, guard, markup, page, pane, setup, variables
 from ui.chat import Chat
 from ui.compare import Compare
 from ui.parts import Parts
@@ -227,3 +227,27 @@ def test_what_gives_an_edit_up_may_paint_it(parts_with: PartsWith) -> None:
         painted = [output for fn in wired for output in fn.outputs]
         assert any(isinstance(output, gr.State) and output.value is False for output in painted), name
         assert any(isinstance(output, gr.Button) for output in painted), name
+
+
+def test_a_persona_greets_where_nothing_has_been_asked(parts_with: PartsWith) -> None:
+    parts = parts_with(idle())
+    with gr.Blocks() as blocks, gr.Tabs(), gr.Tab("Compare") as tab:
+        compare = Compare(parts, gr.State({}), tab)
+        chat = Chat(parts, gr.State({}), tab)
+    (greeting,) = [
+        each for each in compare._mode_changed("persona:interview-coach", {}) if "Welcome" in str(each)
+    ]
+    assert "{{" not in greeting, "its variables are filled in"
+    assert greeting in chat._mode_changed("persona:interview-coach", {})
+    assert "Welcome" in pane.greeting_text(parts, "adapter:any+persona:interview-coach", {})
+    draft = parts.personas.get("interview-coach").model_copy(update={"greeting": "<b>Hi</b> *you*"})
+    assert pane.greeting_text(parts, "persona:interview-coach", {"interview-coach": draft}) == (
+        markup.plain("<b>Hi</b> *you*")
+    )
+    for mode in ("base", None, "persona:gone"):
+        assert pane.greeting_text(parts, mode, {}) == ""
+    first = compare.panes[1]
+    assert first.greeting.value == pane.greeting_text(parts, first.mode.value, {}) != ""
+    for view, picker in ((first, first.mode), (chat, chat.picker)):
+        wired = [fn for fn in blocks.fns.values() if (picker._id, "change") in fn.targets]
+        assert any(view.greeting in fn.outputs for fn in wired)
