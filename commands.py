@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -133,6 +134,8 @@ def serve(options: argparse.Namespace) -> int:
             "127.0.0.1 and reach it through an SSH tunnel or a reverse proxy that asks who is there."
         )
     parts = build_parts(options, Places.from_options(options), _tell)
+    # Told to end from outside, it ends as it does by Ctrl-C: engine and private files are cleaned up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with closing(parts.backend):
         from ui.page import serve as serve_page
 
