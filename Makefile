@@ -5,11 +5,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: run install test test-slow lint screenshots benchmark
 
 run: install
+	@echo "Starting; the page comes first, and shows how far the base model is"
 	$(BIN)/python app.py serve
 
 install: .venv/installed
 
 .venv/installed: requirements.txt
+	@echo "Installing into .venv (about 1.5 GB; a minute or a few)"
 	$(PYTHON) -m venv .venv
 	$(PIP) -r requirements.txt
 	touch $@

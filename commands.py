@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -53,7 +54,10 @@ def run(options: argparse.Namespace) -> int:
         "check-adapter": check_adapter,
         "train": train,
     }
+    from backends.local.fetch import check_name
+
     _check_engine_options(options)
+    check_name(options.base)
     return commands[options.command](options)
 
 
@@ -133,6 +137,7 @@ def serve(options: argparse.Namespace) -> int:
             f"--host {options.host} is a public address, and Counterpoint has no log-in yet: leave it at "
             "127.0.0.1 and reach it through an SSH tunnel or a reverse proxy that asks who is there."
         )
+    _check_free(options.host, port)
     parts = build_parts(options, Places.from_options(options), _tell)
     # Told to end from outside, it ends as it does by Ctrl-C: engine and private files are cleaned up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -141,6 +146,18 @@ def serve(options: argparse.Namespace) -> int:
 
         serve_page(parts, options.host, port, options.open)
     return DONE
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raises CounterpointError where something else listens already, before anything is loaded."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError as error:
+            raise CounterpointError(
+                f"Port {port} is not to be had ({error.strerror}): choose another with --port."
+            ) from None
 
 
 def ask(options: argparse.Namespace) -> int:

