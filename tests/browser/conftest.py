@@ -149,7 +149,7 @@ def open_page(app: App, browser: Any) -> Iterator[OpenPage]:
         settings: dict[str, Any] = {"viewport": {"width": 1440, "height": 900}, **context}
         contexts.append(browser.new_context(**settings))
         page = contexts[-1].new_page()
-        page.set_default_timeout(90_000)
+        page.set_default_timeout(180_000)
         page.on("request", watch)
         page.goto(app.address + query)
         page.get_by_label("Your question").wait_for()

@@ -13,9 +13,14 @@ def link(*modes: str, **more: str | int) -> str:
 
 
 def ask(page: Any, question: str) -> None:
+    """Returns once the panes show the question: what they say from then on is about it."""
     box = page.get_by_label("Your question")
     box.fill(question)
     box.press("Enter")
+    page.wait_for_function(
+        "asked => [...document.querySelectorAll('.cp-question')].some(shown => shown.innerText.includes(asked))",
+        arg=question[:20],
+    )
 
 
 def answer(page: Any, pane: int) -> str:
