@@ -1,4 +1,4 @@
-"""Gradio's Blocks, without the work that a repaint does not need."""
+"""Gradio's Blocks, without the work that a repaint does not need, and without the updates that it loses."""
 
 from __future__ import annotations
 
@@ -28,3 +28,31 @@ class Page(gr.Blocks):
         given: Any = [values[block._id] for block in named.outputs]
         processed = iter(await super().postprocess_data(named, given if len(given) > 1 else given[0], state))
         return [next(processed) if block._id in values else gr.skip() for block in block_fn.outputs]
+
+    def handle_streaming_diffs(
+        self,
+        block_fn: BlockFunction,
+        data: list[Any],
+        session_hash: str | None,
+        run: str | None,
+        final: bool,
+        simple_format: bool = False,
+    ) -> list[Any]:
+        """Sends an update of a component's properties whole, never as edits of the update before it.
+
+        The browser edits the earlier update in place. Where two repaints come so close that it has not shown
+        the first yet, the first would be edited away: a pane that has ended would look busy for ever.
+        """
+        whole = list(data)
+        first = session_hash is None or run not in self.pending_diff_streams[session_hash]
+        sent = super().handle_streaming_diffs(block_fn, data, session_hash, run, final, simple_format)
+        if first or final or simple_format:
+            return sent
+        return [
+            [["replace", [], value]] if edits and _is_update(value) else edits
+            for value, edits in zip(whole, sent, strict=True)
+        ]
+
+
+def _is_update(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("__type__") == "update"

@@ -7,7 +7,6 @@ from typing import Any
 
 import gradio as gr
 
-from comparison.live import MAX_QUESTION_CHARS
 from errors import CounterpointError
 from personas.schema import Persona
 from ui import markup, pane, setup, variables
@@ -78,7 +77,7 @@ class Chat:
                         placeholder=label("message_placeholder"),
                         lines=1,
                         max_lines=8,
-                        max_length=MAX_QUESTION_CHARS,
+                        max_length=setup.MAX_TYPED_CHARS,
                         scale=1,
                         elem_id="chat-question",
                     )

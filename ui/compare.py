@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from comparison.live import MAX_PANES, MAX_QUESTION_CHARS
+from comparison.live import MAX_PANES
 from comparison.modes import ModeInfo
 from errors import CounterpointError
 from personas.schema import Persona
@@ -69,7 +69,7 @@ class Compare:
                     placeholder=label("question_placeholder"),
                     lines=1,
                     max_lines=8,
-                    max_length=MAX_QUESTION_CHARS,
+                    max_length=setup.MAX_TYPED_CHARS,
                     scale=1,
                     elem_id="question",
                     autofocus=True,

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import gradio as gr
 
-from comparison.live import MAX_QUESTION_CHARS
 from comparison.modes import ModeInfo
 from personas import render
 from personas.schema import Persona
@@ -171,7 +170,7 @@ def build(parts: Parts, slot: int, mode: str, visible: bool) -> PaneView:
                     label=label("rewording"),
                     lines=1,
                     max_lines=5,
-                    max_length=MAX_QUESTION_CHARS,
+                    max_length=setup.MAX_TYPED_CHARS,
                     elem_id=f"{name}-rewording",
                 )
                 prompt_button = gr.Button(label("show_prompt"), size="sm", elem_id=f"{name}-show-prompt")

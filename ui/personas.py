@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from comparison.live import MAX_QUESTION_CHARS, Pane
+from comparison.live import Pane
 from errors import CounterpointError
 from personas.schema import Persona
 from ui import markup, persona_form, setup
@@ -81,7 +81,7 @@ class Personas:
                 self.trial = gr.Textbox(
                     value=say("preview_question"),
                     label=label("trial_question"),
-                    max_length=MAX_QUESTION_CHARS,
+                    max_length=setup.MAX_TYPED_CHARS,
                 )
                 self.prompt = gr.Markdown(
                     "", elem_classes=["cp-receipt"], elem_id="persona-prompt", latex_delimiters=[]

@@ -15,6 +15,8 @@ MIN_PANES = 2
 MAX_STRENGTH = 2.0
 """Of an adapter, as its slider goes; the comparison takes more."""
 
+MAX_TYPED_CHARS = 1_000_000
+"""Where a text box cuts off: far above what can be asked, so that too much is told and not cut in silence."""
 SHOWCASE = "support"
 """The job of the first screen, where there is a persona and an adapter for it."""
 

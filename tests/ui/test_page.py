@@ -12,6 +12,7 @@ from errors import CounterpointError
 from personas.schema import Persona, parse_persona
 from tests.ui.scripted import ScriptedBackend
 from ui import figures, guard, markup, page, pane, setup, variables
+from ui.blocks import Page
 from ui.chat import Chat
 from ui.compare import Compare
 from ui.parts import Parts
@@ -251,3 +252,21 @@ def test_a_persona_greets_where_nothing_has_been_asked(parts_with: PartsWith) ->
     for view, picker in ((first, first.mode), (chat, chat.picker)):
         wired = [fn for fn in blocks.fns.values() if (picker._id, "change") in fn.targets]
         assert any(view.greeting in fn.outputs for fn in wired)
+
+
+def test_an_update_is_never_sent_as_edits_of_the_update_before_it() -> None:
+    with Page() as built:
+        foot, text = gr.Row(), gr.Markdown()
+        gr.Button("Ask").click(lambda: None, None, [foot, text])
+    called = next(iter(built.fns.values()))
+
+    def sent(*values: object) -> list[object]:
+        return built.handle_streaming_diffs(called, list(values), "session", "run", final=False)
+
+    busy = {"__type__": "update", "elem_classes": ["busy"]}
+    assert sent(busy, "a") == [busy, "a"]
+    done = {"__type__": "update", "elem_classes": ["done"]}
+    assert sent(done, "ab") == [[["replace", [], done]], [["append", [], "b"]]]
+    nothing = {"__type__": "update"}
+    assert sent(nothing, "ab") == [[["replace", [], nothing]], []]
+    assert sent(nothing, "ab") == [[], []]
