@@ -98,7 +98,9 @@ class Personas:
         quiet = self.quiet
         self.shown = [self.about, self.problems, self.yaml, *self.form, self.delete, self.copy_name]
         listing = [self.search, self.tag, self.drafts]
-        self.list.change(guarded(self._select), [self.list, self.texts, self.drafts], self.shown, **quiet)
+        # Not `change`: whatever else sets the list sets what is shown with it, and a second time would come late,
+        # over what a person has begun to type.
+        self.list.input(guarded(self._select), [self.list, self.texts, self.drafts], self.shown, **quiet)
         gr.on([self.search.input, self.tag.input], guarded(self._listed), listing, self.list, **quiet)
         edited = [self.texts, self.drafts, self.about, self.problems]
         # Gradio swallows the first input after a value was set from here, for instance a paste: leaving the
@@ -130,7 +132,6 @@ class Personas:
         self.prompt_tab.select(**preview)
         self.trial.change(**preview, trigger_mode="always_last")
         self.yaml.change(**preview, trigger_mode="always_last")
-        self.list.change(**preview, trigger_mode="always_last")
 
     def on_change(self, pickers: Sequence[gr.Dropdown]) -> None:
         """Wires what changes the personas there are; every mode picker then knows it."""

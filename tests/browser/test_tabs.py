@@ -14,14 +14,14 @@ def test_chat_labels_each_answer_with_the_mode_that_gave_it(open_page: OpenPage)
     page.locator("#chat").get_by_label("Most tokens").fill("8")
     box.fill("Why is the sky blue?")
     box.press("Enter")
-    page.locator("#chat-foot.cp-asked").wait_for()
-    assert page.locator(".block#chat-by").inner_text().strip() == "Bare"
+    page.locator(".block#chat-by").get_by_text("Bare", exact=True).wait_for()
+    page.locator("#chat-foot.cp-asked:not(.cp-busy)").wait_for()
     panes.pick(page, "The next answer comes from", "Tuned · trial")
     box.fill("And the sea?")
     box.press("Enter")
     page.locator("#chat-older").get_by_text("Bare").wait_for()
-    page.locator("#chat-foot.cp-asked").wait_for()
-    assert page.locator(".block#chat-by").inner_text().strip() == "Tuned · trial"
+    page.locator(".block#chat-by").get_by_text("Tuned · trial", exact=True).wait_for()
+    page.locator("#chat-foot.cp-asked:not(.cp-busy)").wait_for()
     page.locator("#chat").get_by_role("button", name="Receipt").click()
     receipt = page.locator("#chat .cp-receipt").first
     receipt.get_by_text("adapter:trial").wait_for()
