@@ -321,8 +321,12 @@ def main(options: Options, connection: Connection) -> None:
     def send(messages: list[Any]) -> None:
         connection.send(messages)
 
+    early: list[Submit | Stop | Call] = []
+
     def report(share: float, what: str) -> None:
         send([Status("loading", what, share)])
+        while connection.poll():
+            early.append(receive())
 
     def receive() -> Submit | Stop | Call:
         message: Submit | Stop | Call | Quit = connection.recv()
@@ -337,15 +341,16 @@ def main(options: Options, connection: Connection) -> None:
             send([Status("failed", str(error))])
             return
         send([engine.facts, Status("ready", f"{engine.facts.id}, {options.quantization}")])
+        for message in early:
+            engine.take(message)
         while True:
+            engine.flush()
             if not engine.busy:
                 engine.take(receive())
             while connection.poll():
                 engine.take(receive())
             if engine.busy:
                 engine.step()
-            else:
-                engine.flush()
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         return
 

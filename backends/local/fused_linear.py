@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Neighbouring projections of one fused linear whose B's are multiplied at once.
+    """One adapted projection of a fused linear: its B's, (adapters, rank, size), its columns of the low-rank
+    product, and its columns of the linear's output."""
 
-    Their outputs are cut into `chunks` equal pieces, so that projections of unlike sizes are one bmm:
-    `b` is (adapters * chunks, rank, piece), and `pick` says which projection's low-rank product each piece
-    takes (None where each takes its own). `low` and `out` are the segment's columns of the low-rank
-    product and of the linear's output; `out` is None where that is all of them.
-    """
-
-    out: slice | None
-    low: slice | None
-    rank: int
-    chunks: int
-    pick: torch.Tensor | None
     b: torch.Tensor
+    low: slice
+    out: slice
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one fused linear computes for one group of rows. `a` is (adapters, in, ranks side by side)."""
+    """What one fused linear computes for one group of rows. `a` is (adapters, ranks side by side, in).
+
+    `addresses` and `pieces` say the same to `row_kernel.add`.
+    """
 
     a: torch.Tensor
     segments: tuple[Segment, ...]
+    addresses: np.ndarray
+    pieces: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +39,27 @@ class Use:
     """Rows of one forward pass that use adapters of one bank: `adapters` × `each` rows, in that order.
 
     `rows` picks them out of the batch: a slice where they lie together, else an index (adapters * each,).
-    `scales` (adapters, each, 1, 1) are the rows' strengths, None where all are 1.
+    `scales` (adapters, each, 1, 1) are the rows' strengths, None where all are 1. `strengths` are theirs
+    without the places that have no row.
     """
 
     rows: slice | torch.Tensor
     adapters: int
     each: int
     scales: torch.Tensor | None
+    strengths: np.ndarray
     plans: Mapping[int, Plan]
+
+
+Kernel = Callable[[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray, np.ndarray], None]
+"""`row_kernel.add`, which is not there on a GPU."""
 
 
 class RowsInUse(Protocol):
     """What tells a linear which rows of the running forward pass use which adapters."""
 
     uses: tuple[Use, ...]
+    kernel: Kernel | None
 
 
 class FusedLinear(nn.Module):
@@ -75,9 +80,14 @@ class FusedLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(rows, width, in) → (rows, width, sum of sizes), in x's dtype."""
         y = self.base(x)
+        kernel = self._rows.kernel
         for use in self._rows.uses:
             plan = use.plans.get(id(self))
-            if plan is not None:
+            if plan is None:
+                continue
+            if kernel and x.shape[1] == 1 and x.is_contiguous() and y.is_contiguous() and y.dtype is x.dtype:
+                kernel(y, x, plan.addresses, plan.pieces, use.strengths)
+            else:
                 add_updates(y, x, use, plan)
         return y
 
@@ -95,26 +105,20 @@ class FusedLinear(nn.Module):
 def add_updates(y: torch.Tensor, x: torch.Tensor, use: Use, plan: Plan) -> None:
     """y[rows] += scale · x[rows] A B, each row with its own adapter's A and B (Hu et al. 2021, equation 3).
 
-    x: (rows, width, in); y: (rows, width, out), changed in place. This runs 120 times a step, hence the few
-    operations: on small products what counts is their number.
+    x: (rows, width, in); y: (rows, width, out), changed in place.
     """
     group, width = use.adapters, x.shape[1]
-    low = torch.bmm(x[use.rows].reshape(group, use.each * width, -1).to(plan.a.dtype), plan.a)
+    low = torch.bmm(x[use.rows].reshape(group, use.each * width, -1).to(plan.a.dtype), plan.a.transpose(1, 2))
     if use.scales is not None:
         low = (low.view(group, use.each, width, -1) * use.scales).view(low.shape)
     for segment in plan.segments:
-        part = low if segment.low is None else low[:, :, segment.low]
-        if segment.chunks > 1:
-            part = part.unflatten(2, (-1, segment.rank)).transpose(1, 2)
-            if segment.pick is not None:
-                part = part.index_select(1, segment.pick)
-            part = part.reshape(group * segment.chunks, -1, segment.rank)
-        delta = torch.bmm(part, segment.b).view(group, segment.chunks, use.each * width, -1).transpose(1, 2)
-        target = y if segment.out is None else y[:, :, segment.out]
+        delta = torch.bmm(low[:, :, segment.low], segment.b)
+        target = y[:, :, segment.out]
+        delta = delta.view(-1, width, target.shape[2])
         if isinstance(use.rows, slice):
-            target[use.rows].view(delta.shape).add_(delta)
+            target[use.rows].add_(delta)
         else:
-            target.index_add_(0, use.rows, delta.reshape(-1, width, target.shape[2]).to(y.dtype))
+            target.index_add_(0, use.rows, delta.to(y.dtype))
 
 
 class Part(nn.Module):

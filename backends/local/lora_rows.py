@@ -1,8 +1,9 @@
 """LoRA as rows of a batch: every row of one forward pass may carry another adapter, or none.
 
 For adapters of one layout (same modules, same ranks) the weights lie in one slab of shape (adapters, floats), so
-that the rows of several adapters are two `torch.bmm` a linear instead of a loop over adapters. Rows that
-share an adapter share its weights. Rows without an adapter cost nothing. There is no "active adapter": which
+that the rows of several adapters are a `torch.bmm` for their A's and one for each projection's B's instead of a
+loop over adapters; on a CPU, one token a row is one call of `row_kernel`. Rows that share an adapter share its
+weights. Rows without an adapter cost nothing. There is no "active adapter": which
 row uses what is decided anew for each forward pass, so no answer can come from another row's adapter.
 
 The weights are float32 on a CPU, where small 16-bit products are slow, and the base's dtype on a GPU.
@@ -11,20 +12,19 @@ The weights are float32 on a CPU, where small 16-bit products are slow, and the 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from backends.contract import AdapterFault, AdapterSource
-from backends.local.fused_linear import FusedLinear, Plan, Segment, Use
+from backends.local.fused_linear import FusedLinear, Kernel, Plan, Segment, Use
 from errors import CounterpointError
 
 Layout = tuple[tuple[str, int], ...]
 """Which modules an adapter changes, each with its rank, in the base's order."""
 
-MAX_CHUNKS = 8
 MAX_BYTES = 2 * 1024**3
 """Adapters that were not used lately leave memory beyond this."""
 
@@ -112,6 +112,11 @@ class LoraRows:
         self._loaded: dict[str, Loaded] = {}
         self._shapes: dict[str, tuple[int, int]] = {}
         self._memo: dict[tuple[tuple[str | None, ...], tuple[float, ...]], tuple[Use, ...]] = {}
+        self.kernel: Kernel | None = None
+        if self.device.type == "cpu":
+            from backends.local import row_kernel
+
+            self.kernel = row_kernel.add
 
     def adopt(self, fused: FusedLinear, in_features: int) -> None:
         """Registers a linear of the model, in the model's order."""
@@ -128,6 +133,13 @@ class LoraRows:
     def bytes(self) -> int:
         """Bytes that the adapters' weights take in memory."""
         return sum(bank.bytes for bank in self._banks.values())
+
+    def warm_up(self, dtype: torch.dtype) -> None:
+        """Prepares what the first row with an adapter would otherwise wait for; inputs will be of `dtype`."""
+        if self.device.type == "cpu":
+            from backends.local import row_kernel
+
+            row_kernel.warm_up(dtype)
 
     def load(self, source: AdapterSource, in_use: set[str]) -> Loaded:
         """Reads an adapter into memory unless this very version is there; returns what was read.
@@ -212,6 +224,7 @@ class LoraRows:
             index += rows + [rows[0]] * (each - len(rows))
             strengths += [scales[row] for row in rows] + [0.0] * (each - len(rows))
         together = index == list(range(index[0], index[0] + len(index)))
+        jobs = [(row, number) for number, rows in enumerate(group.values()) for row in rows]
         return Use(
             rows=slice(index[0], index[0] + len(index))
             if together
@@ -221,58 +234,40 @@ class LoraRows:
             scales=None
             if all(strength == 1 for strength in strengths)
             else torch.tensor(strengths, dtype=self.dtype, device=self.device).view(-1, each, 1, 1),
-            plans=self._plans(layout, bank, slice(first, end)),
+            strengths=np.array([scales[row] for row, _ in jobs], np.float32),
+            plans=self._plans(layout, bank, slice(first, end), np.array(jobs)),
         )
 
-    def _plans(self, layout: Layout, bank: _Bank, chosen: slice) -> dict[int, Plan]:
-        """Views into the bank for these of its adapters, one plan for each fused linear of the layout."""
+    def _plans(self, layout: Layout, bank: _Bank, chosen: slice, jobs: np.ndarray) -> dict[int, Plan]:
+        """Views into the bank for these of its adapters, one plan for each fused linear of the layout.
+
+        `jobs` are (row, which of the chosen adapters), one for each row.
+        """
         plans: dict[int, Plan] = {}
         count, stacks = chosen.stop - chosen.start, iter(bank.stacks())
         for number, members in _by_fused(layout, self._places).items():
             fused = self._fused[number]
             width = sum(rank for _, rank in members)
-            a = next(stacks)[chosen].view(count, -1, width)
-            segments, low = [], 0
-            for names, chunks, pick in self._segments(members, fused):
-                rank = dict(members)[names[0]]
-                size = sum(self._shapes[name][0] for name in names)
-                start = sum(fused.sizes[: self._places[names[0]][1]])
-                segments.append(
-                    Segment(
-                        out=None if size == sum(fused.sizes) else slice(start, start + size),
-                        low=None if rank * len(names) == width else slice(low, low + rank * len(names)),
-                        rank=rank,
-                        chunks=chunks,
-                        pick=pick,
-                        b=next(stacks)[chosen].view(count * chunks, rank, size // chunks),
-                    )
-                )
-                low += rank * len(names)
-            plans[id(fused)] = Plan(a, tuple(segments))
+            a = next(stacks)[chosen].view(count, width, -1)
+            segments, pieces, low = [], [], 0
+            for name, rank in members:
+                size, start = self._shapes[name][0], sum(fused.sizes[: self._places[name][1]])
+                b = next(stacks)[chosen].view(count, rank, size)
+                segments.append(Segment(b, slice(low, low + rank), slice(start, start + size)))
+                pieces.append((start, size, low, rank))
+                low += rank
+            addresses = [
+                jobs[:, 0],
+                *(_addresses(stack)[jobs[:, 1]] for stack in (a, *(each.b for each in segments))),
+            ]
+            plans[id(fused)] = Plan(a, tuple(segments), np.stack(addresses, axis=1), np.array(pieces))
         return plans
-
-    def _segments(
-        self, members: Sequence[tuple[str, int]], fused: FusedLinear
-    ) -> list[tuple[list[str], int, torch.Tensor | None]]:
-        """A fused linear's adapted projections as segments: (names, chunks, pick).
-
-        All of them are one segment where they are all there with one rank and few pieces; else each is
-        its own. The order in memory follows this, so it must depend on the layout alone.
-        """
-        names, ranks = [name for name, _ in members], {rank for _, rank in members}
-        piece = math.gcd(*fused.sizes)
-        chunks = sum(fused.sizes) // piece
-        if len(ranks) > 1 or len(names) < len(fused.sizes) or chunks > MAX_CHUNKS:
-            return [([name], 1, None) for name in names]
-        owners = [number for number, size in enumerate(fused.sizes) for _ in range(size // piece)]
-        pick = None if chunks == len(names) else torch.tensor(owners, device=self.device)
-        return [(names, chunks, pick)]
 
     def _pieces(
         self, source: AdapterSource, tensors: dict[str, torch.Tensor]
     ) -> tuple[Layout, list[torch.Tensor]]:
-        """The adapter's layout and its weights as flat pieces: for each fused linear its A's side by side
-        (in, ranks), then its segments' B's (chunks, rank, piece), with the scaling in B."""
+        """The adapter's layout and its weights as flat pieces: for each fused linear its A's below one another
+        (ranks, in), then each projection's B (rank, size), with the scaling in B."""
         unknown = [module for module in source.scaling if module not in self._places]
         if unknown:
             raise CounterpointError(
@@ -300,18 +295,20 @@ class LoraRows:
         layout = tuple((module, pairs[module][0].shape[0]) for module in ordered)
         pieces = []
         for members in _by_fused(layout, self._places).values():
-            fused = self._fused[self._places[members[0][0]][0]]
-            pieces.append(torch.cat([pairs[name][0] for name, _ in members]).t().reshape(-1))
-            for names, chunks, _ in self._segments(members, fused):
-                # (out, rank) → (chunks, rank, piece)
-                b = torch.cat([pairs[name][1] for name in names])
-                pieces.append(b.view(chunks, -1, b.shape[1]).transpose(1, 2).reshape(-1))
+            pieces.append(torch.cat([pairs[name][0] for name, _ in members]).reshape(-1))
+            pieces += [pairs[name][1].t().reshape(-1) for name, _ in members]
         if not all(bool(torch.isfinite(piece).all()) for piece in pieces):
             raise AdapterFault(
                 f"Adapter {source.name} holds values that are not finite: its training diverged. Train it "
                 "again with a lower learning rate."
             )
         return layout, [piece.to(self.device) for piece in pieces]
+
+
+def _addresses(stack: torch.Tensor) -> np.ndarray:
+    """Where each adapter's part of a stack lies in memory."""
+    step = stack.stride(0) * stack.element_size()
+    return np.arange(stack.shape[0]) * step + stack.data_ptr()
 
 
 def _by_fused(layout: Layout, places: Mapping[str, tuple[int, int]]) -> dict[int, list[tuple[str, int]]]:
