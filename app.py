@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from errors import CounterpointError, WorkFailed
-
-DONE, FAILED, BAD_INPUT = 0, 1, 2
+from errors import BAD_INPUT, FAILED, CounterpointError, WorkFailed
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,6 +20,20 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"counterpoint: {message} (see {self.prog} --help)\n")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give a number, not {text!r}") from None
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give a whole number, not {text!r}") from None
 
 
 def _from_environment(command: argparse.ArgumentParser) -> None:
@@ -80,9 +92,11 @@ def parser() -> _Parser:
     ask = commands.add_parser("ask", parents=[engine], help="ask one question through several modes")
     ask.add_argument("question", metavar="QUESTION")
     ask.add_argument("--mode", action="append", metavar="ID", required=True, help="a mode; repeat for more")
-    ask.add_argument("--temperature", type=float, metavar="T", help="0 is greedy (default: as the mode says)")
-    ask.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same answer")
-    ask.add_argument("--max-tokens", type=int, metavar="N", help="longest answer")
+    ask.add_argument(
+        "--temperature", type=_number, metavar="T", help="0 is greedy (default: as the mode says)"
+    )
+    ask.add_argument("--seed", type=_whole_number, metavar="N", help="the same seed gives the same answer")
+    ask.add_argument("--max-tokens", type=_whole_number, metavar="N", help="longest answer")
 
     modes = commands.add_parser("modes", parents=[engine], help="list the modes")
 

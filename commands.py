@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from errors import CounterpointError
+from errors import DONE, FAILED, CounterpointError
 
 ROOT = Path(__file__).parent
-DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +123,14 @@ def _progress(share: float, what: str) -> None:
         print(f"\r\033[K{what} … {share:4.0%}", end=end, file=sys.stderr, flush=True)
 
 
+def _watch(status: Any) -> None:
+    """Shows on a terminal how far the base is, and clears the line in the end."""
+    if status.state == "loading":
+        _progress(status.progress or 0.0, status.message)
+    elif sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
 def serve(options: argparse.Namespace) -> int:
     """Serves the page until it is interrupted."""
     try:
@@ -162,7 +169,7 @@ def _check_free(host: str, port: int) -> None:
 
 def ask(options: argparse.Namespace) -> int:
     """Asks one question through the modes and prints the answers; exit 1 if any pane failed."""
-    from backends.contract import Sampling
+    from backends.contract import Failed, Sampling
     from comparison.live import Answered, Pane
 
     wanted = {"temperature": options.temperature, "max_tokens": options.max_tokens}
@@ -172,11 +179,11 @@ def ask(options: argparse.Namespace) -> int:
     _check_modes(options, places)
     parts = build_parts(options, places)
     with closing(parts.backend):
-        parts.backend.wait()
+        parts.backend.wait(_watch)
         panes = [Pane(mode, sampling=sampling) for mode in options.mode]
         ended: dict[int, Any] = {}
         for event in parts.comparison.ask(options.question, panes, seed=options.seed):
-            if hasattr(event.event, "message") or isinstance(event.event, Answered):
+            if isinstance(event.event, Answered | Failed):
                 ended[event.pane] = event.event
     for number, mode in enumerate(options.mode):
         _print_answer(mode, ended[number], options.json)
@@ -198,9 +205,10 @@ def _check_modes(options: argparse.Namespace, places: Places) -> None:
 
 
 def _print_answer(mode: str, end: Any, as_json: bool) -> None:
-    failed = getattr(end, "message", None)
-    if failed is not None:
-        print(f"counterpoint: {mode}: {failed}", file=sys.stderr)
+    from backends.contract import Failed
+
+    if isinstance(end, Failed):
+        print(f"counterpoint: {mode}: {end.message}", file=sys.stderr)
     elif as_json:
         told = {
             "mode": mode,

@@ -1,4 +1,6 @@
-"""The one error that a person sees."""
+"""The one error that a person sees, and the exit statuses."""
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 
 class CounterpointError(Exception):

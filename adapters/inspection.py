@@ -48,12 +48,11 @@ class Inspection:
 
 
 def describe(inspection: Inspection) -> list[str]:
-    """The lines that a person reads in a terminal."""
+    """The lines that a person reads in a terminal; the problems are told apart."""
     state = "usable" if inspection.usable else "not usable"
     if inspection.usable and not inspection.base_proven:
         state = "usable, base not proven"
     lines = [f"{inspection.name}: {state}"]
-    lines += [f"  problem: {problem}" for problem in inspection.problems]
     lines += [f"  warning: {warning}" for warning in inspection.warnings]
     if inspection.rank and inspection.lora_alpha:
         lines.append(

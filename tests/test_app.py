@@ -134,7 +134,7 @@ def test_ask_under_nf4_writes_nothing_of_the_libraries_to_stderr(place: Place) -
         (["--mode", "base", "--temperature", "9"], "temperature must lie between 0 and 5"),
         (["--mode", "base", "--max-tokens", "0"], "max_tokens must lie between 1 and 8192"),
         (["--mode", "base", "--seed", "-1"], "seed must lie between 0 and"),
-        (["--mode", "base", "--seed", "one"], "--seed: invalid int value"),
+        (["--mode", "base", "--seed", "one"], "--seed: give a whole number"),
         (["--mode", "base", "--quantization", "int4"], "choose nf4 or int8 or none"),
         (["--mode", "base", "--dtype", "float16"], "choose auto or float32 or bfloat16"),
         (["--mode", "base", "--backend", "cloud"], "choose local"),

@@ -109,8 +109,9 @@ def read(path: Path) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
         raise CounterpointError(
-            f"{path}: the recipe cannot be read ({error}): give the path of a YAML file."
+            f"{path}: the recipe cannot be read ({why}): give the path of a YAML file."
         ) from None
     recipe = strict_yaml.load(text, path.name, Recipe)
     missing = [
