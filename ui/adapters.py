@@ -14,7 +14,7 @@ import gradio as gr
 from adapters.inspection import Inspection
 from adapters.store import AdapterEntry
 from errors import CounterpointError
-from ui import figures, markup
+from ui import figures, links, markup
 from ui.guard import guarded, inform, warn
 from ui.parts import Parts
 from ui.personas import picker_updates
@@ -225,8 +225,14 @@ def facts(found: Inspection) -> str:
     lines = ["| | |", "|:--|:--|", *(f"| {name} | {value} |" for name, value in rows)]
     if found.passport and found.passport.examples:
         lines += ["", f"**{say('examples')}**", ""]
-        lines += [f"- {markup.plain(example)}" for example in found.passport.examples]
+        lines += [f"- {_question_link(found.name, example)}" for example in found.passport.examples]
     return "\n".join(lines)
+
+
+def _question_link(adapter: str, question: str) -> str:
+    """The question, as a link to Compare with the bare base and the adapter."""
+    link = links.write_link(("base", f"adapter:{adapter}"), question, None)
+    return f"[{markup.plain(question)}]({link})"
 
 
 def _complaints(found: Inspection) -> list[str]:

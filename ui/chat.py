@@ -49,7 +49,7 @@ class Chat:
                 pane.mode_caption(parts, mode), elem_classes=["cp-caption"], latex_delimiters=[]
             )
             with gr.Column(elem_classes=["cp-body"], elem_id="chat-body"):
-                self.greeting = pane.greeting(parts, mode, "chat")
+                self.greeting = pane.greeting(parts, mode, "chat", say("chat_greeting"))
                 self.older, self.question, self.answered_by, self.answer, self.notice = _conversation()
             self.speed = gr.Markdown("", elem_classes=["cp-speed"], elem_id="chat-speed", latex_delimiters=[])
             with gr.Row(elem_classes=["cp-foot"], elem_id="chat-foot") as self.foot:
@@ -201,7 +201,8 @@ class Chat:
 
     def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona]) -> Any:
         strength = gr.Slider(visible=bool(mode and setup.adapter_of(mode)))
-        return pane.mode_caption(self.parts, mode), strength, pane.greeting_text(self.parts, mode, drafts)
+        greeting = pane.greeting_text(self.parts, mode, drafts) or say("chat_greeting")
+        return pane.mode_caption(self.parts, mode), strength, greeting
 
 
 def _conversation() -> tuple[gr.Chatbot, gr.Markdown, gr.Markdown, gr.Markdown, gr.Markdown]:

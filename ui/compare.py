@@ -308,7 +308,7 @@ class Compare:
         text = question.strip() or (asked[0] if asked else "")
         modes = [screen.modes[slot] or "base" for slot in screen.active]
         scales = [screen.scale(slot) for slot in screen.active]
-        return links.write_link(modes, text, screen.seed_for(text), scales, screen.explicit)
+        return links.write_link(modes, text, screen.seed_for(text), scales, screen.explicit, screen.variables)
 
     def _preview(self, slot: int, question: str, *values: Any) -> str:
         screen = screen_of(values)
@@ -356,7 +356,13 @@ class Compare:
         active = tuple(range(len(modes)))
         updates: dict[Any, Any] = {self.question: question, self.active: active}
         updates |= zip(self.columns, columns(active), strict=True)
-        updates |= {self.panes[slot].mode: mode for slot, mode in zip(active, modes, strict=True)}
+        for slot, mode in zip(active, modes, strict=True):
+            view = self.panes[slot]
+            updates[view.mode] = mode
+            # Its colour at once: the change of mode is only told after it is shown.
+            updates[view.column] = gr.Column(
+                visible=True, elem_classes=pane.pane_classes(self.parts.mode(mode))
+            )
         return updates
 
     def on_load(self, request: gr.Request) -> Any:
@@ -377,7 +383,8 @@ class Compare:
         for slot, (mode, scale) in enumerate(zip(link.modes, link.scales, strict=True)):
             if setup.adapter_of(mode):
                 updates[self.panes[slot].strength] = gr.Slider(value=scale, visible=True)
-        return updates
+        filled = self.variables.arrange(self.parts.personas, chosen, {}, link.variables)
+        return updates | dict(zip(self.variables.arranged, filled, strict=True))
 
     def catch_up(self, known: Sequence[str], question: str, values: Sequence[Any]) -> dict[Any, Any]:
         """Updates for `caught_up` where the modes there are have changed; while nobody has touched the
@@ -417,4 +424,5 @@ class Compare:
     @property
     def set_up(self) -> list[Any]:
         """The components that `on_load` sets."""
-        return [*self.caught_up, *self.sampling, *[view.strength for view in self.panes]]
+        strengths = [view.strength for view in self.panes]
+        return [*self.caught_up, *self.sampling, *strengths, *self.variables.arranged]

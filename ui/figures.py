@@ -33,7 +33,8 @@ def score_bars(scores: Mapping[Family, Score]) -> str:
         parts.append(f'<text class="cp-tick" x="{x:.1f}" y="{height - 6}">{share:.0%}</text>')
     for index, (family, score) in enumerate(rows):
         parts.append(_bar(family, score, index * _ROW + 8, span))
-    return "".join(parts) + "</svg>"
+    title = f'<p class="cp-figure-title">{html.escape(say("scores_title"))}</p>'
+    return title + "".join(parts) + "</svg>"
 
 
 def _bar(family: str, score: Score, top: float, span: float) -> str:

@@ -20,7 +20,7 @@ log = logging.getLogger("counterpoint")
 def warn(message: str) -> None:
     """One line for the person, until they close it or it has had time to be read."""
     # Gradio renders a toast as HTML, and a message may quote what a person typed.
-    gr.Warning(html.escape(message), duration=15, title=say("warning_title"))
+    gr.Warning(html.escape(message).replace("\n", "<br>"), duration=15, title=say("warning_title"))
 
 
 def inform(message: str) -> None:

@@ -1,4 +1,4 @@
-"""Links that set the page up: modes, question, seed, strengths, sampling. A link asks nothing by itself."""
+"""Links that set the page up: modes, question, seed, strengths, sampling, variables. A link asks nothing by itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ MAX_LINK_CHARS = 8_000
 class Link:
     """A set-up that a link carries. `problems` says what in the link could not be used, a line each.
 
-    `scales` has a strength for each mode; `sampling` holds what was set, the seed apart.
+    `scales` has a strength for each mode; `sampling` holds what was set, the seed apart; `variables` are
+    by persona.
     """
 
     modes: tuple[str, ...] = ()
@@ -29,12 +30,13 @@ class Link:
     seed: int | None = None
     scales: tuple[float, ...] = ()
     sampling: Mapping[str, float | int] = field(default_factory=dict)
+    variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 
 def read_link(query: str, modes: Sequence[ModeInfo]) -> Link:
-    """The set-up in "?mode=…&mode=…&q=…&seed=…&scale=…&scale=…&temperature=…"; what cannot be used is left
-    out and named."""
+    """The set-up in "?mode=…&mode=…&q=…&seed=…&scale=…&scale=…&temperature=…&PERSONA.VARIABLE=…"; what cannot
+    be used is left out and named."""
     if len(query) > MAX_LINK_CHARS:
         return Link(problems=(say("link_too_long", limit=f"{MAX_LINK_CHARS:,}"),))
     try:
@@ -58,6 +60,7 @@ def read_link(query: str, modes: Sequence[ModeInfo]) -> Link:
         seed=seed,
         scales=tuple(scale for _, scale in chosen),
         sampling=sampling,
+        variables=_variables(values),
         problems=(*problems, *seed_problem, *sampling_problems),
     )
 
@@ -68,6 +71,7 @@ def write_link(
     seed: int | None,
     scales: Sequence[float] = (),
     sampling: Mapping[str, float | int] | None = None,
+    variables: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """The query that `read_link` reads back to the same set-up. Strengths are told only where one is not 1."""
     pairs = [("mode", mode) for mode in modes]
@@ -78,6 +82,8 @@ def write_link(
     if any(scale != 1 for scale in scales):
         pairs += [("scale", f"{scale:g}") for scale in scales]
     pairs += [(name, str(value)) for name, value in (sampling or {}).items() if name != "seed"]
+    for persona, values in (variables or {}).items():
+        pairs += [(f"{persona}.{name}", value) for name, value in values.items()]
     return "?" + urlencode(pairs)
 
 
@@ -108,6 +114,16 @@ def _sampling(values: Mapping[str, Sequence[str]]) -> tuple[dict[str, float | in
         else:
             found |= value
     return found, problems
+
+
+def _variables(values: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """Values of personas' variables, by persona; those of a persona that is not on the page do nothing."""
+    found: dict[str, dict[str, str]] = {}
+    for key, texts in values.items():
+        persona, dot, name = key.partition(".")
+        if dot:
+            found.setdefault(persona, {})[name] = texts[0]
+    return found
 
 
 def _seed(text: str) -> tuple[int | None, list[str]]:

@@ -28,10 +28,10 @@ def fenced(text: str, language: str = "") -> str:
 
 
 def answer(turn: Turn) -> str:
-    """The answer as the model wrote it, or an ellipsis while nothing has come."""
-    if turn.answer:
+    """The answer as the model wrote it; while nothing has come, that its prompt is being read."""
+    if turn.answer or turn.state != "running":
         return turn.answer
-    return "…" if turn.state == "running" else ""
+    return "…" if turn.notice else f"*{say('reading')}*"
 
 
 def answered_by(turn: Turn) -> str:

@@ -62,6 +62,14 @@
     },
   };
 
+  // Enter while answers run would do nothing: the button beside the box says why.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey) return;
+    for (const [box, stop] of [["question", "stop-all"], ["chat-question", "chat-stop"]]) {
+      if (event.target.closest(`#${box}`) && shown(buttonOf(stop))) flash(stop, "Still answering");
+    }
+  }, true);
+
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.defaultPrevented) return;
     if (one('[role="listbox"]')) return;

@@ -97,10 +97,10 @@ def text(part: str, name: str) -> gr.Markdown:
     )
 
 
-def greeting(parts: Parts, mode: str | None, name: str) -> gr.Markdown:
+def greeting(parts: Parts, mode: str | None, name: str, otherwise: str = "") -> gr.Markdown:
     """The first words of the mode's persona; the style hides them as soon as there is a question."""
     return gr.Markdown(
-        greeting_text(parts, mode, {}),
+        greeting_text(parts, mode, {}) or otherwise,
         elem_classes=["cp-greeting"],
         elem_id=f"{name}-greeting",
         latex_delimiters=[],

@@ -66,6 +66,7 @@ class Personas:
             )
         with gr.Tabs():
             with gr.Tab(label("form")):
+                gr.Markdown(say("form_hint"), elem_classes=["cp-caption"], latex_delimiters=[])
                 self.form = [_field(name) for name in persona_form.FIELDS]
             with gr.Tab(label("yaml")):
                 self.yaml = gr.Code(

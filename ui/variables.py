@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from personas.schema import Persona
 from personas.store import PersonaStore
 from ui import markup, setup
 from ui.guard import guarded
@@ -60,7 +61,7 @@ class Panel:
             [*[picker.change for picker in pickers], active.change, tab.select],
             guarded(partial(self._follow, personas, len(pickers))),
             [*pickers, active, drafts, *self.inputs],
-            [self.row, self.more, *self.inputs],
+            self.arranged,
             trigger_mode="always_last",
             show_progress="hidden",
             api_visibility="private",
@@ -70,12 +71,27 @@ class Panel:
     def inputs(self) -> list[Any]:
         return [self.keys, *self.texts, *self.lists]
 
+    @property
+    def arranged(self) -> list[Any]:
+        """The components that `arrange` sets."""
+        return [self.row, self.more, *self.inputs]
+
+    def arrange(
+        self,
+        personas: PersonaStore,
+        modes: Sequence[str],
+        drafts: Mapping[str, Persona],
+        given: Mapping[str, Mapping[str, str]],
+    ) -> list[Any]:
+        """Values for `arranged`: the fields of these modes' personas, with what a person gave already."""
+        rows = setup.variables_in_use(modes, personas, drafts)
+        more = gr.Markdown(_beyond(rows), visible=len(rows) > FIELDS)
+        return [gr.Row(visible=bool(rows)), more, *_updates(rows[:FIELDS], given)]
+
     def _follow(self, personas: PersonaStore, count: int, *values: Any) -> list[Any]:
         pickers, active, drafts = values[:count], values[count], values[count + 1]
         modes = [pickers[slot] for slot in active if pickers[slot]]
-        rows = setup.variables_in_use(modes, personas, drafts)
-        more = gr.Markdown(_beyond(rows), visible=len(rows) > FIELDS)
-        return [gr.Row(visible=bool(rows)), more, *_updates(rows[:FIELDS], read(values[count + 2 :]))]
+        return self.arrange(personas, modes, drafts, read(values[count + 2 :]))
 
 
 def read(values: Sequence[Any]) -> dict[str, dict[str, str]]:

@@ -144,6 +144,13 @@ def test_a_personas_variables_are_filled_in_once_for_all_its_panes(open_page: Op
             arg=pane,
             polling=500,
         )
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy link").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    again = open_page(page.evaluate("navigator.clipboard.readText()").split("/", 3)[3])
+    again.wait_for_function(
+        "[...document.querySelectorAll('.cp-variables textarea')].some(box => box.value === 'ninety pounds')"
+    )
 
 
 def test_panes_are_added_and_removed_between_two_and_six(open_page: OpenPage) -> None:
@@ -215,3 +222,16 @@ def test_large_type_is_readable_across_a_room(open_page: OpenPage) -> None:
     page.get_by_role("button", name="Large type").click()
     page.wait_for_function("document.documentElement.classList.contains('cp-large')")
     assert page.evaluate(size) >= 1.6 * before
+
+
+def test_enter_while_answers_run_says_so_and_keeps_the_text(open_page: OpenPage) -> None:
+    page = open_page(link("base", "base"))
+    panes.ask(page, "Count from one to one hundred.")
+    panes.wait_streaming(page, 1, 2)
+    box = page.get_by_label("Your question")
+    box.fill("And then?")
+    box.press("Enter")
+    page.get_by_role("button", name="Still answering").wait_for()
+    assert box.input_value() == "And then?"
+    page.keyboard.press("Escape")
+    panes.wait_done(page, 1, 2)

@@ -31,6 +31,13 @@ def test_a_link_reads_back_to_what_it_was_written_from() -> None:
     assert (link.scales, link.sampling, link.problems) == ((1, 0.35), set_values, ())
 
 
+def test_a_link_carries_what_a_person_gave_to_variables() -> None:
+    given = {"marketing-planner": {"audience": "night & shift nurses", "budget": "2,000"}}
+    modes = ("base", "persona:marketing-planner")
+    link = read_link(write_link(modes, "", None, variables=given), MODES)
+    assert link.variables == given
+
+
 def test_a_link_is_short_where_nothing_was_set() -> None:
     assert write_link(("base", BOTH), "", None, (1, 1), {}) == (
         "?mode=base&mode=adapter%3Asupport%2Bpersona%3Asupport-desk"

@@ -72,6 +72,7 @@ TEXTS = {
     "choose_mode": "This pane has no mode: pick one in its list.",
     # What a pane says
     "queued": "Waiting for a free place: number {place} in the queue.",
+    "reading": "Reading the prompt …",
     "stopped": "Stopped.",
     "cut_off": "Cut off at the most tokens allowed: raise “Most tokens” under Sampling for more.",
     "no_answer": "No answer came: ask again.",
@@ -124,6 +125,7 @@ TEXTS = {
     # Chat
     "chat_mode": "The next answer comes from",
     "message": "Your message",
+    "chat_greeting": "One conversation. Change the mode above whenever you like: every answer says which gave it.",
     "message_placeholder": "Say something",
     "send": "Send",
     # Personas
@@ -139,6 +141,7 @@ TEXTS = {
     "duplicate": "Duplicate",
     "copy_name": "Name of the copy",
     "form": "Form",
+    "form_hint": "Variables, sampling and example questions are on the YAML page. For a new persona, duplicate one.",
     "yaml": "YAML",
     "yaml_label": "The persona's file",
     "prompt": "Prompt",
