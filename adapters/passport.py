@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+import durable
 from adapters.training.recipe import Recipe, RecommendedSampling
 from errors import CounterpointError
 
@@ -106,16 +105,4 @@ def read(folder: Path) -> Passport | None:
 
 def write(folder: Path, passport: Passport) -> None:
     """Puts the passport into the folder, whole or not at all."""
-    path = folder / FILE
-    temporary = folder / f".{FILE}.{os.getpid()}"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(passport.model_dump_json(indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def sha256(path: Path) -> str:
-    """Of the file's bytes, in lower case hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    durable.write(folder / FILE, passport.model_dump_json(indent=2) + "\n")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Literal
 
+import durable
 from adapters import passport
 from adapters.inspection import Inspection
 from adapters.strict_json import parse, show
@@ -117,14 +118,14 @@ class AdapterStore:
                 _copy(path / file, temporary / file)
             if override_base and not inspect(path, base, name=name).usable:
                 record = {"override_base": True, "base_sha256": base.sha256, "named_base": found.base_named}
-                _write(temporary / OVERRIDE, (json.dumps(record, indent=2) + "\n").encode())
+                durable.write(temporary / OVERRIDE, json.dumps(record, indent=2) + "\n")
             # What was copied is what counts: the original may have changed meanwhile.
             copied = inspect(temporary, base, override_base=override_base, name=found.name)
             if not copied.usable:
                 raise CounterpointError(f"{show(path.name)} changed while it was copied: {_told(copied)}")
-            _sync_folder(temporary)
+            durable.sync(temporary)
             temporary.rename(target)
-            _sync_folder(self._yours)
+            durable.sync(self._yours)
         except OSError as error:
             if target.exists():
                 raise CounterpointError(
@@ -259,20 +260,5 @@ def _copy(source: Path, target: Path) -> None:
         os.fsync(writer.fileno())
 
 
-def _write(target: Path, content: bytes) -> None:
-    with _create(target) as writer:
-        writer.write(content)
-        writer.flush()
-        os.fsync(writer.fileno())
-
-
 def _create(target: Path) -> IO[bytes]:
     return os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -12,6 +12,7 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
+import durable
 from adapters import base_name, passport
 from adapters.adapter_tensors import Fitted, fit
 from adapters.inspection import Inspection, as_dict, describe
@@ -72,7 +73,7 @@ def _inspect_files(found: Inspection, base: BaseFacts, override_base: bool) -> I
         try:
             fitted, wrong = fit(read_header(folder / WEIGHTS), settings, base.linears)
             problems += wrong
-            sha256 = passport.sha256(folder / WEIGHTS)
+            sha256 = durable.sha256(folder / WEIGHTS)
         except ValueError as error:
             problems.append(f"{WEIGHTS} can't be used: {error}; copy or save the adapter again.")
     if ours and sha256 and ours.adapter_sha256 != sha256:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import durable
 from errors import CounterpointError
 from personas.schema import MAX_FILE_BYTES, SLUG, Persona, parse_persona
 
@@ -66,7 +65,7 @@ class PersonaStore:
         persona = parse_persona(text, "persona.yaml")
         try:
             self._yours.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write_atomically(self._yours / f"{persona.name}.yaml", text)
+            durable.write(self._yours / f"{persona.name}.yaml", text)
         except OSError as error:
             raise CounterpointError(
                 f"The persona {persona.name} could not be saved in {self._yours} "
@@ -92,7 +91,7 @@ class PersonaStore:
             raise CounterpointError(f"The persona {name} ships with the app: only your own can be deleted.")
         try:
             path.unlink(missing_ok=True)
-            _sync_folder(self._yours)
+            durable.sync(self._yours)
         except OSError as error:
             raise CounterpointError(
                 f"The persona {name} could not be deleted from {self._yours} "
@@ -165,29 +164,3 @@ def _checked(name: str) -> None:
         raise CounterpointError(
             f"{name[:80]!r} is no persona's name: use small letters, digits and single hyphens (at most 64)."
         )
-
-
-def _write_atomically(target: Path, text: str) -> None:
-    """All of it or nothing, also when the power goes. mkstemp makes the file 0600."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=".tmp")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

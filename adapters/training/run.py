@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import durable
 from adapters import passport as passports
 from adapters.passport import Dataset, Passport, Training
 from adapters.training import dataset
@@ -63,9 +64,9 @@ def train(
     )
     train_rows, heldout_rows = dataset.read(train_path), dataset.read(heldout_path)
     dataset.refuse_overlap(train_rows, heldout_rows)
-    train_data = Dataset(path=str(recipe.train), sha256=passports.sha256(train_path), rows=len(train_rows))
+    train_data = Dataset(path=str(recipe.train), sha256=durable.sha256(train_path), rows=len(train_rows))
     heldout_data = Dataset(
-        path=str(recipe.heldout), sha256=passports.sha256(heldout_path), rows=len(heldout_rows)
+        path=str(recipe.heldout), sha256=durable.sha256(heldout_path), rows=len(heldout_rows)
     )
     job = {
         "recipe": recipe.model_dump(mode="json"),
@@ -96,7 +97,7 @@ def train(
             base=recipe.base,
             base_sha256=base_sha256,
             quantization=recipe.quantization,
-            adapter_sha256=passports.sha256(weights),
+            adapter_sha256=durable.sha256(weights),
             train=train_data,
             heldout=heldout_data,
             recipe=recipe,
@@ -215,4 +216,4 @@ def _base(base: BaseFacts | Path, recipe: Recipe) -> tuple[Path, str]:
         raise CounterpointError(
             f"{base}: there is no model.safetensors in it: give the folder of a base model."
         )
-    return base, passports.sha256(weights)
+    return base, durable.sha256(weights)

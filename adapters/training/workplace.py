@@ -8,14 +8,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adapters.passport import sha256
+from filelock import FileLock, Timeout
+
+import durable
 from errors import CounterpointError
 
 MANIFEST = "manifest.json"
@@ -41,7 +42,15 @@ class Workplace:
                 f"{self.out} exists already: choose another folder for --out, or remove it."
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self.folder / "lock", self.out):
+        lock = FileLock(self.folder / "lock", timeout=0)
+        try:
+            held = lock.acquire()
+        except Timeout:
+            raise CounterpointError(
+                f"{self.out} is being trained by another process: wait for it, or choose another folder for "
+                "--out."
+            ) from None
+        with held:
             job_file = self.folder / "job.json"
             if resume and job_file.exists():
                 self._same_job(json.loads(job_file.read_text(encoding="utf-8")), job)
@@ -49,7 +58,7 @@ class Workplace:
                 for left in self.folder.iterdir():
                     if left.name != "lock":
                         _remove(left)
-                _write_durably(job_file, json.dumps(job, indent=2))
+                durable.write(job_file, json.dumps(job, indent=2) + "\n")
             _remove(self.result)
             yield
 
@@ -76,9 +85,9 @@ class Workplace:
         files = {}
         for path in sorted(checkpoint.iterdir()):
             if path.is_file():
-                _fsync(path)
-                files[path.name] = sha256(path)
-        _write_durably(checkpoint / MANIFEST, json.dumps({"files": files, "notes": notes}, indent=2))
+                durable.sync(path)
+                files[path.name] = durable.sha256(path)
+        durable.write(checkpoint / MANIFEST, json.dumps({"files": files, "notes": notes}, indent=2) + "\n")
         for other in self.folder.glob("checkpoint-*"):
             if other != checkpoint:
                 _remove(other)
@@ -86,10 +95,10 @@ class Workplace:
     def publish(self) -> None:
         """Moves the complete result to `out` and removes the working folder."""
         for path in self.result.iterdir():
-            _fsync(path)
-        _fsync(self.result)
+            durable.sync(path)
+        durable.sync(self.result)
         self.result.rename(self.out)
-        _fsync(self.out.parent)
+        durable.sync(self.out.parent)
         _remove(self.folder)
 
     def _same_job(self, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -104,44 +113,11 @@ class Workplace:
 def _verified(checkpoint: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-        if all(sha256(checkpoint / name) == digest for name, digest in manifest["files"].items()):
+        if all(durable.sha256(checkpoint / name) == digest for name, digest in manifest["files"].items()):
             return dict(manifest["notes"])
     except (OSError, ValueError, KeyError):
         pass
     return None
-
-
-@contextmanager
-def _locked(path: Path, out: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        try:
-            import fcntl
-        except ImportError:  # Windows has no flock: two runs at once are the person's own care there
-            yield
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CounterpointError(
-                f"{out} is being trained by another process: wait for it, or choose another folder for --out."
-            ) from None
-        yield
-
-
-def _write_durably(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    _fsync(temporary)
-    temporary.replace(path)
-    _fsync(path.parent)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

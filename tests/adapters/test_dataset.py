@@ -12,7 +12,7 @@ import yaml
 
 from adapters.datasets import build
 from adapters.training import dataset
-from adapters.training.checks import passes
+from comparison.measure.checks import passes
 from errors import CounterpointError
 
 DATASETS = Path(build.__file__).parent

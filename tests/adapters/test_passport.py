@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+import durable
 from adapters import passport as passports
 from adapters.passport import Passport
 from adapters.training.recipe import dataset_path
@@ -69,9 +70,9 @@ def test_a_shipped_passport_tells_the_truth_about_the_files_beside_it(name: str)
     assert passport is not None
     recipe = read_recipe(folder / "recipe.yaml")
     assert passport.recipe == recipe
-    assert passport.adapter_sha256 == passports.sha256(folder / "adapter_model.safetensors")
+    assert passport.adapter_sha256 == durable.sha256(folder / "adapter_model.safetensors")
     for data, path in ((passport.train, recipe.train), (passport.heldout, recipe.heldout)):
-        assert data.sha256 == passports.sha256(dataset_path(folder / "recipe.yaml", path))
+        assert data.sha256 == durable.sha256(dataset_path(folder / "recipe.yaml", path))
     assert set(passport.scores) == {"bare", "prompted", "tuned", "both"}
     assert all(score.n == passport.heldout.rows for score in passport.scores.values())
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import durable
 from adapters import passport as passports
 from adapters.training import dataset, lora
 from adapters.training.run import Progress, train
@@ -76,8 +77,8 @@ def test_a_run_ends_with_a_peft_folder_and_its_passport(
         "passport.json",
     ]
     assert passports.read(out) == passport
-    assert passport.adapter_sha256 == passports.sha256(out / "adapter_model.safetensors")
-    assert passport.base_sha256 == passports.sha256(tiny_base / "model.safetensors")
+    assert passport.adapter_sha256 == durable.sha256(out / "adapter_model.safetensors")
+    assert passport.base_sha256 == durable.sha256(tiny_base / "model.safetensors")
     assert (passport.train.rows, passport.heldout.rows) == (4, 2)
     assert [progress.step for progress in seen] == list(range(1, 13))
     assert seen[-1].steps == 12

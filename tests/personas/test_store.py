@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import durable
 from errors import CounterpointError
 from personas import store as store_module
 from personas.store import PersonaStore
@@ -78,7 +79,7 @@ def test_a_save_that_fails_half_way_leaves_the_old_text_and_no_litter(store, tmp
     def full_disk(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_module.os, "fsync", full_disk)
+    monkeypatch.setattr(durable.os, "fsync", full_disk)
     with pytest.raises(CounterpointError, match="No space left"):
         store.save(MINIMAL.replace("You test.", "You fail."))
     assert store.text("tester") == MINIMAL
@@ -89,7 +90,7 @@ def test_the_text_reaches_the_disk_before_the_name_does(store, monkeypatch):
     order = []
     real_sync, real_replace = os.fsync, Path.replace
     monkeypatch.setattr(
-        store_module.os,
+        durable.os,
         "fsync",
         lambda handle: (
             order.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file"),

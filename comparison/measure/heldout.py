@@ -1,6 +1,6 @@
 """Held-out scores: the same unseen questions put to the bare base, the prompted one, the adapter, and both.
 
-`python -m adapters.training.score adapters/library/NAME` measures all four with the engine that answers in
+`python -m comparison.measure.heldout adapters/library/NAME` measures all four with the engine that answers in
 the app, and writes them into the adapter's passport.json and README.md.
 """
 
@@ -16,20 +16,27 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+import durable
 from adapters import passport as passports
 from adapters.passport import Family, Passport, Score
+from adapters.store import AdapterStore
 from adapters.training import dataset
-from adapters.training.checks import passes
 from adapters.training.dataset import Row
 from adapters.training.recipe import dataset_path
 from backends.contract import Backend, Delta, Failed, Message, Request, Sampling
+from backends.local.backend import LocalBackend
+from backends.local.protocol import Options
+from comparison.measure.checks import passes
+from comparison.modes import Catalogue, ModeId
 from errors import CounterpointError
+from personas.render import render
+from personas.store import PersonaStore
 
 COUNTERPARTS = {"support": "support-desk", "orders": "order-clerk", "gazette": "gazette-reporter"}
 """The persona that was written for the same job as a shipped adapter."""
 
 FAMILIES: tuple[Family, ...] = ("bare", "prompted", "tuned", "both")
-BEGIN, END = "<!-- scores: python -m adapters.training.score -->", "<!-- end of scores -->"
+BEGIN, END = "<!-- scores: python -m comparison.measure.heldout -->", "<!-- end of scores -->"
 
 Answer = Callable[[Sequence[Sequence[Message]]], list[str]]
 
@@ -135,14 +142,6 @@ def score_adapter(
     Every mode samples as it does in the app when nobody says otherwise (seed 0). Raises CounterpointError for
     a folder without passport, or whose held-out rows are no longer those of the passport.
     """
-    # Only this measurement looks up from adapters/ to the rooms above, to ask exactly as the app does.
-    from adapters.store import AdapterStore
-    from backends.local.backend import LocalBackend
-    from backends.local.engine import Options
-    from comparison.modes import Catalogue, ModeId
-    from personas.render import render
-    from personas.store import PersonaStore
-
     passport, rows = _measurable(folder)
     nowhere = folder / "no-data-folder"
     adapters = AdapterStore(folder.parent, nowhere, lambda: backend.facts())
@@ -177,14 +176,14 @@ def _measurable(folder: Path) -> tuple[Passport, list[Row]]:
         )
     path = dataset_path(folder / "recipe.yaml", passport.recipe.heldout)
     rows = dataset.read(path)
-    if passports.sha256(path) != passport.heldout.sha256:
+    if durable.sha256(path) != passport.heldout.sha256:
         raise CounterpointError(f"{path} has changed since the adapter was trained: train it again first.")
     return passport, rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m adapters.training.score", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m comparison.measure.heldout", description=__doc__)
     parser.add_argument("folder", type=Path, help="an adapter's folder with passport.json and recipe.yaml")
     parser.add_argument("--base", default="embedded", help="embedded, a folder, or a Hub id")
     parser.add_argument("--cache", type=Path, default=None, help="where the embedded base is kept")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from adapters import passport as passports
-from adapters.training import score
-from adapters.training.checks import passes
 from adapters.training.dataset import Row
+from comparison.measure import heldout as score
+from comparison.measure.checks import passes
 from errors import CounterpointError
 
 LIBRARY = Path(passports.__file__).parent / "library"
