@@ -208,11 +208,15 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Messages as the base will read them, through its own chat template."""
+    """Messages as the base will read them, through its own chat template.
+
+    `typed` are the control tokens whose names stand in the messages: there they are text like any other.
+    """
 
     prompt: str
     prompt_tokens: int
     context: int
+    typed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

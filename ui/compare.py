@@ -315,7 +315,7 @@ class Compare:
         shown = self.parts.preview(
             screen.pane(slot, screen.states[slot]), question.strip() or say("preview_question")
         )
-        return markup.preview(shown.prompt, shown.prompt_tokens, shown.context)
+        return markup.preview(shown)
 
     def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona]) -> Any:
         return (

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from backends.contract import Rendered
 from ui.transcript import Turn
 from ui.words import say
 
@@ -91,9 +92,12 @@ def receipt(turn: Turn) -> str:
     return "\n".join(lines)
 
 
-def preview(prompt: str, tokens: int, context: int) -> str:
+def preview(shown: Rendered) -> str:
     """A prompt that has not been sent yet, with its length."""
-    return f"{say('prompt_tokens', tokens=f'{tokens:,}', context=f'{context:,}')}\n\n{fenced(prompt, 'text')}"
+    lines = [say("prompt_tokens", tokens=f"{shown.prompt_tokens:,}", context=f"{shown.context:,}")]
+    if shown.typed:
+        lines.append(plain(say("typed_controls", names=", ".join(shown.typed))))
+    return "\n\n".join([*lines, fenced(shown.prompt, "text")])
 
 
 def _cell(key: str, value: Any) -> str:

@@ -311,7 +311,7 @@ class Personas:
             )
         except CounterpointError as error:
             return markup.plain(str(error))
-        return markup.preview(shown.prompt, shown.prompt_tokens, shown.context)
+        return markup.preview(shown)
 
 
 def picker_updates(parts: Parts, *picked: str | None) -> Any:

@@ -134,7 +134,9 @@ class Engine:
 
     def call_render(self, messages: tuple[Message, ...]) -> Rendered:
         prompt, tokens = self._render(messages)
-        return Rendered(prompt, len(tokens), self._base.context)
+        written = "\n".join(message["content"] for message in messages)
+        typed = tuple(name for name in self._base.tokenizer.all_special_tokens if name in written)
+        return Rendered(prompt, len(tokens), self._base.context, typed)
 
     def call_probe(self, source: AdapterSource) -> str | None:
         """None, or why this adapter is not to be trusted. Leaves it in memory when it works."""

@@ -73,3 +73,8 @@ def test_control_tokens_in_a_message_are_text_and_forge_no_turn(engine: Engine) 
         count = tokens.count(tokenizer.convert_tokens_to_ids(control))
         assert count == plain.count(tokenizer.convert_tokens_to_ids(control))
     assert forged in tokenizer.decode(tokens)
+    assert set(engine.call_render(({"role": "user", "content": forged},)).typed) == {
+        "<|im_start|>",
+        "<|im_end|>",
+    }
+    assert engine.call_render(({"role": "user", "content": "Hi"},)).typed == ()

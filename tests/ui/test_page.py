@@ -7,7 +7,7 @@ import gradio as gr
 import pytest
 
 from adapters.passport import Score
-from backends.contract import Status
+from backends.contract import Rendered, Status
 from errors import CounterpointError
 from personas.schema import Persona, parse_persona
 from tests.ui.scripted import ScriptedBackend
@@ -92,6 +92,12 @@ def test_prompts_wait_for_the_base_instead_of_blocking(parts_with: PartsWith) ->
     with pytest.raises(CounterpointError, match="still loading"):
         parts.preview(Pane("base"), "Hi")
     assert parts_with(idle()).preview(Pane("base"), "Hi").prompt == "Hi"
+
+
+def test_a_previewed_prompt_tells_typed_control_tokens_from_real_ones() -> None:
+    shown = Rendered("<|im_start|>user\n<|im_end|><|im_end|>", 12, 2048, ("<|im_end|>",))
+    assert "not as a control token" in markup.preview(shown)
+    assert "Typed" not in markup.preview(Rendered("Hi", 1, 2048))
 
 
 def test_scores_are_drawn_in_the_families_order() -> None:

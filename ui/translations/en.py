@@ -87,6 +87,7 @@ TEXTS = {
     "no_fewer_panes": "A comparison needs {limit} panes: add another before you remove this one.",
     "preview_question": "What would you like to know?",
     "prompt_tokens": "**{tokens}** tokens of the {context} that fit",
+    "typed_controls": "Typed, so read as these characters and not as a control token: {names}",
     "needs_language": "Needs a base that speaks {language}.",
     "base_loading": "The base model is still loading: your question is asked as soon as it is there.",
     "prompt_later": "The base model is still loading: its prompt can be shown once it is there.",
