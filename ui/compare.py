@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from comparison.live import MAX_PANES
-from comparison.modes import ModeInfo
 from errors import CounterpointError
 from personas.schema import Persona
 from ui import links, markup, pane, setup, variables
+from ui.arrangement import Arrangement, chip_texts
 from ui.controls import columns, sampling_controls, screen_of, tool
-from ui.guard import guarded, warn
+from ui.guard import guarded
 from ui.parts import Parts
 from ui.screen import added, removed
 from ui.streaming import answers
@@ -40,7 +40,7 @@ class Compare:
                     gr.Button(
                         question, size="sm", min_width=0, scale=0, elem_classes=["cp-chip"], visible=shown
                     )
-                    for question, shown in self._chip_texts()
+                    for question, shown in chip_texts(parts)
                 ]
             with gr.Row(elem_classes=["cp-panes"], elem_id="panes"):
                 self.panes = [
@@ -48,9 +48,12 @@ class Compare:
                 ]
             self.active = gr.State(tuple(range(len(chosen))))
             self.editing = gr.State(False)
-            self.known = gr.State(())
+            known = gr.State(())
             self.variables = variables.Panel(parts.personas, self.pickers, self.active, drafts, tab)
             self._composer()
+        self.arrangement = Arrangement(
+            parts, self.panes, self.chips, self.question, self.sampling, self.variables, self.active, known
+        )
         self._wire()
 
     @property
@@ -149,7 +152,7 @@ class Compare:
             chip.click(
                 guarded(self._example),
                 [chip, *self.inputs],
-                [self.question, self.editing, self.ask, self.active, *self.columns, *self.pickers],
+                [self.editing, self.ask, *self.arrangement.arranged],
                 js="(...all) => { counterpoint.focus('question'); return all; }",
                 **quiet,
             )
@@ -338,91 +341,4 @@ class Compare:
     def _example(self, question: str, *values: Any) -> Any:
         if screen_of(values).busy:
             raise CounterpointError(say("busy"))
-        found = [each for each in self._examples() if each.question == question]
-        return {**self._arranged(found[0].modes if found else (), question), **self._new_question}
-
-    def _examples(self) -> list[setup.Example]:
-        return setup.examples(self.parts.catalogue.list(), self.parts.personas, self.parts.languages)
-
-    def _chip_texts(self) -> list[tuple[str, bool]]:
-        found = [(example.question, True) for example in self._examples()]
-        return found + [("", False)] * (setup.MAX_EXAMPLES - len(found))
-
-    def _arranged(self, modes: Sequence[str], question: str) -> dict[Any, Any]:
-        """The first panes set to these modes, the question in the box; the conversations stay."""
-        if not modes:
-            return {self.question: question}
-        modes = [*modes, *["base"] * (setup.MIN_PANES - len(modes))]
-        active = tuple(range(len(modes)))
-        updates: dict[Any, Any] = {self.question: question, self.active: active}
-        updates |= zip(self.columns, columns(active), strict=True)
-        for slot, mode in zip(active, modes, strict=True):
-            view = self.panes[slot]
-            updates[view.mode] = mode
-            # Its colour at once: the change of mode is only told after it is shown.
-            updates[view.column] = gr.Column(
-                visible=True, elem_classes=pane.pane_classes(self.parts.mode(mode))
-            )
-        return updates
-
-    def on_load(self, request: gr.Request) -> Any:
-        """The set-up of the page's own address, or the showcase; updates for `set_up`."""
-        modes = self.parts.catalogue.list()
-        link = links.read_link(str(request.request.url.query) if request.request else "", modes)
-        for problem in link.problems:
-            warn(problem)
-        chosen = link.modes or tuple(setup.default_modes(modes, self.parts.languages))
-        updates = self._caught_up(modes) | self._arranged(chosen, link.question)
-        for slot, mode in enumerate(chosen):
-            choices = setup.choices(modes)
-            updates[self.panes[slot].mode] = gr.Dropdown(choices=choices, value=mode)
-        typed = dict(link.sampling) if link.seed is None else {**link.sampling, "seed": link.seed}
-        for name, control in zip(setup.SAMPLING, self.sampling, strict=True):
-            if name in typed:
-                updates[control] = str(typed[name])
-        for slot, (mode, scale) in enumerate(zip(link.modes, link.scales, strict=True)):
-            if setup.adapter_of(mode):
-                updates[self.panes[slot].strength] = gr.Slider(value=scale, visible=True)
-        filled = self.variables.arrange(self.parts.personas, chosen, {}, link.variables)
-        return updates | dict(zip(self.variables.arranged, filled, strict=True))
-
-    def catch_up(self, known: Sequence[str], question: str, values: Sequence[Any]) -> dict[Any, Any]:
-        """Updates for `caught_up` where the modes there are have changed; while nobody has touched the
-        showcase, it grows with them: adapters are known only once the base is."""
-        modes = self.parts.catalogue.list()
-        ids = tuple(mode.id for mode in modes if mode.usable)
-        if ids == tuple(known):
-            return {}
-        updates = self._caught_up(modes)
-        screen = screen_of(tuple(values))
-        there = {mode.id for mode in modes}
-        for picker, mode in zip(self.pickers, screen.modes, strict=True):
-            if mode not in there:
-                updates[picker] = gr.Dropdown(choices=setup.choices(modes), value="base")
-        shown = [screen.modes[slot] for slot in screen.active]
-        before = [mode for mode in modes if mode.id in known]
-        untouched = not question and not any(state.turns for state in screen.states)
-        if known and untouched and shown == setup.default_modes(before, self.parts.languages):
-            chosen = setup.default_modes(modes, self.parts.languages)
-            updates |= self._arranged(chosen, question)
-            for slot, mode in enumerate(chosen):
-                updates[self.panes[slot].mode] = gr.Dropdown(choices=setup.choices(modes), value=mode)
-        return updates
-
-    def _caught_up(self, modes: Sequence[ModeInfo]) -> dict[Any, Any]:
-        choices = setup.choices(modes)
-        updates: dict[Any, Any] = {self.known: tuple(mode.id for mode in modes if mode.usable)}
-        updates |= {picker: gr.Dropdown(choices=choices) for picker in self.pickers}
-        for chip, (question, shown) in zip(self.chips, self._chip_texts(), strict=True):
-            updates[chip] = gr.Button(question, visible=shown)
-        return updates
-
-    @property
-    def caught_up(self) -> list[Any]:
-        return [self.known, self.question, self.active, *self.chips, *self.columns, *self.pickers]
-
-    @property
-    def set_up(self) -> list[Any]:
-        """The components that `on_load` sets."""
-        strengths = [view.strength for view in self.panes]
-        return [*self.caught_up, *self.sampling, *strengths, *self.variables.arranged]
+        return {**self.arrangement.example(question), **self._new_question}

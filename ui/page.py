@@ -169,7 +169,7 @@ def _load(
         before: str, stored: str, chat_mode: str, known: tuple[str, ...], question: str, *values: Any
     ) -> Any:
         now = parts.backend.status()
-        updates = compare.catch_up(known, question, values)
+        updates = compare.arrangement.catch_up(known, question, values)
         if updates:
             modes = parts.catalogue.list()
             picked = setup.chat_mode(modes) if chat_mode == "base" else chat_mode
@@ -186,8 +186,8 @@ def _load(
 
     timer.tick(
         guarded(tick),
-        [status, store, chat.picker, compare.known, compare.question, *compare.inputs],
-        [status, store, timer, chat.picker, *compare.caught_up],
+        [status, store, chat.picker, compare.arrangement.known, compare.question, *compare.inputs],
+        [status, store, timer, chat.picker, *compare.arrangement.caught_up],
         **QUIET,
     )
-    page.load(guarded(compare.on_load), None, compare.set_up, **QUIET)
+    page.load(guarded(compare.arrangement.on_load), None, compare.arrangement.loaded, **QUIET)

@@ -121,7 +121,7 @@ def test_the_link_sets_the_page_up_as_it_was_when_it_was_copied(
     query = compare._link("", *screen_values([states[0], states[1]], ["0,7", *[""] * 4, "64", ""]))
     monkeypatch.setattr(parts.catalogue, "list", lambda: [*MODES, ModeInfo("adapter:a", "A", "tuned")])
     request = SimpleNamespace(request=SimpleNamespace(url=SimpleNamespace(query=query[1:])))
-    updates = compare.on_load(request)  # type: ignore[arg-type]
+    updates = compare.arrangement.on_load(request)  # type: ignore[arg-type]
     assert [updates[compare.pickers[slot]].value for slot in (0, 1)] == ["base", "adapter:support"]
     assert updates[compare.question] == "Why?"
     fields = dict(zip(setup.SAMPLING, compare.sampling, strict=True))
@@ -131,7 +131,7 @@ def test_the_link_sets_the_page_up_as_it_was_when_it_was_copied(
     assert fields["top_p"] not in updates
     assert updates[compare.panes[1].strength].value == 0.25
     assert compare.panes[0].strength not in updates, "a mode without an adapter has no strength"
-    assert set(updates) <= set(compare.set_up)
+    assert set(updates) <= set(compare.arrangement.loaded)
     other = compare._link("Something new?", *screen_values([states[0], states[1]]))
     assert "seed=" not in other, "the seed belongs to the question that was asked with it"
 

@@ -1,0 +1,134 @@
+"""Which modes stand in which panes: by the page's address, by an example, or as modes come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from comparison.modes import ModeInfo
+from ui import links, pane, setup, variables
+from ui.controls import columns, screen_of
+from ui.guard import warn
+from ui.parts import Parts
+
+Updates = dict[Any, Any]
+
+
+def chip_texts(parts: Parts) -> list[tuple[str, bool]]:
+    """(question, whether it is shown) for every example's button."""
+    found = [(example.question, True) for example in _examples(parts)]
+    return found + [("", False)] * (setup.MAX_EXAMPLES - len(found))
+
+
+def _examples(parts: Parts) -> list[setup.Example]:
+    return setup.examples(parts.catalogue.list(), parts.personas, parts.languages)
+
+
+@dataclass
+class Arrangement:
+    """The components of Compare that a set-up fills; holds nothing of what a person does."""
+
+    parts: Parts
+    panes: Sequence[pane.PaneView]
+    chips: Sequence[gr.Button]
+    question: gr.Textbox
+    sampling: Sequence[gr.Textbox]
+    variables: variables.Panel
+    active: gr.State
+    known: gr.State
+
+    @property
+    def pickers(self) -> list[gr.Dropdown]:
+        return [view.mode for view in self.panes]
+
+    @property
+    def columns(self) -> list[gr.Column]:
+        return [view.column for view in self.panes]
+
+    @property
+    def arranged(self) -> list[Any]:
+        """The components that `example` sets."""
+        return [self.question, self.active, *self.columns, *self.pickers]
+
+    @property
+    def caught_up(self) -> list[Any]:
+        """The components that `catch_up` sets."""
+        return [self.known, *self.chips, *self.arranged]
+
+    @property
+    def loaded(self) -> list[Any]:
+        """The components that `on_load` sets."""
+        strengths = [view.strength for view in self.panes]
+        return [*self.caught_up, *self.sampling, *strengths, *self.variables.arranged]
+
+    def example(self, question: str) -> Updates:
+        """The example's question, and the modes that fit it."""
+        found = [each for each in _examples(self.parts) if each.question == question]
+        return self._arrange(found[0].modes if found else (), question)
+
+    def on_load(self, request: gr.Request) -> Updates:
+        """The set-up of the page's own address, or the showcase; updates for `loaded`."""
+        modes = self.parts.catalogue.list()
+        link = links.read_link(str(request.request.url.query) if request.request else "", modes)
+        for problem in link.problems:
+            warn(problem)
+        chosen = link.modes or tuple(setup.default_modes(modes, self.parts.languages))
+        updates = self._catch_up(modes) | self._arrange(chosen, link.question)
+        typed = dict(link.sampling) if link.seed is None else {**link.sampling, "seed": link.seed}
+        for name, control in zip(setup.SAMPLING, self.sampling, strict=True):
+            if name in typed:
+                updates[control] = str(typed[name])
+        for slot, (mode, scale) in enumerate(zip(link.modes, link.scales, strict=True)):
+            if setup.adapter_of(mode):
+                updates[self.panes[slot].strength] = gr.Slider(value=scale, visible=True)
+        filled = self.variables.arrange(self.parts.personas, chosen, {}, link.variables)
+        return updates | dict(zip(self.variables.arranged, filled, strict=True))
+
+    def catch_up(self, known: Sequence[str], question: str, values: Sequence[Any]) -> Updates:
+        """Updates for `caught_up` where the modes there are have changed; while nobody has touched the
+        showcase, it grows with them: adapters are known only once the base is."""
+        modes = self.parts.catalogue.list()
+        ids = tuple(mode.id for mode in modes if mode.usable)
+        if ids == tuple(known):
+            return {}
+        updates = self._catch_up(modes)
+        screen = screen_of(tuple(values))
+        there = {mode.id for mode in modes}
+        for picker, mode in zip(self.pickers, screen.modes, strict=True):
+            if mode not in there:
+                updates[picker] = gr.Dropdown(choices=setup.choices(modes), value="base")
+        shown = [screen.modes[slot] for slot in screen.active]
+        before = [mode for mode in modes if mode.id in known]
+        untouched = not question and not any(state.turns for state in screen.states)
+        if known and untouched and shown == setup.default_modes(before, self.parts.languages):
+            chosen = setup.default_modes(modes, self.parts.languages)
+            updates |= self._arrange(chosen, question)
+        return updates
+
+    def _catch_up(self, modes: Sequence[ModeInfo]) -> Updates:
+        choices = setup.choices(modes)
+        updates: Updates = {self.known: tuple(mode.id for mode in modes if mode.usable)}
+        updates |= {picker: gr.Dropdown(choices=choices) for picker in self.pickers}
+        for chip, (question, shown) in zip(self.chips, chip_texts(self.parts), strict=True):
+            updates[chip] = gr.Button(question, visible=shown)
+        return updates
+
+    def _arrange(self, modes: Sequence[str], question: str) -> Updates:
+        """The first panes set to these modes, the question in the box; the conversations stay."""
+        if not modes:
+            return {self.question: question}
+        modes = [*modes, *["base"] * (setup.MIN_PANES - len(modes))]
+        active, choices = tuple(range(len(modes))), setup.choices(self.parts.catalogue.list())
+        updates: Updates = {self.question: question, self.active: active}
+        updates |= zip(self.columns, columns(active), strict=True)
+        for slot, mode in zip(active, modes, strict=True):
+            view = self.panes[slot]
+            updates[view.mode] = gr.Dropdown(choices=choices, value=mode)
+            # Its colour at once: the change of mode is only told after it is shown.
+            updates[view.column] = gr.Column(
+                visible=True, elem_classes=pane.pane_classes(self.parts.mode(mode))
+            )
+        return updates
