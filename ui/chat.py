@@ -79,7 +79,7 @@ class Chat:
                         max_lines=8,
                         max_length=setup.MAX_TYPED_CHARS,
                         scale=1,
-                        elem_id="chat-question",
+                        elem_id="chat-box",
                     )
                     self.ask = gr.Button(
                         label("send"), variant="primary", scale=0, min_width=110, elem_id="chat-send"
@@ -127,7 +127,7 @@ class Chat:
             guarded(self._typed), self.box, [self.editing, self.ask], trigger_mode="always_last", **quiet
         )
         self.edit.click(guarded(self._edit), self.state, [self.box, self.editing, self.ask], **quiet).then(
-            None, None, None, js="() => counterpoint.focus('chat-question')", **quiet
+            None, None, None, js="() => counterpoint.focus('chat-box')", **quiet
         )
         self.copy.click(None, self.answer, None, js="(text) => counterpoint.copy(text, 'chat-copy')", **quiet)
         self.clear.click(guarded(self._clear), self.state, [self.editing, self.ask, *painted], **quiet)

@@ -65,7 +65,7 @@
   // Enter while answers run would do nothing: the button beside the box says why.
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey) return;
-    for (const [box, stop] of [["question", "stop-all"], ["chat-question", "chat-stop"]]) {
+    for (const [box, stop] of [["question", "stop-all"], ["chat-box", "chat-stop"]]) {
       if (event.target.closest(`#${box}`) && shown(buttonOf(stop))) flash(stop, "Still answering");
     }
   }, true);

@@ -170,8 +170,7 @@ def test_the_prompt_can_be_seen_before_asking(backend: LocalBackend) -> None:
     assert rendered.context == 512
 
 
-def test_requests_from_several_threads_are_decoded_together_and_keep_apart(backend: LocalBackend) -> None:
-    alone = {n: ends(backend, request("x", f"Question {n}?"))["x"] for n in range(4)}
+def test_requests_from_several_threads_keep_apart(backend: LocalBackend) -> None:
     answers: dict[int, str] = {}
 
     def ask(number: int) -> None:
@@ -183,14 +182,13 @@ def test_requests_from_several_threads_are_decoded_together_and_keep_apart(backe
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(answers) == len(alone)
     for number in range(4):
         again = "".join(
             event.text
             for event in backend.stream([request("y", f"Question {number}?")])
             if isinstance(event, Delta)
         )
-        assert answers[number] == again
+        assert answers[number] == again, "beside three others it is the same as alone"
 
 
 def test_a_killed_engine_is_started_again_and_the_panes_say_so(backend: LocalBackend) -> None:

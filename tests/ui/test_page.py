@@ -227,7 +227,7 @@ def test_an_edit_is_given_up_by_whatever_brings_another_question(parts_with: Par
 
 def test_what_gives_an_edit_up_may_paint_it(parts_with: PartsWith) -> None:
     built = page.build(parts_with(idle()))
-    for name, trigger in (("question", "input"), ("chat-question", "input"), ("new_conversation", "click")):
+    for name, trigger in (("question", "input"), ("chat-box", "input"), ("new_conversation", "click")):
         controls = [each for each in built.blocks.values() if isinstance(each, gr.Textbox | gr.Button)]
         block = next(each for each in controls if each.elem_id == name)
         wired = [fn for fn in built.fns.values() if (block._id, trigger) in fn.targets]
