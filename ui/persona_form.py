@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,6 +84,7 @@ def listed(
 ) -> list[tuple[str, str]]:
     """(label, name) of the personas that match every word and the tag, with what to know of each."""
     rows = []
+    titles = Counter(entry.persona.title for entry in entries if entry.persona)
     for entry in entries:
         persona = entry.persona
         if persona is None:
@@ -94,7 +96,8 @@ def listed(
             word in text for word in words.lower().split()
         ):
             continue
-        marks = [say("mark_yours")] if entry.origin == "yours" else []
+        marks = [entry.name] if titles[title] > 1 else []
+        marks += [say("mark_yours")] if entry.origin == "yours" else []
         marks += [say("mark_draft")] if entry.name in drafts else []
         marks += [say("mark_broken")] if persona is None else []
         marks += [notes[entry.name] or ""] if notes.get(entry.name) else []

@@ -256,6 +256,8 @@ class Personas:
         if not name:
             raise CounterpointError(say("choose_persona"))
         copy = copy.strip()
+        if not copy:
+            raise CounterpointError(say("copy_needs_name"))
         if name in texts:
             # Before anything is written: a draft that is not valid leaves no half-made copy behind.
             texts = {**_without(texts, name), copy: persona_form.with_field(text, "name", copy)}

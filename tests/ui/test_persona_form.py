@@ -84,3 +84,14 @@ def test_the_list_is_searched_by_word_and_tag(parts_with: Callable[[ScriptedBack
 
 def test_a_copy_gets_a_name_that_nobody_has() -> None:
     assert persona_form.free_name("a", ["a", "a-2"]) == "a-3"
+
+
+def test_personas_of_one_title_are_told_apart_by_their_names(
+    parts_with: Callable[[ScriptedBackend], Parts],
+) -> None:
+    personas = parts_with(ScriptedBackend(lambda requests: iter(()))).personas
+    personas.duplicate("meeting-notes", "our-notes")
+    shown = {name: title for title, name in persona_form.listed(personas.list(), {}, {})}
+    assert shown["our-notes"] == "Meeting notes · our-notes · yours"
+    assert shown["meeting-notes"] == "Meeting notes · meeting-notes"
+    assert shown["plain-law"] == "Law in plain language"

@@ -141,6 +141,7 @@ TEXTS = {
     "delete_shadow": "Back to the shipped one",
     "duplicate": "Duplicate",
     "copy_name": "Name of the copy",
+    "copy_needs_name": "The copy has no name: give it one, in small letters, digits and hyphens.",
     "form": "Form",
     "form_hint": "Variables, sampling and example questions are on the YAML page. For a new persona, duplicate one.",
     "yaml": "YAML",
