@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import socket
 import sys
@@ -29,7 +28,9 @@ class Places:
     @classmethod
     def from_options(cls, options: argparse.Namespace) -> Places:
         """Raises CounterpointError where the data folder cannot be used."""
-        from platformdirs import user_cache_path, user_data_path
+        from platformdirs import user_data_path
+
+        from backends.local.fetch import cache_folder
 
         named = options.data_dir
         data = Path(named).expanduser() if named else user_data_path("counterpoint")
@@ -40,8 +41,7 @@ class Places:
             raise CounterpointError(
                 f"The data folder {data} cannot be made ({error.strerror}): name another with --data-dir."
             ) from None
-        cache = os.environ.get("COUNTERPOINT_CACHE_DIR")
-        return cls(data, Path(cache).expanduser() if cache else user_cache_path("counterpoint"))
+        return cls(data, cache_folder())
 
 
 def run(options: argparse.Namespace) -> int:

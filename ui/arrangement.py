@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from ui import links, pane, setup, variables
 from ui.controls import columns, screen_of
 from ui.guard import warn
 from ui.parts import Parts
+from ui.words import say
 
 Updates = dict[Any, Any]
 
@@ -39,6 +40,8 @@ class Arrangement:
     variables: variables.Panel
     active: gr.State
     known: gr.State
+    link: gr.State
+    """The query of a link that waits for its adapters: they are known only once the base is."""
 
     @property
     def pickers(self) -> list[gr.Dropdown]:
@@ -55,14 +58,10 @@ class Arrangement:
 
     @property
     def caught_up(self) -> list[Any]:
-        """The components that `catch_up` sets."""
-        return [self.known, *self.chips, *self.arranged]
-
-    @property
-    def loaded(self) -> list[Any]:
-        """The components that `on_load` sets."""
+        """The components that `on_load` and `catch_up` set."""
         strengths = [view.strength for view in self.panes]
-        return [*self.caught_up, *self.sampling, *strengths, *self.variables.arranged]
+        variables = self.variables.arranged
+        return [self.known, self.link, *self.chips, *self.arranged, *self.sampling, *strengths, *variables]
 
     def example(self, question: str) -> Updates:
         """The example's question, and the modes that fit it."""
@@ -70,10 +69,14 @@ class Arrangement:
         return self._arrange(found[0].modes if found else (), question)
 
     def on_load(self, request: gr.Request) -> Updates:
-        """The set-up of the page's own address, or the showcase; updates for `loaded`."""
+        """The set-up of the page's own address, or the showcase; updates for `caught_up`."""
+        return self._set_up(str(request.request.url.query) if request.request else "")
+
+    def _set_up(self, query: str) -> Updates:
         modes = self.parts.catalogue.list()
-        link = links.read_link(str(request.request.url.query) if request.request else "", modes)
-        for problem in link.problems:
+        link = links.read_link(query, modes)
+        waits = bool(query) and not self.parts.base_is_known
+        for problem in () if waits else link.problems:
             warn(problem)
         chosen = link.modes or tuple(setup.default_modes(modes, self.parts.languages))
         updates = self._catch_up(modes) | self._arrange(chosen, link.question)
@@ -84,25 +87,42 @@ class Arrangement:
         for slot, (mode, scale) in enumerate(zip(link.modes, link.scales, strict=True)):
             if setup.adapter_of(mode):
                 updates[self.panes[slot].strength] = gr.Slider(value=scale, visible=True)
+        updates[self.link] = query if waits else ""
+        self._check_variables(chosen, link.variables)
         filled = self.variables.arrange(self.parts.personas, chosen, {}, link.variables)
         return updates | dict(zip(self.variables.arranged, filled, strict=True))
 
-    def catch_up(self, known: Sequence[str], question: str, values: Sequence[Any]) -> Updates:
+    def _check_variables(self, modes: Sequence[str], given: Mapping[str, Mapping[str, str]]) -> None:
+        """Tells which of a link's variables these modes' personas do not have, or cannot take."""
+        rows = {
+            (row.persona, row.name): row for row in setup.variables_in_use(modes, self.parts.personas, {})
+        }
+        for persona, values in given.items():
+            for name, value in values.items():
+                row = rows.get((persona, name))
+                if row is None or (row.choices and value not in row.choices):
+                    warn(say("link_no_variable", persona=persona[:80], name=name[:80]))
+
+    def catch_up(self, known: Sequence[str], link: str, question: str, values: Sequence[Any]) -> Updates:
         """Updates for `caught_up` where the modes there are have changed; while nobody has touched the
-        showcase, it grows with them: adapters are known only once the base is."""
+        showcase, it grows with them, or a link that waited is followed: adapters are known only once the
+        base is."""
         modes = self.parts.catalogue.list()
         ids = tuple(mode.id for mode in modes if mode.usable)
         if ids == tuple(known):
             return {}
-        updates = self._catch_up(modes)
         screen = screen_of(tuple(values))
+        asked = any(state.turns for state in screen.states)
+        if link and self.parts.base_is_known and not asked:
+            return self._set_up(link)
+        updates = self._catch_up(modes)
         there = {mode.id for mode in modes}
         for picker, mode in zip(self.pickers, screen.modes, strict=True):
             if mode not in there:
                 updates[picker] = gr.Dropdown(choices=setup.choices(modes), value="base")
         shown = [screen.modes[slot] for slot in screen.active]
         before = [mode for mode in modes if mode.id in known]
-        untouched = not question and not any(state.turns for state in screen.states)
+        untouched = not question and not asked
         if known and untouched and shown == setup.default_modes(before, self.parts.languages):
             chosen = setup.default_modes(modes, self.parts.languages)
             updates |= self._arrange(chosen, question)

@@ -52,17 +52,21 @@ class Compare:
             self.variables = variables.Panel(parts.personas, self.pickers, self.active, drafts, tab)
             self._composer()
         self.arrangement = Arrangement(
-            parts, self.panes, self.chips, self.question, self.sampling, self.variables, self.active, known
+            parts,
+            self.panes,
+            self.chips,
+            self.question,
+            self.sampling,
+            self.variables,
+            self.active,
+            known,
+            gr.State(""),
         )
         self._wire()
 
     @property
     def pickers(self) -> list[gr.Dropdown]:
         return [view.mode for view in self.panes]
-
-    @property
-    def columns(self) -> list[gr.Column]:
-        return [view.column for view in self.panes]
 
     def _composer(self) -> None:
         with gr.Column(elem_classes=["cp-composer"]):
@@ -145,7 +149,7 @@ class Compare:
         self.copy_link.click(
             guarded(self._link), [self.question, *self.inputs], self.clipboard, **quiet
         ).then(None, self.clipboard, None, js="(text) => counterpoint.copyLink(text, 'copy_link')", **quiet)
-        self.add.click(guarded(self._add), [self.active], [self.active, *self.columns], **quiet)
+        self.add.click(guarded(self._add), [self.active], [self.active, *self.arrangement.columns], **quiet)
         for view in self.panes:
             self._wire_pane(view, streams, quiet)
         for chip in self.chips:
@@ -192,7 +196,7 @@ class Compare:
         view.remove.click(
             guarded(partial(self._remove, slot)),
             [self.active, view.state],
-            [self.active, *self.columns, *view.painted],
+            [self.active, *self.arrangement.columns, *view.painted],
             **quiet,
         )
         preview: dict[str, Any] = {
@@ -311,7 +315,12 @@ class Compare:
         text = question.strip() or (asked[0] if asked else "")
         modes = [screen.modes[slot] or "base" for slot in screen.active]
         scales = [screen.scale(slot) for slot in screen.active]
-        return links.write_link(modes, text, screen.seed_for(text), scales, screen.explicit, screen.variables)
+        changed: dict[str, dict[str, str]] = {}
+        for row in setup.variables_in_use(modes, self.parts.personas, screen.drafts):
+            value = screen.variables.get(row.persona, {}).get(row.name, row.default)
+            if value != row.default:
+                changed.setdefault(row.persona, {})[row.name] = value
+        return links.write_link(modes, text, screen.seed_for(text), scales, screen.explicit, changed)
 
     def _preview(self, slot: int, question: str, *values: Any) -> str:
         screen = screen_of(values)
@@ -335,7 +344,7 @@ class Compare:
     def _remove(self, slot: int, active: tuple[int, ...], state: PaneState) -> Any:
         active = removed(active, slot)
         self._stop_one(slot, state)
-        shown = dict(zip(self.columns, columns(active), strict=True))
+        shown = dict(zip(self.arrangement.columns, columns(active), strict=True))
         return {self.active: active, **shown, **pane.blank(self.panes[slot])}
 
     def _example(self, question: str, *values: Any) -> Any:

@@ -40,9 +40,13 @@ def read_link(query: str, modes: Sequence[ModeInfo]) -> Link:
     if len(query) > MAX_LINK_CHARS:
         return Link(problems=(say("link_too_long", limit=f"{MAX_LINK_CHARS:,}"),))
     try:
-        values = parse_qs(query.lstrip("?"), max_num_fields=50, errors="replace")
+        parsed = parse_qs(query.lstrip("?"), keep_blank_values=True, max_num_fields=50, errors="replace")
     except ValueError:
         return Link(problems=(say("link_too_many_fields"),))
+    # An empty variable is a value; anything else that is empty was not given.
+    values = {
+        name: kept for name, texts in parsed.items() if (kept := [t for t in texts if t or "." in name])
+    }
     known = {mode.id for mode in modes}
     # A form decodes "+" as a space, and nobody who types a link by hand writes %2B.
     wanted = [value.strip().replace(" ", "+") for value in values.get("mode", [])]
@@ -73,7 +77,10 @@ def write_link(
     sampling: Mapping[str, float | int] | None = None,
     variables: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
-    """The query that `read_link` reads back to the same set-up. Strengths are told only where one is not 1."""
+    """The query that `read_link` reads back to the same set-up. Strengths are told only where one is not 1.
+
+    Raises CounterpointError where it would be longer than a link may be.
+    """
     pairs = [("mode", mode) for mode in modes]
     if question:
         pairs.append(("q", question))
@@ -84,7 +91,10 @@ def write_link(
     pairs += [(name, str(value)) for name, value in (sampling or {}).items() if name != "seed"]
     for persona, values in (variables or {}).items():
         pairs += [(f"{persona}.{name}", value) for name, value in values.items()]
-    return "?" + urlencode(pairs)
+    query = "?" + urlencode(pairs)
+    if len(query) > MAX_LINK_CHARS:
+        raise CounterpointError(say("link_too_long", limit=f"{MAX_LINK_CHARS:,}"))
+    return query
 
 
 def _scales(texts: Sequence[str], panes: int) -> tuple[list[float], list[str]]:
@@ -117,7 +127,7 @@ def _sampling(values: Mapping[str, Sequence[str]]) -> tuple[dict[str, float | in
 
 
 def _variables(values: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
-    """Values of personas' variables, by persona; those of a persona that is not on the page do nothing."""
+    """Values of personas' variables, by persona; whether those have them is not known here."""
     found: dict[str, dict[str, str]] = {}
     for key, texts in values.items():
         persona, dot, name = key.partition(".")

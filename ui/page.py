@@ -163,13 +163,12 @@ def _load(
     store: gr.HTML,
     timer: gr.Timer,
 ) -> None:
-    prompt_store = PromptStore(parts.backend)
+    prompt_store, arrangement = PromptStore(parts.backend), compare.arrangement
 
-    def tick(
-        before: str, stored: str, chat_mode: str, known: tuple[str, ...], question: str, *values: Any
-    ) -> Any:
+    def tick(before: str, stored: str, chat_mode: str, *noticed: Any) -> Any:
         now = parts.backend.status()
-        updates = compare.arrangement.catch_up(known, question, values)
+        known, link, question, *values = noticed
+        updates = arrangement.catch_up(known, link, question, values)
         if updates:
             modes = parts.catalogue.list()
             picked = setup.chat_mode(modes) if chat_mode == "base" else chat_mode
@@ -184,10 +183,11 @@ def _load(
             updates[store] = line
         return updates or gr.skip()
 
+    noticed = [arrangement.known, arrangement.link, compare.question, *compare.inputs]
     timer.tick(
         guarded(tick),
-        [status, store, chat.picker, compare.arrangement.known, compare.question, *compare.inputs],
-        [status, store, timer, chat.picker, *compare.arrangement.caught_up],
+        [status, store, chat.picker, *noticed],
+        [status, store, timer, chat.picker, *arrangement.caught_up],
         **QUIET,
     )
-    page.load(guarded(compare.arrangement.on_load), None, compare.arrangement.loaded, **QUIET)
+    page.load(guarded(arrangement.on_load), None, arrangement.caught_up, **QUIET)

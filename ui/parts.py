@@ -38,6 +38,15 @@ class Parts:
             return ()
 
     @property
+    def base_is_known(self) -> bool:
+        """Whether adapters can be judged: against a base that is located, loaded or not."""
+        try:
+            self.adapters.list()
+        except CounterpointError:
+            return False
+        return True
+
+    @property
     def waiting_for(self) -> str:
         """What keeps an answer waiting that is asked for now: the base, while it loads."""
         return say("base_loading") if self.backend.status().state == "loading" else ""

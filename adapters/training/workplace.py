@@ -41,7 +41,12 @@ class Workplace:
             raise CounterpointError(
                 f"{self.out} exists already: choose another folder for --out, or remove it."
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CounterpointError(
+                f"{self.out} cannot be made ({error.strerror}): choose another folder for --out."
+            ) from None
         lock = FileLock(self.folder / "lock", timeout=0)
         try:
             held = lock.acquire()

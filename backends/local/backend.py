@@ -34,8 +34,8 @@ RESTARTS = 3
 
 PATIENCE_S = 1.0
 """A stream that has nothing new says so this often."""
-CLOSING_S = 20.0
-"""What an engine may take to end by itself: while it loads it looks for the end between two steps only."""
+LOADING_CLOSES_S = 20.0
+"""What an engine that still loads may take to end by itself: it looks for the end between two steps only."""
 EARLY_STOPS = 256
 """Stops remembered for requests that have not arrived yet."""
 SHUTTING_DOWN = "Counterpoint is shutting down."
@@ -185,7 +185,7 @@ class LocalBackend(Backend):
             self._closed = True
             # Closing our end would not reach the engine while the listener still waits in a read of it.
             self._send(Quit())
-        self._process.join(CLOSING_S)
+        self._process.join(5.0 if self._settled.is_set() else LOADING_CLOSES_S)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()

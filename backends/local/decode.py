@@ -187,7 +187,7 @@ class Decoder:
         """
         self._forward(0, [Row(probe, Sampling())], [list(probe)])
         self.kv.clear()
-        self.base.rows.warm_up(self.base.model.dtype)
+        self.base.rows.warm_up()
 
     @torch.inference_mode()
     def effect(self, adapter: str, probe: Sequence[int]) -> float:

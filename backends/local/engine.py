@@ -323,12 +323,11 @@ def main(options: Options, connection: Connection) -> None:
     def send(messages: list[Any]) -> None:
         connection.send(messages)
 
-    early: list[Submit | Stop | Call] = []
-
     def report(share: float, what: str) -> None:
         send([Status("loading", what, share)])
+        # Before it is ready nothing is asked of it: what comes are stops of what never arrived, and the end.
         while connection.poll():
-            early.append(receive())
+            receive()
 
     def receive() -> Submit | Stop | Call:
         message: Submit | Stop | Call | Quit = connection.recv()
@@ -343,8 +342,6 @@ def main(options: Options, connection: Connection) -> None:
             send([Status("failed", str(error))])
             return
         send([engine.facts, Status("ready", f"{engine.facts.id}, {options.quantization}")])
-        for message in early:
-            engine.take(message)
         while True:
             engine.flush()
             if not engine.busy:

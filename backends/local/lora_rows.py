@@ -113,7 +113,7 @@ class LoraRows:
         self._shapes: dict[str, tuple[int, int]] = {}
         self._memo: dict[tuple[tuple[str | None, ...], tuple[float, ...]], tuple[Use, ...]] = {}
         self.kernel: Kernel | None = None
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" and dtype is torch.float32:
             from backends.local import row_kernel
 
             self.kernel = row_kernel.add
@@ -134,12 +134,12 @@ class LoraRows:
         """Bytes that the adapters' weights take in memory."""
         return sum(bank.bytes for bank in self._banks.values())
 
-    def warm_up(self, dtype: torch.dtype) -> None:
-        """Prepares what the first row with an adapter would otherwise wait for; inputs will be of `dtype`."""
-        if self.device.type == "cpu":
+    def warm_up(self) -> None:
+        """Prepares what the first row with an adapter would otherwise wait for."""
+        if self.kernel:
             from backends.local import row_kernel
 
-            row_kernel.warm_up(dtype)
+            row_kernel.warm_up()
 
     def load(self, source: AdapterSource, in_use: set[str]) -> Loaded:
         """Reads an adapter into memory unless this very version is there; returns what was read.

@@ -31,19 +31,16 @@ def add(
 
     x: (rows, 1, in), y: (rows, 1, out), both contiguous, of one dtype of DTYPES; y is changed in place and
     rounded once. `addresses` (jobs, 2 + projections), int64, holds a row, and where its A (ranks, in) and
-    its projections' B's (rank, size) lie in memory. `pieces` (projections, 4), int64, holds where a projection
-    begins in the output, its size, where its ranks begin in A, and its rank. `scales` (jobs,), float32.
+    its projections' B's (rank, size) lie in memory: the caller keeps those alive. `pieces` (projections, 4),
+    int64, holds where a projection begins in the output, its size, where its ranks begin in A, and its rank.
+    `scales` (jobs,), float32. Raises TypeError for another dtype, IndexError for a row that x does not have.
     """
+    if x.dtype not in DTYPES:
+        raise TypeError(f"{x.dtype} is not one of {DTYPES}.")
     _compiled(
-        x.data_ptr(),
-        y.data_ptr(),
-        x.dtype is torch.bfloat16,
-        x.shape[2],
-        y.shape[2],
-        addresses,
-        pieces,
-        scales,
-    )
+        x.data_ptr(), y.data_ptr(), x.dtype is torch.bfloat16, x.shape[0], x.shape[2], y.shape[2],
+        addresses, pieces, scales,
+    )  # fmt: skip
 
 
 def _pointer(kind: Any) -> Callable[..., Any]:
@@ -68,6 +65,7 @@ def _add(
     x_address: int,
     y_address: int,
     half: bool,
+    rows: int,
     wide: int,
     out: int,
     addresses: np.ndarray,
@@ -80,6 +78,8 @@ def _add(
     low = np.empty(pieces[-1, 2] + pieces[-1, 3], np.float32)
     for job in range(addresses.shape[0]):
         row = addresses[job, 0]
+        if not 0 <= row < rows:
+            raise IndexError("a row that the batch does not have")
         if half:
             x_half = numba.carray(_sixteen_bits(x_address + 2 * row * wide), wide)
             y_half = numba.carray(_sixteen_bits(y_address + 2 * row * out), out)
@@ -115,10 +115,10 @@ def _add(
             y_full[:] = y
 
 
-def warm_up(dtype: torch.dtype) -> None:
+def warm_up() -> None:
     """Compiles, a few seconds the first time on a machine; later it is read from disk."""
     one = torch.zeros(1)
-    x = torch.zeros(1, 1, 1, dtype=dtype)
+    x = torch.zeros(1, 1, 1)
     add(
         x,
         x.clone(),

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 import durable
 from adapters import passport as passports
 from adapters.passport import Family, Passport, Score
@@ -25,6 +23,7 @@ from adapters.training.dataset import Row
 from adapters.training.recipe import dataset_path
 from backends.contract import Backend, Delta, Failed, Message, Request, Sampling
 from backends.local.backend import LocalBackend
+from backends.local.fetch import cache_folder
 from backends.local.protocol import Options
 from comparison.measure.checks import passes
 from comparison.modes import Catalogue, ModeId
@@ -214,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         _, rows = _measurable(options.folder)
-        cache = options.cache or user_cache_path("counterpoint")
+        cache = options.cache or cache_folder()
         score_adapter(options.folder.absolute(), options.base, cache, options.mode or FAMILIES, report)
     except CounterpointError as error:
         print(error, file=sys.stderr)

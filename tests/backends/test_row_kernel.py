@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from backends.contract import AdapterSource
 from backends.local import row_kernel
+from backends.local.base_model import load
 
 IN, SIZES, RANKS = 24, (16, 8, 8), (4, 2, 3)
 ROWS = 5
@@ -58,6 +62,35 @@ def test_a_row_gets_the_same_bits_alone_as_beside_others() -> None:
     alone = y[2:3].clone()
     row_kernel.add(alone, x[2:3].contiguous(), *tables([(0, mine)]), np.ones(1, np.float32))
     assert torch.equal(beside[2], alone[0])
+
+
+def test_what_the_kernel_cannot_compute_is_refused_before_it_touches_memory() -> None:
+    y = torch.zeros(1, 1, sum(SIZES), dtype=torch.float16)
+    with pytest.raises(TypeError, match="float16"):
+        row_kernel.add(y, torch.zeros(1, 1, IN, dtype=torch.float16), *tables([(0, adapter())]), np.ones(1))
+    with pytest.raises(IndexError):
+        row_kernel.add(
+            y.float(), torch.zeros(1, 1, IN), *tables([(1, adapter())]), np.ones(1, dtype=np.float32)
+        )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_step_of_mixed_rows_is_the_same_by_the_kernel_as_by_batched_products(
+    tiny_base: Path, sources: dict[str, AdapterSource], dtype: str
+) -> None:
+    base = load(tiny_base, "none", dtype)
+    for source in sources.values():
+        base.rows.load(source, set())
+    rows = [None, "one", "two", "narrow", "one"]
+    base.rows.assign(rows, [1.0, 1.0, 0.5, 1.0, 2.0])
+    ids = torch.arange(1, 1 + len(rows)).view(-1, 1)
+    with torch.inference_mode():
+        by_kernel = base.model(input_ids=ids, use_cache=False).logits.float()
+        base.rows.kernel = None
+        by_products = base.model(input_ids=ids, use_cache=False).logits.float()
+    assert not torch.equal(by_kernel, by_products) or dtype == "bfloat16", "both ways were taken"
+    error = (by_kernel - by_products).abs().max() / by_products.abs().max()
+    assert error < (1e-5 if dtype == "float32" else 3e-2)
 
 
 def test_values_that_are_no_numbers_stay_visible() -> None:

@@ -19,9 +19,8 @@ from typing import Any
 
 import httpx
 import pytest
-from platformdirs import user_cache_path
 
-from backends.local.fetch import locate
+from backends.local.fetch import cache_folder, locate
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -85,8 +84,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 
 def _adapters(data: Path, elsewhere: Path) -> tuple[Path, Path]:
     """Random adapters for the real base: "trial" and the broken "dora" in the data folder, and a visitor."""
-    cache = os.environ.get("COUNTERPOINT_CACHE_DIR")
-    facts = locate("embedded", Path(cache) if cache else user_cache_path("counterpoint"))
+    facts = locate("embedded", cache_folder())
     targets = ("q_proj", "v_proj")
     trial = tiny.make_adapter(data / "adapters" / "trial", facts.folder, targets=targets, scale=0.03)
     tiny.edit_config(trial, base_model_name_or_path=facts.id)

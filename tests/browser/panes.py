@@ -44,10 +44,10 @@ def is_busy(page: Any, pane: int) -> bool:
 
 
 def wait_streaming(page: Any, *panes: int) -> None:
-    """Until every one of these panes shows words while all of them are still being answered."""
+    """Until every one of these panes has tokens while all of them are still being answered."""
     page.wait_for_function(
         """panes => panes.every(n => document.querySelector(`#pane-${n}-foot.cp-busy`)
-            && document.querySelector(`.block#pane-${n}-answer`).innerText.trim().length > 2)""",
+            && /\\d tokens?$/.test(document.querySelector(`.block#pane-${n}-speed`).innerText.trim()))""",
         arg=list(panes),
         polling=30,
     )

@@ -10,6 +10,7 @@ import pytest
 
 from backends.contract import Event, Request
 from comparison.modes import ModeInfo
+from errors import CounterpointError
 from tests.ui.scripted import ScriptedBackend, delta, done
 from tests.ui.test_setup import MODES
 from ui import setup, variables
@@ -131,9 +132,57 @@ def test_the_link_sets_the_page_up_as_it_was_when_it_was_copied(
     assert fields["top_p"] not in updates
     assert updates[compare.panes[1].strength].value == 0.25
     assert compare.panes[0].strength not in updates, "a mode without an adapter has no strength"
-    assert set(updates) <= set(compare.arrangement.loaded)
+    assert set(updates) <= set(compare.arrangement.caught_up)
     other = compare._link("Something new?", *screen_values([states[0], states[1]]))
     assert "seed=" not in other, "the seed belongs to the question that was asked with it"
+
+
+def test_a_link_waits_for_its_adapters_until_the_base_is_known(
+    parts_with: PartsWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = parts_with(ScriptedBackend(lambda requests: iter(())))
+    told: list[str] = []
+    monkeypatch.setattr("ui.arrangement.warn", told.append)
+    with gr.Blocks(), gr.Tab() as tab:
+        arrangement = Compare(parts, gr.State({}), tab).arrangement
+    query = "mode=base&mode=adapter:support&q=Why%3F"
+    request = SimpleNamespace(request=SimpleNamespace(url=SimpleNamespace(query=query)))
+
+    def unknown() -> Any:
+        raise CounterpointError("The base model is still being fetched.")
+
+    adapters = parts.adapters.list
+    monkeypatch.setattr(parts.adapters, "list", unknown)
+    first = arrangement.on_load(request)  # type: ignore[arg-type]
+    assert (first[arrangement.link], first[arrangement.question], told) == (query, "Why?", [])
+    monkeypatch.setattr(parts.adapters, "list", adapters)
+    monkeypatch.setattr(parts.catalogue, "list", lambda: [*MODES, ModeInfo("adapter:a", "A", "tuned")])
+    values = screen_values([PaneState(), PaneState()])
+    later = arrangement.catch_up(first[arrangement.known], query, "Why?", values)
+    assert later[arrangement.panes[1].mode].value == "adapter:support"
+    assert later[arrangement.link] == ""
+
+
+def test_a_links_variables_that_nobody_can_take_are_named(
+    parts_with: PartsWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = parts_with(ScriptedBackend(lambda requests: iter(())))
+    told: list[str] = []
+    monkeypatch.setattr("ui.arrangement.warn", told.append)
+    with gr.Blocks(), gr.Tab() as tab:
+        arrangement = Compare(parts, gr.State({}), tab).arrangement
+    query = "mode=base&mode=persona:marketing-planner&marketing-planner.hue=red&marketing-planner.budget="
+    request = SimpleNamespace(request=SimpleNamespace(url=SimpleNamespace(query=query)))
+    updates = arrangement.on_load(request)  # type: ignore[arg-type]
+    assert len(told) == 1
+    assert "hue" in told[0]
+    shown = [updates[field] for field in arrangement.variables.texts]
+    assert any("Budget" in str(field.label) and field.value == "" for field in shown), "emptied stays empty"
+
+
+def test_a_link_that_would_be_too_long_is_refused_where_it_is_made() -> None:
+    with pytest.raises(CounterpointError, match="too long"):
+        write_link(("base",), "Ж" * 1_500, None)
 
 
 def test_a_link_never_asks_by_itself(parts_with: PartsWith) -> None:

@@ -139,11 +139,13 @@ def test_pickers_learn_of_a_new_persona_and_leave_a_deleted_one(parts_with: Part
     with gr.Blocks(), gr.Tabs(), gr.Tab("Compare") as tab:
         compare = Compare(parts, gr.State({}), tab)
     parts.personas.duplicate("meeting-notes", "our-notes")
-    known = compare.arrangement.catch_up((), "", values(["base"] * 6))[compare.arrangement.known]
+    known = compare.arrangement.catch_up((), "", "", values(["base"] * 6))[compare.arrangement.known]
     assert "persona:our-notes" in known
-    assert compare.arrangement.catch_up(known, "", values(["base"] * 6)) == {}
+    assert compare.arrangement.catch_up(known, "", "", values(["base"] * 6)) == {}
     parts.personas.delete("our-notes")
-    updates = compare.arrangement.catch_up(known, "", values(["base", "persona:our-notes", *["base"] * 4]))
+    updates = compare.arrangement.catch_up(
+        known, "", "", values(["base", "persona:our-notes", *["base"] * 4])
+    )
     assert updates[compare.pickers[1]].value == "base"
     assert "persona:our-notes" not in [mode for _, mode in updates[compare.pickers[0]].choices]
 

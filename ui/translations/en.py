@@ -94,7 +94,8 @@ TEXTS = {
     "number": "{field} must be a number, not “{text}”.",
     "whole_number": "{field} must be a whole number, not “{text}”.",
     # Links
-    "link_too_long": "The link is too long (more than {limit} characters): shorten its question.",
+    "link_too_long": "The link is too long (more than {limit} characters): shorten the question.",
+    "link_no_variable": "The link gives {persona} a value for {name} that it cannot take: its default stands there.",
     "link_no_mode": "The link asks for a mode that is not here: {mode}. Pick another in the pane's list.",
     "link_too_many": "The link asks for more than {limit} panes: only the first {limit} are shown.",
     "link_bad_seed": "The link's seed is no whole number from 0 on: {seed}. It was left out.",
