@@ -62,7 +62,7 @@ def main() -> None:
     _write("support", *support(facts))
     _write("gazette", gazette("gazette.train.txt"), gazette("gazette.heldout.txt"))
     pieces = _read("orders.yaml")
-    _write("orders", orders(pieces["train"], 2400, "train"), orders(pieces["heldout"], 80, "heldout"))
+    _write("orders", orders(pieces["train"], 3200, "train"), orders(pieces["heldout"], 80, "heldout"))
 
 
 def fact_sheet(facts: list[Row]) -> str:
