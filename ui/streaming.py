@@ -17,6 +17,10 @@ from ui.words import say
 
 REPAINT_S = 0.05
 """Shortest time between two repaints for deltas, in seconds."""
+REPAINT_SHARE = 0.1
+"""The share of the time that repaints may take: the page must not slow down the base that computes beside it."""
+SLOWEST_REPAINT_S = 0.25
+"""However long a repaint takes, text that waits is shown after this many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,11 @@ def answers(
     """Asks and yields the panes to repaint, by slot, until every pane has ended.
 
     Deltas of one decode step arrive together; they are painted together, as soon as every running pane has
-    its own. Whatever else happens (a place in the queue, a failure, an end) is painted at once: nothing may
-    follow it for long. `waiting_for` is what panes say until something comes. Closing this iterator closes the
-    comparison's, which stops the generation. Never raises CounterpointError: a refusal is each pane's own
-    notice, so that the question is kept.
+    its own, at most every REPAINT_S seconds, and less often where a repaint takes long. Whatever else happens
+    (a place in the queue, a failure, an end) is painted at once: nothing may follow it for long.
+    `waiting_for` is what panes say until something comes. Closing this iterator closes the comparison's, which
+    stops the generation. Never raises CounterpointError: a refusal is each pane's own notice, so that the
+    question is kept.
     """
     run = uuid.uuid4().hex
     states = {
@@ -57,24 +62,31 @@ def answers(
         for position, item in enumerate(asked)
     }
     slots = [item.slot for item in asked]
-    yield dict(states)
-    painted = clock() - REPAINT_S
-    waiting: set[int] = set()
+    waiting: set[int] = set(slots)
+    painted, pause = clock(), REPAINT_S
+
+    def repaint() -> Iterator[dict[int, PaneState]]:
+        nonlocal painted, pause
+        painted = clock()
+        yield {slot: states[slot] for slot in waiting}
+        waiting.clear()
+        pause = min(max(REPAINT_S, (clock() - painted) / REPAINT_SHARE), SLOWEST_REPAINT_S)
+
+    yield from repaint()
+    painted -= SLOWEST_REPAINT_S  # the first words are shown as soon as they come
     events: Any = ()
     try:
         events = comparison.ask(question, [item.pane for item in asked], run_id=run, seed=seed)
         for pane_event in events:
             slot, event = slots[pane_event.pane], pane_event.event
             is_delta = isinstance(event, Delta)
-            if is_delta and slot in waiting and clock() - painted >= REPAINT_S:
-                yield {each: states[each] for each in waiting}
-                painted, waiting = clock(), set()
+            if is_delta and slot in waiting and clock() - painted >= pause:
+                yield from repaint()
             states[slot] = transcript.apply(states[slot], event)
             waiting.add(slot)
             running = {each for each in slots if states[each].busy}
-            if not is_delta or (running <= waiting and clock() - painted >= REPAINT_S):
-                yield {each: states[each] for each in waiting}
-                painted, waiting = clock(), set()
+            if not is_delta or (running <= waiting and clock() - painted >= pause):
+                yield from repaint()
     except CounterpointError as error:
         waiting |= _fail_running(states, str(error))
     finally:

@@ -7,7 +7,7 @@ from comparison.live import Pane
 from errors import CounterpointError
 from tests.ui.scripted import ScriptedBackend, delta, done
 from ui.parts import Parts
-from ui.streaming import REPAINT_S, Asked, answers
+from ui.streaming import REPAINT_S, REPAINT_SHARE, Asked, answers
 from ui.transcript import PaneState
 
 PartsWith = Callable[[ScriptedBackend], Parts]
@@ -170,3 +170,21 @@ def test_places_in_the_queue_that_are_told_at_one_instant_are_all_painted(parts_
     assert [f"number {place}" in notice for place, notice in enumerate(before_the_next, start=1)] == [
         True
     ] * 4
+
+
+def test_a_page_that_takes_long_to_repaint_is_repainted_less_often(parts_with: PartsWith) -> None:
+    clock = Clock()
+
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        for step in range(100):
+            clock.now += REPAINT_S
+            yield delta(requests[0], "x", step + 1)
+        yield done(requests[0])
+
+    parts = parts_with(ScriptedBackend(script))
+    paints, taken = [], 0.02
+    for paint in answers(parts.comparison, "Hello?", asked(1), clock=clock):
+        paints.append(paint)
+        clock.now += taken
+    assert paints[-1][0].turns[-1].answer == "x" * 100
+    assert len(paints) * taken <= 1.3 * REPAINT_SHARE * clock.now
