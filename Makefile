@@ -11,7 +11,7 @@ run: install
 install: .venv/installed
 
 .venv/installed: requirements.txt
-	@echo "Installing into .venv (about 1.5 GB; a minute or a few)"
+	@echo "Installing into .venv (about 2 GB; a minute or a few)"
 	$(PYTHON) -m venv .venv
 	$(PIP) -r requirements.txt
 	touch $@
