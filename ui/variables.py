@@ -57,11 +57,12 @@ class Panel:
             ]
         self.more = gr.Markdown("", visible=False, elem_classes=["cp-caption"], latex_delimiters=[])
         self.keys = gr.State(())
+        self.linked = gr.State({})
         gr.on(
             [*[picker.change for picker in pickers], active.change, tab.select],
             guarded(partial(self._follow, personas, len(pickers))),
-            [*pickers, active, drafts, *self.inputs],
-            self.arranged,
+            [*pickers, active, drafts, self.linked, *self.inputs],
+            [self.row, self.more, *self.inputs],
             trigger_mode="always_last",
             show_progress="hidden",
             api_visibility="private",
@@ -74,7 +75,7 @@ class Panel:
     @property
     def arranged(self) -> list[Any]:
         """The components that `arrange` sets."""
-        return [self.row, self.more, *self.inputs]
+        return [self.linked, self.row, self.more, *self.inputs]
 
     def arrange(
         self,
@@ -83,15 +84,19 @@ class Panel:
         drafts: Mapping[str, Persona],
         given: Mapping[str, Mapping[str, str]],
     ) -> list[Any]:
-        """Values for `arranged`: the fields of these modes' personas, with what a person gave already."""
+        """Values for `arranged`: the fields of these modes' personas, with what a link gives."""
         rows = setup.variables_in_use(modes, personas, drafts)
-        more = gr.Markdown(_beyond(rows), visible=len(rows) > FIELDS)
-        return [gr.Row(visible=bool(rows)), more, *_updates(rows[:FIELDS], given)]
+        return [given, *_shown(rows), *_updates(rows[:FIELDS], given)]
 
     def _follow(self, personas: PersonaStore, count: int, *values: Any) -> list[Any]:
-        pickers, active, drafts = values[:count], values[count], values[count + 1]
+        pickers, (active, drafts, linked), fields = (
+            values[:count],
+            values[count : count + 3],
+            values[count + 3 :],
+        )
         modes = [pickers[slot] for slot in active if pickers[slot]]
-        return self.arrange(personas, modes, drafts, read(values[count + 2 :]))
+        rows = setup.variables_in_use(modes, personas, drafts)
+        return [*_shown(rows), *_updates(rows[:FIELDS], {**linked, **read(fields)}, fields[0])]
 
 
 def read(values: Sequence[Any]) -> dict[str, dict[str, str]]:
@@ -105,14 +110,25 @@ def read(values: Sequence[Any]) -> dict[str, dict[str, str]]:
     return found
 
 
+def _shown(rows: Sequence[setup.VariableRow]) -> list[Any]:
+    return [gr.Row(visible=bool(rows)), gr.Markdown(_beyond(rows), visible=len(rows) > FIELDS)]
+
+
 def _beyond(rows: Sequence[setup.VariableRow]) -> str:
     """The line that names the variables that there is no field for."""
     names = ", ".join(f"{row.name} ({row.persona})" for row in rows[FIELDS:])
     return markup.plain(say("more_variables", names=names)) if names else ""
 
 
-def _updates(rows: Sequence[setup.VariableRow], given: Mapping[str, Mapping[str, str]]) -> list[Any]:
-    """Values for `Panel.inputs`; what a person gave to a variable that is still there stays."""
+def _updates(
+    rows: Sequence[setup.VariableRow], given: Mapping[str, Mapping[str, str]], there: Sequence[Key] = ()
+) -> list[Any]:
+    """Values for `Panel.inputs`; what a person gave to a variable that is still there stays.
+
+    A field that shows its variable already (`there`) keeps its value untouched: what the browser told of it may
+    be older than what it shows.
+    """
+    keys = tuple((row.persona, row.name, bool(row.choices)) for row in rows)
     texts, lists = [], []
     for number in range(FIELDS):
         row = rows[number] if number < len(rows) else None
@@ -121,15 +137,16 @@ def _updates(rows: Sequence[setup.VariableRow], given: Mapping[str, Mapping[str,
             lists.append(gr.Dropdown(visible=False))
             continue
         shown = given.get(row.persona, {}).get(row.name, row.default)
+        shown = row.default if row.choices and shown not in row.choices else shown
+        value: dict[str, Any] = {} if keys[number] in there[number : number + 1] else {"value": shown}
         about = f"{row.name.replace('_', ' ').capitalize()}: {row.description}"
         if row.choices:
-            shown = shown if shown in row.choices else row.default
             texts.append(gr.Textbox(visible=False))
-            lists.append(gr.Dropdown(choices=list(row.choices), value=shown, label=about, visible=True))
+            lists.append(gr.Dropdown(choices=list(row.choices), label=about, visible=True, **value))
         else:
-            texts.append(gr.Textbox(value=shown, label=about, visible=True))
+            texts.append(gr.Textbox(label=about, visible=True, **value))
             lists.append(gr.Dropdown(visible=False))
-    return [tuple((row.persona, row.name, bool(row.choices)) for row in rows), *texts, *lists]
+    return [keys, *texts, *lists]
 
 
 def empty() -> list[Any]:

@@ -167,6 +167,22 @@ def test_what_was_typed_for_a_variable_stays_while_its_persona_is_on_the_page(pa
     assert sum(field.visible for field in fields) == 3
 
 
+def test_a_variable_on_the_page_is_never_set_from_what_the_browser_told_late(parts_with: PartsWith) -> None:
+    parts = parts_with(idle())
+    with gr.Blocks(), gr.Tabs(), gr.Tab("Compare") as tab:
+        panel = Compare(parts, gr.State({}), tab).variables
+    linked = {"marketing-planner": {"budget": "ninety pounds"}}
+    pickers = ["persona:marketing-planner", *["base"] * 5]
+
+    def follow(fields: list[object]) -> list:
+        return panel._follow(parts.personas, 6, *pickers, (0, 1), {}, linked, *fields)[2:]
+
+    first = follow(variables.empty())
+    assert "ninety pounds" in [update.value for update in first[1:]], "a link's value outlasts an early event"
+    later = follow([first[0], *variables.empty()[1:]])
+    assert not any("value" in update._constructor_args[0] for update in later[1:] if update.visible)
+
+
 def test_a_draft_that_is_not_valid_is_not_duplicated(parts_with: PartsWith) -> None:
     parts = parts_with(idle())
     with gr.Blocks():
@@ -194,7 +210,7 @@ def test_variables_beyond_the_fields_are_named(parts_with: PartsWith) -> None:
 
     def more(drafts: dict[str, Persona]) -> gr.Markdown:
         pickers = ["persona:helper", *["base"] * 5]
-        values = [*pickers, (0, 1), drafts, *variables.empty()]
+        values = [*pickers, (0, 1), drafts, {}, *variables.empty()]
         return panel._follow(parts.personas, 6, *values)[1]
 
     assert more({"helper": draft}).visible
