@@ -76,9 +76,10 @@ class Arrangement:
         modes = self.parts.catalogue.list()
         link = links.read_link(query, modes)
         waits = bool(query) and not self.parts.base_is_known
-        for problem in () if waits else link.problems:
-            warn(problem)
         chosen = link.modes or tuple(setup.default_modes(modes, self.parts.languages))
+        if not waits:
+            for problem in [*link.problems, *self._untakeable(chosen, link.variables)]:
+                warn(problem)
         updates = self._catch_up(modes) | self._arrange(chosen, link.question)
         typed = dict(link.sampling) if link.seed is None else {**link.sampling, "seed": link.seed}
         for name, control in zip(setup.SAMPLING, self.sampling, strict=True):
@@ -88,20 +89,20 @@ class Arrangement:
             if setup.adapter_of(mode):
                 updates[self.panes[slot].strength] = gr.Slider(value=scale, visible=True)
         updates[self.link] = query if waits else ""
-        self._check_variables(chosen, link.variables)
         filled = self.variables.arrange(self.parts.personas, chosen, {}, link.variables)
         return updates | dict(zip(self.variables.arranged, filled, strict=True))
 
-    def _check_variables(self, modes: Sequence[str], given: Mapping[str, Mapping[str, str]]) -> None:
-        """Tells which of a link's variables these modes' personas do not have, or cannot take."""
+    def _untakeable(self, modes: Sequence[str], given: Mapping[str, Mapping[str, str]]) -> list[str]:
+        """A line for each of a link's variables that these modes' personas do not have, or cannot take."""
         rows = {
             (row.persona, row.name): row for row in setup.variables_in_use(modes, self.parts.personas, {})
         }
-        for persona, values in given.items():
-            for name, value in values.items():
-                row = rows.get((persona, name))
-                if row is None or (row.choices and value not in row.choices):
-                    warn(say("link_no_variable", persona=persona[:80], name=name[:80]))
+        return [
+            say("link_no_variable", persona=persona[:80], name=name[:80])
+            for persona, values in given.items()
+            for name, value in values.items()
+            if (row := rows.get((persona, name))) is None or (row.choices and value not in row.choices)
+        ]
 
     def catch_up(self, known: Sequence[str], link: str, question: str, values: Sequence[Any]) -> Updates:
         """Updates for `caught_up` where the modes there are have changed; while nobody has touched the
@@ -113,9 +114,11 @@ class Arrangement:
             return {}
         screen = screen_of(tuple(values))
         asked = any(state.turns for state in screen.states)
-        if link and self.parts.base_is_known and not asked:
-            return self._set_up(link)
-        updates = self._catch_up(modes)
+        followed = bool(link) and self.parts.base_is_known
+        if followed and not asked:
+            # What stands in the box by now is the link's question, or what a person made of it.
+            return {**self._set_up(link), self.question: question}
+        updates = self._catch_up(modes) | ({self.link: ""} if followed else {})
         there = {mode.id for mode in modes}
         for picker, mode in zip(self.pickers, screen.modes, strict=True):
             if mode not in there:

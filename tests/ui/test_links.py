@@ -14,6 +14,7 @@ from errors import CounterpointError
 from tests.ui.scripted import ScriptedBackend, delta, done
 from tests.ui.test_setup import MODES
 from ui import setup, variables
+from ui.arrangement import Arrangement
 from ui.compare import Compare
 from ui.controls import screen_of
 from ui.links import read_link, write_link
@@ -102,6 +103,19 @@ def screen_values(states: Sequence[PaneState], sampling: Sequence[str] = ("",) *
     return [*modes, *strengths, *filled, (0, 1), {}, *sampling, *variables.empty()]
 
 
+def opened(query: str) -> Any:
+    """The request of a page that is opened with this query."""
+    return SimpleNamespace(request=SimpleNamespace(url=SimpleNamespace(query=query)))
+
+
+def arranged(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> tuple[Arrangement, list[str]]:
+    """Compare's arrangement, and what it warns of."""
+    told: list[str] = []
+    monkeypatch.setattr("ui.arrangement.warn", told.append)
+    with gr.Blocks(), gr.Tab() as tab:
+        return Compare(parts, gr.State({}), tab).arrangement, told
+
+
 def test_the_link_sets_the_page_up_as_it_was_when_it_was_copied(
     parts_with: PartsWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,8 +135,7 @@ def test_the_link_sets_the_page_up_as_it_was_when_it_was_copied(
     used = states[0].turns[-1].receipt["seed"]
     query = compare._link("", *screen_values([states[0], states[1]], ["0,7", *[""] * 4, "64", ""]))
     monkeypatch.setattr(parts.catalogue, "list", lambda: [*MODES, ModeInfo("adapter:a", "A", "tuned")])
-    request = SimpleNamespace(request=SimpleNamespace(url=SimpleNamespace(query=query[1:])))
-    updates = compare.arrangement.on_load(request)  # type: ignore[arg-type]
+    updates = compare.arrangement.on_load(opened(query[1:]))
     assert [updates[compare.pickers[slot]].value for slot in (0, 1)] == ["base", "adapter:support"]
     assert updates[compare.question] == "Why?"
     fields = dict(zip(setup.SAMPLING, compare.sampling, strict=True))
@@ -141,39 +154,32 @@ def test_a_link_waits_for_its_adapters_until_the_base_is_known(
     parts_with: PartsWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = parts_with(ScriptedBackend(lambda requests: iter(())))
-    told: list[str] = []
-    monkeypatch.setattr("ui.arrangement.warn", told.append)
-    with gr.Blocks(), gr.Tab() as tab:
-        arrangement = Compare(parts, gr.State({}), tab).arrangement
-    query = "mode=base&mode=adapter:support&q=Why%3F"
-    request = SimpleNamespace(request=SimpleNamespace(url=SimpleNamespace(query=query)))
+    arrangement, told = arranged(parts, monkeypatch)
+    query = "mode=base&mode=adapter:support&q=Why%3F&gone.hue=red"
 
     def unknown() -> Any:
         raise CounterpointError("The base model is still being fetched.")
 
     adapters = parts.adapters.list
     monkeypatch.setattr(parts.adapters, "list", unknown)
-    first = arrangement.on_load(request)  # type: ignore[arg-type]
+    first = arrangement.on_load(opened(query))
     assert (first[arrangement.link], first[arrangement.question], told) == (query, "Why?", [])
     monkeypatch.setattr(parts.adapters, "list", adapters)
     monkeypatch.setattr(parts.catalogue, "list", lambda: [*MODES, ModeInfo("adapter:a", "A", "tuned")])
     values = screen_values([PaneState(), PaneState()])
-    later = arrangement.catch_up(first[arrangement.known], query, "Why?", values)
+    later = arrangement.catch_up(first[arrangement.known], query, "Why not?", values)
     assert later[arrangement.panes[1].mode].value == "adapter:support"
-    assert later[arrangement.link] == ""
+    assert len(told) == 1, "what the link asks in vain is told once, when it is followed"
+    assert (later[arrangement.link], later[arrangement.question]) == ("", "Why not?")
 
 
 def test_a_links_variables_that_nobody_can_take_are_named(
     parts_with: PartsWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = parts_with(ScriptedBackend(lambda requests: iter(())))
-    told: list[str] = []
-    monkeypatch.setattr("ui.arrangement.warn", told.append)
-    with gr.Blocks(), gr.Tab() as tab:
-        arrangement = Compare(parts, gr.State({}), tab).arrangement
+    arrangement, told = arranged(parts, monkeypatch)
     query = "mode=base&mode=persona:marketing-planner&marketing-planner.hue=red&marketing-planner.budget="
-    request = SimpleNamespace(request=SimpleNamespace(url=SimpleNamespace(query=query)))
-    updates = arrangement.on_load(request)  # type: ignore[arg-type]
+    updates = arrangement.on_load(opened(query))
     assert len(told) == 1
     assert "hue" in told[0]
     shown = [updates[field] for field in arrangement.variables.texts]
