@@ -12,43 +12,41 @@ from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """One adapted projection of a fused linear: its B's, (adapters, rank, size), its columns of the low-rank
-    product, and its columns of the linear's output."""
+class Update:
+    """The low-rank weights for one fused linear: those of an adapter, or of several side by side.
 
-    b: torch.Tensor
-    low: slice
-    out: slice
+    `a` is (ranks, in), the projections' ranks below one another. For each adapted projection `bs` holds its B,
+    (its ranks, size), with the adapter's scaling in it, and `starts` where it begins in the linear's output.
+    `owners` says of each rank which of the adapters it belongs to.
+    """
+
+    a: torch.Tensor
+    bs: tuple[torch.Tensor, ...]
+    starts: tuple[int, ...]
+    owners: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows of one forward pass that share an update.
+
+    `rows` picks them out of the batch: a slice where they lie together, else an index. `scales` (rows, 1,
+    ranks) is the strength at which each row uses each rank, None where all are 1.
+    """
+
+    rows: slice | torch.Tensor
+    update: Update
+    scales: torch.Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one fused linear computes for one group of rows. `a` is (adapters, ranks side by side, in).
+    """What one fused linear adds in a forward pass, for batched products; and the same for `row_kernel.add`."""
 
-    `addresses` and `pieces` say the same to `row_kernel.add`.
-    """
-
-    a: torch.Tensor
-    segments: tuple[Segment, ...]
-    addresses: np.ndarray
-    pieces: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """Rows of one forward pass that use adapters of one bank: `adapters` × `each` rows, in that order.
-
-    `rows` picks them out of the batch: a slice where they lie together, else an index (adapters * each,).
-    `scales` (adapters, each, 1, 1) are the rows' strengths, None where all are 1. `strengths` are theirs
-    without the places that have no row.
-    """
-
-    rows: slice | torch.Tensor
-    adapters: int
-    each: int
-    scales: torch.Tensor | None
+    groups: tuple[Group, ...]
+    jobs: np.ndarray
+    parts: np.ndarray
     strengths: np.ndarray
-    plans: Mapping[int, Plan]
 
 
 Kernel = Callable[[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray, np.ndarray], None]
@@ -58,7 +56,8 @@ Kernel = Callable[[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray, np.ndarra
 class RowsInUse(Protocol):
     """What tells a linear which rows of the running forward pass use which adapters."""
 
-    uses: tuple[Use, ...]
+    plans: Mapping[FusedLinear, Plan]
+    dtype: torch.dtype
     kernel: Kernel | None
 
 
@@ -80,15 +79,15 @@ class FusedLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(rows, width, in) → (rows, width, sum of sizes), in x's dtype."""
         y = self.base(x)
+        plan = self._rows.plans.get(self)
+        if plan is None:
+            return y
         kernel = self._rows.kernel
-        for use in self._rows.uses:
-            plan = use.plans.get(id(self))
-            if plan is None:
-                continue
-            if kernel and x.shape[1] == 1 and x.is_contiguous() and y.is_contiguous() and y.dtype is x.dtype:
-                kernel(y, x, plan.addresses, plan.pieces, use.strengths)
-            else:
-                add_updates(y, x, use, plan)
+        if kernel and x.shape[1] == 1 and x.is_contiguous() and y.is_contiguous() and y.dtype is x.dtype:
+            kernel(y, x, plan.jobs, plan.parts, plan.strengths)
+        else:
+            for group in plan.groups:
+                add_update(y, x, group, self._rows.dtype)
         return y
 
     def output(self, index: int, x: torch.Tensor) -> torch.Tensor:
@@ -102,23 +101,26 @@ class FusedLinear(nn.Module):
         return result
 
 
-def add_updates(y: torch.Tensor, x: torch.Tensor, use: Use, plan: Plan) -> None:
-    """y[rows] += scale · x[rows] A B, each row with its own adapter's A and B (Hu et al. 2021, equation 3).
+def add_update(y: torch.Tensor, x: torch.Tensor, group: Group, dtype: torch.dtype) -> None:
+    """y[rows] += scale · x[rows] A B (Hu et al. 2021, equation 3), computed in `dtype`.
 
     x: (rows, width, in); y: (rows, width, out), changed in place.
     """
-    group, width = use.adapters, x.shape[1]
-    low = torch.bmm(x[use.rows].reshape(group, use.each * width, -1).to(plan.a.dtype), plan.a.transpose(1, 2))
-    if use.scales is not None:
-        low = (low.view(group, use.each, width, -1) * use.scales).view(low.shape)
-    for segment in plan.segments:
-        delta = torch.bmm(low[:, :, segment.low], segment.b)
-        target = y[:, :, segment.out]
-        delta = delta.view(-1, width, target.shape[2])
-        if isinstance(use.rows, slice):
-            target[use.rows].add_(delta)
+    update = group.update
+    low = x[group.rows].to(dtype) @ update.a.to(dtype).t()
+    if group.scales is not None:
+        # Not by a product alone: another adapter's overflow times 0 would be no number.
+        low = torch.where(group.scales == 0, 0, low * group.scales)
+    first = 0
+    for b, start in zip(update.bs, update.starts, strict=True):
+        rank, size = b.shape
+        delta = low[:, :, first : first + rank] @ b.to(dtype)
+        target = y[:, :, start : start + size]
+        if isinstance(group.rows, slice):
+            target[group.rows].add_(delta)
         else:
-            target.index_add_(0, use.rows, delta.to(y.dtype))
+            target.index_add_(0, group.rows, delta.to(y.dtype))
+        first += rank
 
 
 class Part(nn.Module):

@@ -1,12 +1,11 @@
 """LoRA as rows of a batch: every row of one forward pass may carry another adapter, or none.
 
-For adapters of one layout (same modules, same ranks) the weights lie in one slab of shape (adapters, floats), so
-that the rows of several adapters are a `torch.bmm` for their A's and one for each projection's B's instead of a
-loop over adapters; on a CPU, one token a row is one call of `row_kernel`. Rows that share an adapter share its
-weights. Rows without an adapter cost nothing. There is no "active adapter": which
-row uses what is decided anew for each forward pass, so no answer can come from another row's adapter.
+Rows that share an adapter share its weights. Rows without an adapter cost nothing. There is no "active adapter":
+which row uses what is decided anew for each forward pass, so no answer can come from another row's adapter.
 
-The weights are float32 on a CPU, where small 16-bit products are slow, and the base's dtype on a GPU.
+On a CPU, one token a row is one call of `row_kernel` a linear, and wider rows are an adapter's products after the
+other's. On a GPU, where calls cost more than arithmetic, the adapters of a pass are laid side by side, and one
+product serves all their rows.
 """
 
 from __future__ import annotations
@@ -19,74 +18,14 @@ import numpy as np
 import torch
 
 from backends.contract import AdapterFault, AdapterSource
-from backends.local.fused_linear import FusedLinear, Kernel, Plan, Segment, Use
+from backends.local.fused_linear import FusedLinear, Group, Kernel, Plan, Update
 from errors import CounterpointError
-
-Layout = tuple[tuple[str, int], ...]
-"""Which modules an adapter changes, each with its rank, in the base's order."""
 
 MAX_BYTES = 2 * 1024**3
 """Adapters that were not used lately leave memory beyond this."""
 
-
-class _Bank:
-    """Adapters of one layout. Piece by piece (an A, a segment's B), all adapters' values lie together.
-
-    `order` names the adapters; `stacks()` is, piece by piece, all of theirs: (adapters, count) each.
-    """
-
-    def __init__(self, pieces: Sequence[int], slab: torch.Tensor):
-        self.order: list[str] = []
-        self._pieces = tuple(pieces)
-        self._slab = slab
-
-    @property
-    def bytes(self) -> int:
-        return self._slab.numel() * self._slab.element_size()
-
-    def stacks(self) -> list[torch.Tensor]:
-        return self._stacks(self._slab, len(self.order))
-
-    def add(self, name: str, weights: Sequence[torch.Tensor]) -> None:
-        count = len(self.order)
-        grown = self._slab.new_empty((count + 1) * sum(self._pieces))
-        for new, old, own in zip(
-            self._stacks(grown, count + 1), self._stacks(self._slab, count), weights, strict=True
-        ):
-            new[:count] = old
-            new[count] = own
-        self._slab = grown
-        self.order.append(name)
-
-    def remove(self, name: str) -> None:
-        keep = [i for i, other in enumerate(self.order) if other != name]
-        kept = self._slab.new_empty(len(keep) * sum(self._pieces))
-        for new, old in zip(
-            self._stacks(kept, len(keep)), self._stacks(self._slab, len(self.order)), strict=True
-        ):
-            new[:] = old[keep]
-        self._slab = kept
-        self.order = [self.order[i] for i in keep]
-
-    def arrange(self, names: Sequence[str]) -> bool:
-        """Brings these adapters next to one another in this order; says whether any had to move."""
-        if _stand_together(self.order, names):
-            return False
-        wanted = [*names, *(name for name in self.order if name not in names)]
-        new_places = torch.tensor([self.order.index(name) for name in wanted], device=self._slab.device)
-        for stack in self._stacks(self._slab, len(self.order)):
-            stack.copy_(stack[new_places])
-        self.order = wanted
-        return True
-
-    def _stacks(self, slab: torch.Tensor, count: int) -> list[torch.Tensor]:
-        flat = slab.split([count * piece for piece in self._pieces])
-        return [stack.view(count, piece) for stack, piece in zip(flat, self._pieces, strict=True)]
-
-
-def _stand_together(order: Sequence[str], names: Sequence[str]) -> bool:
-    start = order.index(names[0])
-    return list(order[start : start + len(names)]) == list(names)
+PLANS = 8
+"""How many mixes of rows are remembered: decoding and reading take turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +34,6 @@ class Loaded:
 
     name: str
     sha256: str
-    layout: Layout
     bytes: int
 
 
@@ -103,27 +41,27 @@ class LoraRows:
     """The adapters in memory, and which rows of the running forward pass use them."""
 
     def __init__(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"):
-        self.uses: tuple[Use, ...] = ()
         self.dtype = dtype
         self.device = torch.device(device)
-        self._fused: list[FusedLinear] = []
-        self._places: dict[str, tuple[int, int]] = {}
-        self._banks: dict[Layout, _Bank] = {}
-        self._loaded: dict[str, Loaded] = {}
-        self._shapes: dict[str, tuple[int, int]] = {}
-        self._memo: dict[tuple[tuple[str | None, ...], tuple[float, ...]], tuple[Use, ...]] = {}
+        self.plans: Mapping[FusedLinear, Plan] = {}
+        self.side_by_side = self.device.type != "cpu"
         self.kernel: Kernel | None = None
         if self.device.type == "cpu" and dtype is torch.float32:
             from backends.local import row_kernel
 
             self.kernel = row_kernel.add
+        self._places: dict[str, tuple[FusedLinear, int]] = {}
+        self._shapes: dict[str, tuple[int, int]] = {}
+        self._loaded: dict[str, Loaded] = {}
+        self._updates: dict[str, dict[FusedLinear, Update]] = {}
+        self._joined: tuple[tuple[str, ...], dict[FusedLinear, Update]] = ((), {})
+        self._memo: dict[tuple[tuple[str | None, ...], tuple[float, ...]], Mapping[FusedLinear, Plan]] = {}
 
     def adopt(self, fused: FusedLinear, in_features: int) -> None:
         """Registers a linear of the model, in the model's order."""
         for index, name in enumerate(fused.names):
-            self._places[name] = (len(self._fused), index)
+            self._places[name] = (fused, index)
             self._shapes[name] = (fused.sizes[index], in_features)
-        self._fused.append(fused)
 
     @property
     def loaded(self) -> Mapping[str, Loaded]:
@@ -132,7 +70,8 @@ class LoraRows:
     @property
     def bytes(self) -> int:
         """Bytes that the adapters' weights take in memory."""
-        return sum(bank.bytes for bank in self._banks.values())
+        joined = sum(_bytes(update) for update in self._joined[1].values())
+        return sum(adapter.bytes for adapter in self._loaded.values()) + joined
 
     def warm_up(self) -> None:
         """Prepares what the first row with an adapter would otherwise wait for."""
@@ -156,9 +95,9 @@ class LoraRows:
                 f"Adapter {source.name} changed on disk while it is answering: ask again when it has finished."
             )
         tensors, sha256 = _read(source)
-        layout, weights = self._pieces(source, tensors)
+        updates = self._fit(source, tensors)
         self.unload(source.name)
-        size = sum(piece.numel() * piece.element_size() for piece in weights)
+        size = sum(_bytes(update) for update in updates.values())
         for name in [name for name in self._loaded if name not in in_use]:
             if self.bytes + size <= MAX_BYTES:
                 break
@@ -168,113 +107,135 @@ class LoraRows:
                 "The adapters that are answering take all the memory set aside for them: ask again when some "
                 "have finished."
             )
-        bank = self._banks.get(layout)
-        if bank is None:
-            pieces = [piece.numel() for piece in weights]
-            bank = self._banks[layout] = _Bank(pieces, weights[0].new_empty(0))
-        bank.add(source.name, weights)
-        self._memo.clear()
-        self._loaded[source.name] = Loaded(source.name, sha256, layout, size)
+        self._updates[source.name] = updates
+        self._loaded[source.name] = Loaded(source.name, sha256, size)
         return self._loaded[source.name]
 
     def unload(self, name: str) -> None:
         """Frees an adapter's memory; an unknown name is nothing."""
-        loaded = self._loaded.pop(name, None)
-        if loaded is None:
-            return
-        bank = self._banks[loaded.layout]
-        bank.remove(name)
-        if not bank.order:
-            del self._banks[loaded.layout]
-        self._memo.clear()
+        if self._loaded.pop(name, None) is not None:
+            del self._updates[name]
+            self.forget_plans()
 
     def assign(self, adapters: Sequence[str | None], scales: Sequence[float]) -> None:
         """Says which adapter, at which strength, each row of the next forward pass uses."""
         key = (tuple(adapters), tuple(scales))
         if key not in self._memo:
-            # Decoding and reading take turns, so a few are worth keeping; each holds views only.
-            if len(self._memo) >= 8:
+            if len(self._memo) >= PLANS:
                 self._memo.clear()
             self._memo[key] = self._plan(adapters, scales)
-        self.uses = self._memo[key]
+        self.plans = self._memo[key]
 
     def forget_plans(self) -> None:
-        """Works out anew what each linear computes; for measuring what a new mix of modes costs."""
+        """Frees what was worked out for the mixes of rows so far; the next is worked out anew."""
         self._memo.clear()
+        self.plans, self._joined = {}, ((), {})
 
-    def _plan(self, adapters: Sequence[str | None], scales: Sequence[float]) -> tuple[Use, ...]:
-        groups: dict[Layout, dict[str, list[int]]] = {}
+    def _plan(self, adapters: Sequence[str | None], scales: Sequence[float]) -> Mapping[FusedLinear, Plan]:
+        users: dict[str, list[int]] = {}
         for row, name in enumerate(adapters):
             if name is not None and scales[row] != 0:
-                groups.setdefault(self._loaded[name].layout, {}).setdefault(name, []).append(row)
-        return tuple(self._use(layout, group, scales) for layout, group in groups.items())
-
-    def _use(self, layout: Layout, group: dict[str, list[int]], scales: Sequence[float]) -> Use:
-        bank = self._banks[layout]
-        # In the order of their rows, which then are a slice of the batch where they lie together.
-        if bank.arrange(list(group)):
-            self.forget_plans()
-        first = bank.order.index(next(iter(group)))
-        end = first + len(group)
-        each = max(len(rows) for rows in group.values())
-        index: list[int] = []
-        strengths: list[float] = []
-        for rows in group.values():
-            # A place without a row repeats a row at strength 0.
-            index += rows + [rows[0]] * (each - len(rows))
-            strengths += [scales[row] for row in rows] + [0.0] * (each - len(rows))
-        together = index == list(range(index[0], index[0] + len(index)))
-        jobs = [(row, number) for number, rows in enumerate(group.values()) for row in rows]
-        return Use(
-            rows=slice(index[0], index[0] + len(index))
-            if together
-            else torch.tensor(index, device=self.device),
-            adapters=end - first,
-            each=each,
-            scales=None
-            if all(strength == 1 for strength in strengths)
-            else torch.tensor(strengths, dtype=self.dtype, device=self.device).view(-1, each, 1, 1),
-            strengths=np.array([scales[row] for row, _ in jobs], np.float32),
-            plans=self._plans(layout, bank, slice(first, end), np.array(jobs)),
-        )
-
-    def _plans(self, layout: Layout, bank: _Bank, chosen: slice, jobs: np.ndarray) -> dict[int, Plan]:
-        """Views into the bank for these of its adapters, one plan for each fused linear of the layout.
-
-        `jobs` are (row, which of the chosen adapters), one for each row.
-        """
-        plans: dict[int, Plan] = {}
-        count, stacks = chosen.stop - chosen.start, iter(bank.stacks())
-        for number, members in _by_fused(layout, self._places).items():
-            fused = self._fused[number]
-            width = sum(rank for _, rank in members)
-            a = next(stacks)[chosen].view(count, width, -1)
-            segments, pieces, low = [], [], 0
-            for name, rank in members:
-                size, start = self._shapes[name][0], sum(fused.sizes[: self._places[name][1]])
-                b = next(stacks)[chosen].view(count, rank, size)
-                segments.append(Segment(b, slice(low, low + rank), slice(start, start + size)))
-                pieces.append((start, size, low, rank))
-                low += rank
-            addresses = [
-                jobs[:, 0],
-                *(_addresses(stack)[jobs[:, 1]] for stack in (a, *(each.b for each in segments))),
-            ]
-            plans[id(fused)] = Plan(a, tuple(segments), np.stack(addresses, axis=1), np.array(pieces))
+                users.setdefault(name, []).append(row)
+        if self.side_by_side:
+            groups = self._groups([tuple(sorted(users))] if users else [], users, scales)
+        else:
+            groups = self._groups([(name,) for name in users], users, scales)
+        plans = {}
+        for fused in dict.fromkeys(fused for name in users for fused in self._updates[name]):
+            chosen = tuple(group[fused] for group in groups if fused in group)
+            jobs: list[tuple[int, ...]] = []
+            parts: list[tuple[int, ...]] = []
+            rows: list[int] = []
+            for name, used_by in users.items():
+                update = self._updates[name].get(fused)
+                if update is None:
+                    continue
+                first = len(parts)
+                parts += _parts(update)
+                job = (
+                    update.a.data_ptr(),
+                    update.a.shape[0],
+                    first,
+                    len(parts),
+                    update.a.element_size() == 2,
+                )
+                jobs += [(row, *job) for row in used_by]
+                rows += used_by
+            strengths = np.array([scales[row] for row in rows], np.float32)
+            plans[fused] = Plan(chosen, np.array(jobs, np.int64), np.array(parts, np.int64), strengths)
         return plans
 
-    def _pieces(
-        self, source: AdapterSource, tensors: dict[str, torch.Tensor]
-    ) -> tuple[Layout, list[torch.Tensor]]:
-        """The adapter's layout and its weights as flat pieces: for each fused linear its A's below one another
-        (ranks, in), then each projection's B (rank, size), with the scaling in B."""
-        unknown = [module for module in source.scaling if module not in self._places]
-        if unknown:
-            raise CounterpointError(
-                f"Adapter {source.name} changes {unknown[0]}, which this base does not have."
+    def _groups(
+        self, choice: Sequence[tuple[str, ...]], users: Mapping[str, list[int]], scales: Sequence[float]
+    ) -> list[dict[FusedLinear, Group]]:
+        """For each of these sets of adapters, what their rows compute in each linear."""
+        groups = []
+        for names in choice:
+            rows = sorted(row for name in names for row in users[name])
+            strength = torch.zeros(len(rows), len(names), dtype=self.dtype, device=self.device)
+            for number, name in enumerate(names):
+                for row in users[name]:
+                    strength[rows.index(row), number] = scales[row]
+            plain = bool((strength == 1).all())
+            together = rows == list(range(rows[0], rows[0] + len(rows)))
+            where = slice(rows[0], rows[-1] + 1) if together else torch.tensor(rows, device=self.device)
+            groups.append(
+                {
+                    fused: Group(where, update, None if plain else strength[:, None, list(update.owners)])
+                    for fused, update in self._join(names).items()
+                }
             )
+        return groups
+
+    def _join(self, names: tuple[str, ...]) -> dict[FusedLinear, Update]:
+        """The updates of these adapters side by side. Of several, a copy; the last one is kept."""
+        if len(names) == 1:
+            return self._updates[names[0]]
+        if self._joined[0] != names:
+            self._memo.clear()
+            all_of_them = [self._updates[name] for name in names]
+            joined = {}
+            for fused in dict.fromkeys(fused for updates in all_of_them for fused in updates):
+                joined[fused] = _side_by_side([updates.get(fused) for updates in all_of_them])
+            self._joined = (names, joined)
+        return self._joined[1]
+
+    def _fit(self, source: AdapterSource, tensors: dict[str, torch.Tensor]) -> dict[FusedLinear, Update]:
+        """The adapter's weights as each fused linear needs them, in one piece of memory."""
+        pairs = self._pairs(source, tensors)
+        members: dict[FusedLinear, list[str]] = {}
+        for name in (name for name in self._places if name in pairs):
+            members.setdefault(self._places[name][0], []).append(name)
+        pieces = []
+        for names in members.values():
+            pieces += [torch.cat([pairs[name][0] for name in names]), *(pairs[name][1].t() for name in names)]
+        kept = self._kept_as(pairs)
+        flat = torch.cat([piece.reshape(-1).to(kept) for piece in pieces]).to(self.device)
+        if not bool(torch.isfinite(flat).all()):
+            raise AdapterFault(
+                f"Adapter {source.name} holds values that are not finite: its training diverged. Train it "
+                "again with a lower learning rate."
+            )
+        parts = iter(flat.split([piece.numel() for piece in pieces]))
+        updates = {}
+        for fused, names in members.items():
+            ranks = [pairs[name][0].shape[0] for name in names]
+            begins = [sum(fused.sizes[: self._places[name][1]]) for name in names]
+            a = next(parts).view(sum(ranks), -1)
+            bs = tuple(next(parts).view(rank, -1) for rank in ranks)
+            updates[fused] = Update(a, bs, tuple(begins), (0,) * sum(ranks))
+        return updates
+
+    def _pairs(
+        self, source: AdapterSource, tensors: dict[str, torch.Tensor]
+    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Each adapted module's A and B, with the scaling in B."""
         pairs = {}
         for module, scaling in source.scaling.items():
+            if module not in self._places:
+                raise CounterpointError(
+                    f"Adapter {source.name} changes {module}, which this base does not have."
+                )
             a_key, b_key = source.key_names(module)
             try:
                 a, b = tensors.pop(a_key), tensors.pop(b_key)
@@ -286,37 +247,55 @@ class LoraRows:
                     f"Adapter {source.name}: {module} has shapes {tuple(a.shape)} and {tuple(b.shape)}, "
                     f"which do not fit this base's {(out_features, in_features)}."
                 )
-            pairs[module] = (a.to(self.dtype), b.to(self.dtype) * scaling)
+            pairs[module] = (a, b.float() * scaling)
         if tensors:
             raise CounterpointError(
                 f"Adapter {source.name} holds an unexpected tensor: {next(iter(tensors))}."
             )
-        ordered = sorted(pairs, key=lambda module: self._places[module])
-        layout = tuple((module, pairs[module][0].shape[0]) for module in ordered)
-        pieces = []
-        for members in _by_fused(layout, self._places).values():
-            pieces.append(torch.cat([pairs[name][0] for name, _ in members]).reshape(-1))
-            pieces += [pairs[name][1].t().reshape(-1) for name, _ in members]
-        if not all(bool(torch.isfinite(piece).all()) for piece in pieces):
-            raise AdapterFault(
-                f"Adapter {source.name} holds values that are not finite: its training diverged. Train it "
-                "again with a lower learning rate."
-            )
-        return layout, [piece.to(self.device) for piece in pieces]
+        return pairs
+
+    def _kept_as(self, pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> torch.dtype:
+        """On a CPU bfloat16 where that keeps every bit, else float32: steps wait for memory, half is faster."""
+        if self.kernel is None:
+            return self.dtype
+        short = all(
+            torch.equal(each.to(torch.bfloat16).to(each.dtype), each)
+            for pair in pairs.values()
+            for each in pair
+        )
+        return torch.bfloat16 if short else torch.float32
 
 
-def _addresses(stack: torch.Tensor) -> np.ndarray:
-    """Where each adapter's part of a stack lies in memory."""
-    step = stack.stride(0) * stack.element_size()
-    return np.arange(stack.shape[0]) * step + stack.data_ptr()
+def _side_by_side(updates: Sequence[Update | None]) -> Update:
+    """Several adapters' updates of one linear as one: projection by projection, the adapters' ranks."""
+    a, bs, starts, owners = [], [], [], []
+    for start in sorted({start for update in updates if update for start in update.starts}):
+        mine = []
+        for number, update in enumerate(updates):
+            if update and start in update.starts:
+                place = update.starts.index(start)
+                first = sum(b.shape[0] for b in update.bs[:place])
+                b = update.bs[place]
+                a.append(update.a[first : first + b.shape[0]])
+                mine.append(b)
+                owners += [number] * b.shape[0]
+        bs.append(torch.cat(mine))
+        starts.append(start)
+    return Update(torch.cat(a), tuple(bs), tuple(starts), tuple(owners))
 
 
-def _by_fused(layout: Layout, places: Mapping[str, tuple[int, int]]) -> dict[int, list[tuple[str, int]]]:
-    """A layout's modules grouped by the fused linear that computes them."""
-    groups: dict[int, list[tuple[str, int]]] = {}
-    for module, rank in layout:
-        groups.setdefault(places[module][0], []).append((module, rank))
-    return groups
+def _parts(update: Update) -> list[tuple[int, ...]]:
+    """The projections of an update as `row_kernel.add` wants them."""
+    parts: list[tuple[int, ...]] = []
+    first = 0
+    for b, start in zip(update.bs, update.starts, strict=True):
+        parts.append((b.data_ptr(), start, b.shape[1], first, b.shape[0]))
+        first += b.shape[0]
+    return parts
+
+
+def _bytes(update: Update) -> int:
+    return sum(tensor.nbytes for tensor in (update.a, *update.bs))
 
 
 def _read(source: AdapterSource) -> tuple[dict[str, torch.Tensor], str]:

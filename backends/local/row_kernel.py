@@ -17,48 +17,99 @@ from numba import types
 from numba.extending import intrinsic
 
 DTYPES = (torch.bfloat16, torch.float32)
-"""What inputs and outputs may be; adapters are float32."""
+"""What inputs, outputs and adapters may be. Whatever they are, the update is computed in float32."""
 
-_SIXTEEN = np.uint32(16)
-_HALF = np.uint32(0x7FFF)
-_ONE = np.uint32(1)
+_intrinsic: Callable[[Any], Callable[..., Any]] = intrinsic
+_compiler: Callable[..., Any] = partial(
+    # Sums may be reordered, or they would not be vectorized; values that are no numbers stay what they are.
+    numba.njit,
+    nogil=True,
+    error_model="numpy",
+    fastmath={"reassoc", "contract", "nsz"},
+)
 
 
-def add(
-    y: torch.Tensor, x: torch.Tensor, addresses: np.ndarray, pieces: np.ndarray, scales: np.ndarray
-) -> None:
-    """y[row] += scale · x[row] A B for each row with an adapter (Hu et al. 2021, equation 3), in float32.
+def add(y: torch.Tensor, x: torch.Tensor, jobs: np.ndarray, parts: np.ndarray, strengths: np.ndarray) -> None:
+    """y[row] += strength · x[row] A B for each row with an adapter (Hu et al. 2021, equation 3), in float32.
 
     x: (rows, 1, in), y: (rows, 1, out), both contiguous, of one dtype of DTYPES; y is changed in place and
-    rounded once. `addresses` (jobs, 2 + projections), int64, holds a row, and where its A (ranks, in) and
-    its projections' B's (rank, size) lie in memory: the caller keeps those alive. `pieces` (projections, 4),
-    int64, holds where a projection begins in the output, its size, where its ranks begin in A, and its rank.
-    `scales` (jobs,), float32. Raises TypeError for another dtype, IndexError for a row that x does not have.
+    rounded once. `jobs` (n, 6), int64: a row, where its A (ranks, in) lies in memory, how many ranks it has, its
+    first part and the one after its last, and 1 where the adapter is bfloat16. `parts` (m, 5), int64: where a
+    projection's B (rank, size) lies in memory, where it begins in the output, its size, its first rank, its
+    rank. The caller keeps both alive. `strengths` (n,), float32. Raises TypeError for another dtype, IndexError
+    for a row that x does not have.
     """
     if x.dtype not in DTYPES:
         raise TypeError(f"{x.dtype} is not one of {DTYPES}.")
     _compiled(
         x.data_ptr(), y.data_ptr(), x.dtype is torch.bfloat16, x.shape[0], x.shape[2], y.shape[2],
-        addresses, pieces, scales,
+        jobs, parts, strengths,
     )  # fmt: skip
 
 
 def _pointer(kind: Any) -> Callable[..., Any]:
     """An address as a pointer, within compiled code."""
 
-    @intrinsic
+    @_intrinsic
     def to_pointer(_: Any, address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
         return types.CPointer(kind)(types.int64), generate
 
-    pointer: Callable[..., Any] = to_pointer
-    return pointer
+    return to_pointer
 
 
-_sixteen_bits = _pointer(types.uint16)
+_halves = _pointer(types.uint16)
 _floats = _pointer(types.float32)
+
+
+@_intrinsic
+def _widen(_: Any, half: Any) -> Any:
+    """A bfloat16's bits as the float32 that it is: its upper half."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.zext(arguments[0], context.get_value_type(types.uint32))
+        upper = builder.shl(bits, context.get_constant(types.uint32, 16))
+        return builder.bitcast(upper, context.get_value_type(types.float32))
+
+    return types.float32(types.uint16), generate
+
+
+@_intrinsic
+def _bits(_: Any, value: Any) -> Any:
+    """A float32's bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(types.uint32))
+
+    return types.uint32(types.float32), generate
+
+
+_SIXTEEN, _HALF, _ONE = np.uint32(16), np.uint32(0x7FFF), np.uint32(1)
+
+
+@_compiler
+def _read(address: int, half: bool, out: np.ndarray) -> None:
+    """Fills `out` with float32 from an address."""
+    if half:
+        halves = numba.carray(_halves(address), out.shape[0])
+        for i in range(out.shape[0]):
+            out[i] = _widen(halves[i])
+    else:
+        out[:] = numba.carray(_floats(address), out.shape[0])
+
+
+@_compiler
+def _write(values: np.ndarray, half: bool, address: int) -> None:
+    """Writes float32 to an address; to bfloat16 rounded to the nearest, ties to even, as torch does."""
+    if half:
+        halves = numba.carray(_halves(address), values.shape[0])
+        for i in range(values.shape[0]):
+            bits = _bits(values[i])
+            halves[i] = np.uint16((bits + _HALF + ((bits >> _SIXTEEN) & _ONE)) >> _SIXTEEN)
+    else:
+        numba.carray(_floats(address), values.shape[0])[:] = values
 
 
 def _add(
@@ -68,73 +119,58 @@ def _add(
     rows: int,
     wide: int,
     out: int,
-    addresses: np.ndarray,
-    pieces: np.ndarray,
-    scales: np.ndarray,
+    jobs: np.ndarray,
+    parts: np.ndarray,
+    strengths: np.ndarray,
 ) -> None:
-    # A bfloat16 is the upper half of a float32.
-    x_bits, y_bits = np.empty(wide, np.uint32), np.empty(out, np.uint32)
-    x, y = x_bits.view(np.float32), y_bits.view(np.float32)
-    low = np.empty(pieces[-1, 2] + pieces[-1, 3], np.float32)
-    for job in range(addresses.shape[0]):
-        row = addresses[job, 0]
+    x, y, low = np.empty(wide, np.float32), np.empty(out, np.float32), np.empty(jobs[:, 2].max(), np.float32)
+    size_of = 2 if half else 4
+    for job in range(jobs.shape[0]):
+        row, a_address, ranks, first_part, end_part, short = jobs[job]
         if not 0 <= row < rows:
             raise IndexError("a row that the batch does not have")
-        if half:
-            x_half = numba.carray(_sixteen_bits(x_address + 2 * row * wide), wide)
-            y_half = numba.carray(_sixteen_bits(y_address + 2 * row * out), out)
-            for i in range(wide):
-                x_bits[i] = np.uint32(x_half[i]) << _SIXTEEN
-            for o in range(out):
-                y_bits[o] = np.uint32(y_half[o]) << _SIXTEEN
-        else:
-            x_full = numba.carray(_floats(x_address + 4 * row * wide), wide)
-            y_full = numba.carray(_floats(y_address + 4 * row * out), out)
-            x[:] = x_full
-            y[:] = y_full
-        a = numba.carray(_floats(addresses[job, 1]), (low.shape[0], wide))
-        for rank in range(low.shape[0]):
+        _read(x_address + size_of * row * wide, half, x)
+        _read(y_address + size_of * row * out, half, y)
+        for rank in range(ranks):
             total = np.float32(0)
-            for i in range(wide):
-                total += x[i] * a[rank, i]
-            low[rank] = total * scales[job]
-        for piece in range(pieces.shape[0]):
-            begin, size, first, ranks = pieces[piece]
-            b = numba.carray(_floats(addresses[job, 2 + piece]), (ranks, size))
+            if short:
+                a_half = numba.carray(_halves(a_address + 2 * rank * wide), wide)
+                for i in range(wide):
+                    total += x[i] * _widen(a_half[i])
+            else:
+                a = numba.carray(_floats(a_address + 4 * rank * wide), wide)
+                for i in range(wide):
+                    total += x[i] * a[i]
+            low[rank] = total * strengths[job]
+        for part in range(first_part, end_part):
+            b_address, begin, size, first, count = parts[part]
             target = y[begin : begin + size]
-            for rank in range(ranks):
+            for rank in range(count):
                 weight = low[first + rank]
-                for o in range(size):
-                    target[o] += weight * b[rank, o]
-        if half:
-            # To the nearest, ties to even, as torch rounds.
-            for o in range(out):
-                bits = y_bits[o]
-                y_half[o] = np.uint16((bits + _HALF + ((bits >> _SIXTEEN) & _ONE)) >> _SIXTEEN)
-        else:
-            y_full[:] = y
+                if short:
+                    b_half = numba.carray(_halves(b_address + 2 * rank * size), size)
+                    for o in range(size):
+                        target[o] += weight * _widen(b_half[o])
+                else:
+                    b = numba.carray(_floats(b_address + 4 * rank * size), size)
+                    for o in range(size):
+                        target[o] += weight * b[o]
+        _write(y, half, y_address + size_of * row * out)
 
 
 def warm_up() -> None:
     """Compiles, a few seconds the first time on a machine; later it is read from disk."""
     one = torch.zeros(1)
     x = torch.zeros(1, 1, 1)
-    add(
-        x,
-        x.clone(),
-        np.array([[0, one.data_ptr(), one.data_ptr()]]),
-        np.array([[0, 1, 0, 1]]),
-        np.ones(1, np.float32),
-    )
+    jobs, parts = np.array([[0, one.data_ptr(), 1, 0, 1, 0]]), np.array([[one.data_ptr(), 0, 1, 0, 1]])
+    add(x.clone(), x, jobs, parts, np.ones(1, np.float32))
 
 
 def _compile() -> Callable[..., None]:
-    # Sums may be reordered, or they would not be vectorized; values that are no numbers stay what they are.
-    compiler = partial(numba.njit, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
     try:
-        compiled: Callable[..., None] = compiler(cache=True)(_add)
+        compiled: Callable[..., None] = _compiler(cache=True)(_add)
     except RuntimeError:  # no folder to keep it in
-        compiled = compiler()(_add)
+        compiled = _compiler()(_add)
     return compiled
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from backends.contract import Sampling
+from backends.contract import AdapterSource, Sampling
 from backends.local.base_model import BaseModel, load
 from backends.local.decode import Decoder, Row
+from durable import sha256
 
 STORE = 64 * 1024**2
 QUESTIONS = (
@@ -204,6 +207,20 @@ def test_memory_of_an_adapter_is_its_weights_and_no_more(tiny_base: Path, source
         assert base.rows.bytes - before == loaded.bytes
     base.rows.unload("narrow")
     assert "narrow" not in base.rows.loaded
+
+
+@pytest.mark.parametrize(("scaling", "share"), [(2.0, 0.5), (1.7, 1.0)])
+def test_a_16_bit_adapter_takes_half_the_memory_where_that_loses_nothing(
+    plain: BaseModel, sources: dict[str, AdapterSource], tmp_path: Path, scaling: float, share: float
+) -> None:
+    tensors = {name: tensor.bfloat16() for name, tensor in load_file(sources["one"].weights).items()}
+    file = tmp_path / "short.safetensors"
+    save_file(tensors, file)
+    scalings = dict.fromkeys(sources["one"].scaling, scaling)
+    short = replace(sources["one"], name="short", weights=file, sha256=sha256(file), scaling=scalings)
+    loaded = plain.rows.load(short, set())
+    assert loaded.bytes == share * sum(tensor.numel() * 4 for tensor in tensors.values())
+    plain.rows.unload("short")
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])

@@ -16,19 +16,29 @@ IN, SIZES, RANKS = 24, (16, 8, 8), (4, 2, 3)
 ROWS = 5
 
 
-def adapter() -> tuple[torch.Tensor, list[torch.Tensor]]:
+def adapter(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """(A of all projections below one another, one B (rank, size) a projection)."""
-    return torch.randn(sum(RANKS), IN), [
-        torch.randn(rank, size) for rank, size in zip(RANKS, SIZES, strict=True)
+    return torch.randn(sum(RANKS), IN).to(dtype), [
+        torch.randn(rank, size).to(dtype) for rank, size in zip(RANKS, SIZES, strict=True)
     ]
 
 
 def tables(
     jobs: list[tuple[int, tuple[torch.Tensor, list[torch.Tensor]]]],
 ) -> tuple[np.ndarray, np.ndarray]:
-    addresses = [[row, a.data_ptr(), *(b.data_ptr() for b in bs)] for row, (a, bs) in jobs]
+    """Jobs and parts as `row_kernel.add` wants them."""
     starts, lows = np.cumsum([0, *SIZES[:-1]]), np.cumsum([0, *RANKS[:-1]])
-    return np.array(addresses), np.stack([starts, SIZES, lows, RANKS], axis=1)
+    first: list[list[int]] = []
+    parts: list[list[int]] = []
+    for row, (a, bs) in jobs:
+        own = [
+            [b.data_ptr(), start, b.shape[1], low, b.shape[0]]
+            for b, start, low in zip(bs, starts, lows, strict=True)
+        ]
+        begin, end = len(parts), len(parts) + len(own)
+        first.append([row, a.data_ptr(), a.shape[0], begin, end, a.dtype is torch.bfloat16])
+        parts += own
+    return np.array(first, np.int64), np.array(parts, np.int64)
 
 
 def expected(
@@ -43,7 +53,7 @@ def expected(
 def test_each_row_gets_its_own_adapters_update_and_others_none(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     x, y = torch.randn(ROWS, 1, IN).to(dtype), torch.randn(ROWS, 1, sum(SIZES)).to(dtype)
-    before, (first, second) = y.clone(), (adapter(), adapter())
+    before, (first, second) = y.clone(), (adapter(torch.bfloat16), adapter())
     jobs = [(3, first), (1, second), (4, first)]
     scales = np.array([1.0, 0.5, 2.0], np.float32)
     row_kernel.add(y, x, *tables(jobs), scales)
@@ -75,22 +85,32 @@ def test_what_the_kernel_cannot_compute_is_refused_before_it_touches_memory() ->
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_step_of_mixed_rows_is_the_same_by_the_kernel_as_by_batched_products(
+def test_mixed_rows_are_the_same_by_the_kernel_one_after_another_and_side_by_side(
     tiny_base: Path, sources: dict[str, AdapterSource], dtype: str
 ) -> None:
     base = load(tiny_base, "none", dtype)
     for source in sources.values():
         base.rows.load(source, set())
     rows = [None, "one", "two", "narrow", "one"]
-    base.rows.assign(rows, [1.0, 1.0, 0.5, 1.0, 2.0])
     ids = torch.arange(1, 1 + len(rows)).view(-1, 1)
-    with torch.inference_mode():
-        by_kernel = base.model(input_ids=ids, use_cache=False).logits.float()
-        base.rows.kernel = None
-        by_products = base.model(input_ids=ids, use_cache=False).logits.float()
-    assert not torch.equal(by_kernel, by_products) or dtype == "bfloat16", "both ways were taken"
-    error = (by_kernel - by_products).abs().max() / by_products.abs().max()
-    assert error < (1e-5 if dtype == "float32" else 3e-2)
+
+    def logits() -> torch.Tensor:
+        base.rows.forget_plans()
+        base.rows.assign(rows, [1.0, 1.0, 0.5, 1.0, 2.0])
+        with torch.inference_mode():
+            return base.model(input_ids=ids, use_cache=False).logits.float()
+
+    by_kernel = logits()
+    base.rows.kernel = None
+    one_by_one = logits()
+    base.rows.side_by_side = True
+    alone = base.rows.bytes
+    side_by_side = logits()
+    assert base.rows.bytes == 2 * alone, "the copy was made, and is counted"
+    assert not torch.equal(by_kernel, one_by_one) or dtype == "bfloat16", "both ways were taken"
+    for other in (one_by_one, side_by_side):
+        error = (by_kernel - other).abs().max() / other.abs().max()
+        assert error < (1e-5 if dtype == "float32" else 3e-2)
 
 
 def test_values_that_are_no_numbers_stay_visible() -> None:
