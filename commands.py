@@ -33,7 +33,10 @@ class Places:
         from backends.local.fetch import cache_folder
 
         named = options.data_dir
-        data = Path(named).expanduser() if named else user_data_path("counterpoint")
+        try:
+            data = Path(named).expanduser() if named else user_data_path("counterpoint")
+        except RuntimeError:
+            raise CounterpointError(f"--data-dir {named}: there is no such user. Give a folder.") from None
         try:
             data.mkdir(parents=True, exist_ok=True, mode=0o700)
             data.chmod(0o700)  # one that was there already may be open to others

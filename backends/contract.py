@@ -6,13 +6,15 @@ dataclasses, cheap to import and safe to pickle to another process.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -89,6 +91,12 @@ class AdapterSource:
     sha256: str
     scaling: Mapping[str, float]
     keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """Tells apart whatever computes differently: the same weights at another scaling are another adapter."""
+        told = json.dumps([self.sha256, dict(self.scaling), dict(self.keys)], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
 
     def key_names(self, module: str) -> tuple[str, str]:
         """The names of this module's A and B in the file."""
@@ -199,11 +207,20 @@ Event = Queued | Waiting | Delta | Done | Failed
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a backend is doing. `progress` is 0 to 1 while loading, None where it cannot be told."""
+    """What a backend is doing. `progress` is 0 to 1 while loading, None where it cannot be told.
+
+    `input_at_fault` is whether it failed for what it was asked to load, and not for what happened to it.
+    """
 
     state: Literal["loading", "ready", "failed"]
     message: str
     progress: float | None = None
+    input_at_fault: bool = False
+
+    def refuse(self) -> None:
+        """Raises WorkFailed, or another CounterpointError where the input is at fault, if this is "failed"."""
+        if self.state == "failed":
+            raise (CounterpointError if self.input_at_fault else WorkFailed)(self.message)
 
 
 @dataclass(frozen=True, slots=True)

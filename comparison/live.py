@@ -40,7 +40,8 @@ class Pane:
     """A mode's place on the screen, as one question finds it.
 
     `persona` is a draft that stands in for the stored one of the mode; `variables` fill it. What `sampling`
-    names (fields of Sampling) wins over what the mode says.
+    names (fields of Sampling) wins over what the mode says. `question` is asked here instead of the one that all
+    panes are asked.
     """
 
     mode: str
@@ -49,6 +50,7 @@ class Pane:
     persona: Persona | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    question: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,8 @@ class Comparison:
     def _request(
         self, request_id: str, question: str, pane: Pane, seed: int
     ) -> tuple[Request, Persona | None]:
+        question = pane.question or question
+        check_question(question)
         mode = ModeId.parse(pane.mode)
         persona = pane.persona if mode.persona and pane.persona else self._catalogue.persona(mode)
         if not 0 <= pane.adapter_scale <= MAX_SCALE:
@@ -195,7 +199,7 @@ class Comparison:
         return request, persona
 
 
-def check_question(question: str, panes: int) -> None:
+def check_question(question: str, panes: int = 1) -> None:
     """Raises CounterpointError where nothing can be asked: no question, no panes or too many."""
     if not question.strip():
         raise CounterpointError("There is no question: type one first.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -147,13 +147,14 @@ class Chat:
             first = {}
 
     def _again(self, *values: Any) -> Iterator[Any]:
-        state: PaneState = values[2]
+        state = self.parts.abandoned.without(values[2])
         if not state.turns:
             raise CounterpointError(say("nothing_asked"))
         yield from self._stream(state.last_question, True, values)
 
     def _stream(self, question: str, replace_last: bool, values: tuple[Any, ...]) -> Iterator[dict[Any, Any]]:
         picked, strength, state, drafts, *rest = values
+        state = self.parts.abandoned.without(state)
         if state.busy:
             raise CounterpointError(say("busy"))
         screen = Screen(
@@ -167,7 +168,9 @@ class Chat:
         )
         asked = screen.asked([0], self.parts.catalogue, replace_last=replace_last and bool(state.turns))
         painted: PaneState | None = None
-        for changed in answers(self.parts.comparison, question, asked, screen.seed, self.parts.waiting_for):
+        for changed in answers(
+            self.parts.comparison, question, asked, screen.seed, self.parts.waiting_for, self.parts.abandoned
+        ):
             yield self._paint(painted, changed[0])
             painted = changed[0]
 
@@ -197,7 +200,17 @@ class Chat:
 
     def _clear(self, state: PaneState) -> Any:
         self._stop(state)
+        self.parts.abandoned.add(state)
         return {**pane.blank(self), self.answered_by: "", **self._new_message}
+
+    def catch_up(self, known: Sequence[str], mode: str | None, state: PaneState) -> Any:
+        """The picker when the modes there are have changed from `known`. What a person picked stays; the mode
+        that the tab opened with gives way to a better one as long as nothing was said."""
+        modes = self.parts.catalogue.list()
+        opened_with = setup.chat_mode([each for each in modes if each.id in known])
+        if (mode == opened_with and not state.turns) or mode not in {each.id for each in modes}:
+            mode = setup.chat_mode(modes)
+        return gr.Dropdown(choices=setup.choices(modes), value=mode)
 
     def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona]) -> Any:
         strength = gr.Slider(visible=bool(mode and setup.adapter_of(mode)))

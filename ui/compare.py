@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from ui.arrangement import Arrangement, chip_texts
 from ui.controls import columns, sampling_controls, screen_of, tool
 from ui.guard import guarded
 from ui.parts import Parts
-from ui.screen import added, removed
+from ui.screen import Screen, added, removed
 from ui.streaming import answers
 from ui.transcript import PaneState, copy_text
 from ui.words import label, say
@@ -210,8 +211,12 @@ class Compare:
 
     # --- asking
 
-    def _ask(self, question: str, editing: bool, *values: Any) -> Iterator[Any]:
+    def _screen(self, values: tuple[Any, ...]) -> Screen:
         screen = screen_of(values)
+        return replace(screen, states=[self.parts.abandoned.without(state) for state in screen.states])
+
+    def _ask(self, question: str, editing: bool, *values: Any) -> Iterator[Any]:
+        screen = self._screen(values)
         question = question.strip()
         if not question:
             raise CounterpointError(say("empty_question"))
@@ -226,28 +231,26 @@ class Compare:
             first = {}
 
     def _again(self, *values: Any) -> Iterator[Any]:
-        screen = screen_of(values)
+        screen = self._screen(values)
         if screen.busy:
             raise CounterpointError(say("busy"))
-        groups = screen.by_question(screen.active)
-        if not groups:
+        slots = [slot for slot in screen.active if screen.states[slot].turns]
+        if not slots:
             raise CounterpointError(say("nothing_asked"))
-        for question, slots in groups.items():
-            asked = screen.asked(slots, self.parts.catalogue, replace_last=True)
-            for updates, _ in self._stream(question, asked, screen.seed):
-                yield updates
+        asked = screen.again(slots, self.parts.catalogue)
+        for updates, _ in self._stream(screen.states[slots[0]].last_question, asked, screen.seed):
+            yield updates
 
     def _again_one(self, slot: int, *values: Any) -> Iterator[Any]:
-        screen = screen_of(values)
+        screen = self._screen(values)
         if not screen.states[slot].turns or screen.states[slot].busy:
             raise CounterpointError(say("busy" if screen.states[slot].busy else "nothing_asked"))
-        question = screen.states[slot].last_question
-        asked = screen.asked([slot], self.parts.catalogue, replace_last=True)
-        for updates, _ in self._stream(question, asked, screen.seed):
+        asked = screen.again([slot], self.parts.catalogue)
+        for updates, _ in self._stream(screen.states[slot].last_question, asked, screen.seed):
             yield updates
 
     def _reword(self, slot: int, question: str, *values: Any) -> Iterator[Any]:
-        screen = screen_of(values)
+        screen = self._screen(values)
         if not question.strip():
             raise CounterpointError(say("empty_question"))
         if screen.states[slot].busy:
@@ -261,7 +264,9 @@ class Compare:
     ) -> Iterator[tuple[dict[Any, Any], dict[int, PaneState]]]:
         """Updates to paint, and all panes' states so far."""
         painted: dict[int, PaneState] = {}
-        for changed in answers(self.parts.comparison, question, asked, seed, self.parts.waiting_for):
+        for changed in answers(
+            self.parts.comparison, question, asked, seed, self.parts.waiting_for, self.parts.abandoned
+        ):
             updates: dict[Any, Any] = {}
             for slot, state in changed.items():
                 updates |= pane.paint(self.panes[slot], painted.get(slot), state)
@@ -269,7 +274,7 @@ class Compare:
             yield updates, painted
 
     def _stop(self, *values: Any) -> None:
-        screen = screen_of(values)
+        screen = self._screen(values)
         for run in {run for run, _ in screen.runs(screen.active)}:
             self.parts.comparison.stop(run)
 
@@ -289,7 +294,7 @@ class Compare:
         return {self.kept: "", **({} if question.strip() else self._new_question)}
 
     def _edit(self, *values: Any) -> Any:
-        screen = screen_of(values)
+        screen = self._screen(values)
         questions = list(screen.by_question(screen.active))
         if not questions:
             raise CounterpointError(say("nothing_asked"))
@@ -297,20 +302,22 @@ class Compare:
 
     def _clear(self, *values: Any) -> Any:
         self._stop(*values)
+        for state in self._screen(values).states:
+            self.parts.abandoned.add(state)
         updates = self._new_question
         for view in self.panes:
             updates |= pane.blank(view)
         return updates
 
     def _copy_all(self, *values: Any) -> str:
-        screen = screen_of(values)
+        screen = self._screen(values)
         text = copy_text([screen.states[slot] for slot in screen.active])
         if not text:
             raise CounterpointError(say("nothing_asked"))
         return text
 
     def _link(self, question: str, *values: Any) -> str:
-        screen = screen_of(values)
+        screen = self._screen(values)
         asked = list(screen.by_question(screen.active))
         text = question.strip() or (asked[0] if asked else "")
         modes = [screen.modes[slot] or "base" for slot in screen.active]
@@ -323,7 +330,7 @@ class Compare:
         return links.write_link(modes, text, screen.seed_for(text), scales, screen.explicit, changed)
 
     def _preview(self, slot: int, question: str, *values: Any) -> str:
-        screen = screen_of(values)
+        screen = self._screen(values)
         shown = self.parts.preview(
             screen.pane(slot, screen.states[slot]), question.strip() or say("preview_question")
         )
@@ -344,10 +351,11 @@ class Compare:
     def _remove(self, slot: int, active: tuple[int, ...], state: PaneState) -> Any:
         active = removed(active, slot)
         self._stop_one(slot, state)
+        self.parts.abandoned.add(state)
         shown = dict(zip(self.arrangement.columns, columns(active), strict=True))
         return {self.active: active, **shown, **pane.blank(self.panes[slot])}
 
     def _example(self, question: str, *values: Any) -> Any:
-        if screen_of(values).busy:
+        if self._screen(values).busy:
             raise CounterpointError(say("busy"))
         return {**self.arrangement.example(question), **self._new_question}

@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 
 from backends.contract import Status
 from errors import CounterpointError
-from ui import setup, uploads
+from ui import uploads
 from ui.adapters import Adapters
 from ui.blocks import Page
 from ui.chat import Chat
@@ -25,6 +25,7 @@ from ui.parts import Parts
 from ui.personas import Personas
 from ui.prompt_store import PromptStore
 from ui.theme import CSS, SCRIPT, Counterpoint
+from ui.transcript import PaneState
 from ui.translations import LANGUAGES
 from ui.words import label, say
 
@@ -165,14 +166,12 @@ def _load(
 ) -> None:
     prompt_store, arrangement = PromptStore(parts.backend), compare.arrangement
 
-    def tick(before: str, stored: str, chat_mode: str, *noticed: Any) -> Any:
+    def tick(before: str, stored: str, chat_mode: str, said: PaneState, *noticed: Any) -> Any:
         now = parts.backend.status()
         known, link, question, *values = noticed
         updates = arrangement.catch_up(known, link, question, values)
         if updates:
-            modes = parts.catalogue.list()
-            picked = setup.chat_mode(modes) if chat_mode == "base" else chat_mode
-            updates[chat.picker] = gr.Dropdown(choices=setup.choices(modes), value=picked)
+            updates[chat.picker] = chat.catch_up(known, chat_mode, said)
         shown = status_html(now)
         if shown != before:
             updates[status] = shown
@@ -186,7 +185,7 @@ def _load(
     noticed = [arrangement.known, arrangement.link, compare.question, *compare.inputs]
     timer.tick(
         guarded(tick),
-        [status, store, chat.picker, *noticed],
+        [status, store, chat.picker, chat.state, *noticed],
         [status, store, timer, chat.picker, *arrangement.caught_up],
         **QUIET,
     )

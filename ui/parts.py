@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from adapters.store import AdapterStore
 from backends.contract import Backend, Rendered
@@ -11,6 +11,7 @@ from comparison.modes import Catalogue, ModeInfo
 from errors import CounterpointError
 from personas.store import PersonaStore
 from ui.setup import adapter_of, language_note, persona_of
+from ui.streaming import Abandoned
 from ui.words import say
 
 
@@ -23,6 +24,7 @@ class Parts:
     catalogue: Catalogue
     comparison: Comparison
     backend: Backend
+    abandoned: Abandoned = field(default_factory=Abandoned)
 
     def mode(self, mode_id: str | None) -> ModeInfo | None:
         """What the catalogue says of a mode, if it knows it."""

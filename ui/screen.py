@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from comparison.live import MAX_PANES, Pane
 from comparison.modes import Catalogue
@@ -88,6 +88,13 @@ class Screen:
             title = setup.mode_title(info) if info else pane.mode
             ready.append(Asked(slot, state, pane, title, info.family if info else "bare"))
         return ready
+
+    def again(self, slots: Sequence[int], catalogue: Catalogue) -> list[Asked]:
+        """The panes of these slots, each ready to be asked its own last question anew."""
+        return [
+            replace(item, pane=replace(item.pane, question=self.states[item.slot].last_question))
+            for item in self.asked(slots, catalogue, replace_last=True)
+        ]
 
     def runs(self, slots: Sequence[int]) -> list[tuple[str, int]]:
         """(run, position) of every answer under way in these slots, for `Comparison.stop`."""

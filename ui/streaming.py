@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+import traceback
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ REPAINT_S = 0.05
 """Shortest time between two repaints for deltas, in seconds."""
 REPAINT_SHARE = 0.1
 """The share of the time that repaints may take: the page must not slow down the base that computes beside it."""
+ABANDONED = 1000
+"""How many abandoned answers are remembered; each ends soon after it was stopped."""
 SLOWEST_REPAINT_S = 0.25
 """However long a repaint takes, text that waits is shown after this many seconds."""
 
@@ -34,12 +37,34 @@ class Asked:
     family: str
 
 
+class Abandoned:
+    """Answers that nobody waits for any more: what still comes for them is not shown, and not remembered."""
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[str, int], None] = {}
+
+    def add(self, state: PaneState) -> None:
+        """Forgets the answer under way in this pane."""
+        if state.busy and state.run:
+            self._answers[state.run, state.position] = None
+            while len(self._answers) > ABANDONED:
+                del self._answers[next(iter(self._answers))]
+
+    def without(self, state: PaneState) -> PaneState:
+        """The pane, or an empty one where its answer was abandoned and a last paint came after that."""
+        return PaneState() if state in self else state
+
+    def __contains__(self, state: object) -> bool:
+        return isinstance(state, PaneState) and (state.run, state.position) in self._answers
+
+
 def answers(
     comparison: Comparison,
     question: str,
     asked: Sequence[Asked],
     seed: int | None = None,
     waiting_for: str = "",
+    abandoned: Container[PaneState] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[dict[int, PaneState]]:
     """Asks and yields the panes to repaint, by slot, until every pane has ended.
@@ -47,15 +72,15 @@ def answers(
     Deltas of one decode step arrive together; they are painted together, as soon as every running pane has
     its own, at most every REPAINT_S seconds, and less often where a repaint takes long. Whatever else happens
     (a place in the queue, a failure, an end) is painted at once: nothing may follow it for long.
-    `waiting_for` is what panes say until something comes. Closing this iterator closes the comparison's, which
-    stops the generation. Never raises CounterpointError: a refusal is each pane's own notice, so that the
-    question is kept.
+    `waiting_for` is what panes say until something comes; those in `abandoned` are not painted any more.
+    Closing this iterator closes the comparison's, which stops the generation. Never raises: a refusal is each
+    pane's own notice, so that the question is kept.
     """
     run = uuid.uuid4().hex
     states = {
         item.slot: transcript.begin(
             item.state,
-            Turn(question, item.pane.mode, item.label, item.family, notice=waiting_for),
+            Turn(item.pane.question or question, item.pane.mode, item.label, item.family, notice=waiting_for),
             run,
             position,
         )
@@ -68,8 +93,10 @@ def answers(
     def repaint() -> Iterator[dict[int, PaneState]]:
         nonlocal painted, pause
         painted = clock()
-        yield {slot: states[slot] for slot in waiting}
+        shown = {slot: states[slot] for slot in waiting if states[slot] not in abandoned}
         waiting.clear()
+        if shown:
+            yield shown
         pause = min(max(REPAINT_S, (clock() - painted) / REPAINT_SHARE), SLOWEST_REPAINT_S)
 
     yield from repaint()
@@ -89,13 +116,15 @@ def answers(
                 yield from repaint()
     except CounterpointError as error:
         waiting |= _fail_running(states, str(error))
+    except Exception as error:
+        # Whatever it was: a pane that nothing ends could neither be stopped nor asked again.
+        traceback.print_exception(error)
     finally:
         close = getattr(events, "close", None)
         if close:
             close()
     waiting |= _fail_running(states, say("no_answer"))
-    if waiting:
-        yield {each: states[each] for each in waiting}
+    yield from repaint()
 
 
 def _fail_running(states: dict[int, PaneState], message: str) -> set[int]:

@@ -30,7 +30,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class PaneState:
-    """A pane's turns, oldest first. `run` and `position` name the answer under way for `Comparison.stop`."""
+    """A pane's turns, oldest first. `run` and `position` name the last answer, for `Comparison.stop`."""
 
     turns: tuple[Turn, ...] = ()
     run: str | None = None
@@ -91,12 +91,12 @@ def apply(state: PaneState, event: Queued | Waiting | Delta | Answered | Failed)
         speed=speed_line(receipt["ttft_s"], receipt["tokens_per_s"], receipt["completion_tokens"]),
         receipt=receipt,
     )
-    return replace(_with_last(state, done), run=None)
+    return _with_last(state, done)
 
 
 def fail(state: PaneState, message: str) -> PaneState:
     """The pane whose answer could not be (fully) given; what was already written stays to be read."""
-    return replace(_with_last(state, replace(state.turns[-1], state="failed", notice=message)), run=None)
+    return _with_last(state, replace(state.turns[-1], state="failed", notice=message))
 
 
 def speed_line(ttft_s: float | None, tokens_per_s: float | None, tokens: int) -> str:

@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -77,7 +78,7 @@ class LocalBackend(Backend):
         self._start()
 
     def stream(self, requests: Sequence[Request]) -> Generator[Event, None, None]:
-        arrived: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        now, arrived = time.monotonic(), queue.SimpleQueue[Event]()
         open_ids = {request.id for request in requests}
         with self._lock:
             self._refuse_if_over()
@@ -86,7 +87,7 @@ class LocalBackend(Backend):
             self._streams.update(dict.fromkeys(open_ids, arrived))
             self._unsent.update(dict.fromkeys(open_ids))
         try:
-            self._submit(requests, arrived)
+            self._submit(requests, arrived, now)
             while open_ids:
                 try:
                     event = arrived.get(timeout=PATIENCE_S)
@@ -104,7 +105,7 @@ class LocalBackend(Backend):
                 if open_ids:
                     self._send(Stop(tuple(sorted(open_ids))))
 
-    def _submit(self, requests: Sequence[Request], arrived: queue.SimpleQueue[Event]) -> None:
+    def _submit(self, requests: Sequence[Request], arrived: queue.SimpleQueue[Event], now: float) -> None:
         """Sends the requests together; those whose adapter is refused or that were stopped already fail."""
         ready: dict[str, tuple[Request, AdapterSource | None]] = {}
         for request in requests:
@@ -123,9 +124,9 @@ class LocalBackend(Backend):
             for request in requests:
                 self._unsent.pop(request.id, None)
             if self._status.state == "ready":
-                self._send(Submit(tuple(ready.values())))
+                self._send(Submit(tuple(ready.values()), now))
             else:
-                self._unsent.update({key: Submit((value,)) for key, value in ready.items()})
+                self._unsent.update({key: Submit((value,), now) for key, value in ready.items()})
 
     def stop(self, request_ids: Sequence[str]) -> None:
         with self._lock:
@@ -151,8 +152,7 @@ class LocalBackend(Backend):
         """
         self._located.wait(timeout)
         if self._facts is None:
-            if self._status.state == "failed":
-                raise CounterpointError(self._status.message)
+            self._status.refuse()
             raise CounterpointError("The base model is still being fetched: try again in a moment.")
         return self._facts
 
@@ -164,8 +164,7 @@ class LocalBackend(Backend):
         while not self._settled.wait(0.2):
             watch(self._status)
         watch(self._status)
-        if self._status.state == "failed":
-            raise CounterpointError(self._status.message)
+        self._status.refuse()
 
     def render(self, messages: Sequence[Message]) -> Rendered:
         rendered: Rendered = self._call("render", tuple(messages))
@@ -195,8 +194,7 @@ class LocalBackend(Backend):
         """With the lock held: raises CounterpointError where no engine will ever answer."""
         if self._closed:
             raise CounterpointError(SHUTTING_DOWN)
-        if self._status.state == "failed":
-            raise CounterpointError(self._status.message)
+        self._status.refuse()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -259,17 +257,16 @@ class LocalBackend(Backend):
                 )
                 self._start()
                 return
-            why = (
-                self._status.message
-                if self._status.state == "failed"
-                else f"The engine stopped {self._deaths} times in a row while starting "
-                f"({_cause(process.exitcode)}): see its last lines in the terminal."
-            )
-            self._status = Status("failed", why)
-            self._fail_all(why)
+            if self._status.state != "failed":
+                why = (
+                    f"The engine stopped {self._deaths} times in a row while starting "
+                    f"({_cause(process.exitcode)}): see its last lines in the terminal."
+                )
+                self._status = Status("failed", why)
+            self._fail_all(self._status.message)
         self._located.set()
         self._settled.set()
-        self._announce(why)
+        self._announce(self._status.message)
 
     def _fail_all(self, why: str) -> None:
         """With the lock held: tells all who wait, and forgets them."""

@@ -63,7 +63,7 @@ def load(folder: Path, quantization: str, dtype: str, report: Report = lambda sh
     computed = compute_dtype(quantization, dtype, device)
     report(0.1, "Reading the base model's weights")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=computed, local_files_only=True, use_safetensors=True, trust_remote_code=False
         )

@@ -36,7 +36,7 @@ class Row:
     prompt: Sequence[int]
     sampling: Sampling
     adapter: str | None = None
-    adapter_sha256: str | None = None
+    adapter_version: str | None = None
     scale: float = 1.0
     length: int = 0
     cached: int = 0
@@ -50,7 +50,7 @@ class Row:
     @property
     def key(self) -> Hashable:
         """Whose keys and values these are."""
-        return (self.adapter, self.adapter_sha256, self.scale) if self.adapter else None
+        return (self.adapter, self.adapter_version, self.scale) if self.adapter else None
 
 
 class Decoder:
@@ -98,7 +98,9 @@ class Decoder:
             place = self._answering
         self._move(len(self.rows) - 1, place)
         self.rows.pop()
-        self.kv.trim(len(self.rows))
+        self.kv.trim(
+            len(self.rows), max((max(row.length, len(row.prompt)) + 1 for row in self.rows), default=0)
+        )
 
     def _move(self, source: int, target: int) -> None:
         if source != target:

@@ -34,7 +34,7 @@ from backends.contract import (
 )
 from backends.local.prompt import tokenize
 from backends.local.protocol import Call, Options, Quit, Reply, Stop, Submit
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
 
 if TYPE_CHECKING:
     from backends.local.answer import AnswerText
@@ -44,8 +44,9 @@ ROWS = 16
 """Answers decoded at once."""
 QUEUE = 64
 """Requests that may wait for a row."""
-KV_TOKENS = 65_536
-"""Places in the slabs over all rows (rows × the longest): more waits in the queue. One row always fits."""
+KV_BYTES = 3 * 1024**3
+"""Keys and values of all rows, each as long as the longest may become: more waits in the queue. One row always
+fits."""
 PROBE = "The quick brown fox asks: what should I answer, and how?"
 NO_EFFECT = 1e-3
 """An adapter whose largest change to any logit is below this did nothing."""
@@ -66,7 +67,6 @@ class _Job:
     last_token: float | None = None
     stopped: bool = False
     place: int = 0
-    adapter_sha256: str | None = None
 
     @property
     def ttft_s(self) -> float | None:
@@ -100,7 +100,7 @@ class Engine:
         """Takes in one message from the other side."""
         if isinstance(message, Submit):
             for request, source in message.requests:
-                self._accept(request, source)
+                self._accept(request, source, message.arrived)
         elif isinstance(message, Stop):
             wanted = set(message.request_ids)
             for job in [*self._waiting, *self._running.values()]:
@@ -139,11 +139,11 @@ class Engine:
         return Rendered(prompt, len(tokens), self._base.context, typed)
 
     def call_probe(self, source: AdapterSource) -> str | None:
-        """None, or why this adapter is not to be trusted. Leaves it in memory when it works."""
+        """None, or why this adapter is of no use to anybody. Leaves it in memory when it works."""
         try:
             self._load(source)
-        except Exception as error:
-            return _told(error)
+        except AdapterFault as fault:
+            return str(fault)
         return None
 
     def call_statistics(self, _: None) -> dict[str, int]:
@@ -184,8 +184,7 @@ class Engine:
             raise CounterpointError(f"The base's chat template refuses these messages: {error}") from None
         return prompt, tokenize(tokenizer, list(messages), prompt)
 
-    def _accept(self, request: Request, source: AdapterSource | None) -> None:
-        arrived = time.monotonic()
+    def _accept(self, request: Request, source: AdapterSource | None, arrived: float) -> None:
         try:
             if len(self._waiting) >= QUEUE + ROWS - len(self._running):
                 raise CounterpointError(
@@ -208,11 +207,14 @@ class Engine:
     def _admit(self) -> None:
         """Lets requests in while there are rows and places; tells the others where they stand."""
         joined: list[Row] = []
-        longest = max((self._need(job) for job in self._running.values()), default=0)
+        from backends.local.kv_rows import places
+
+        kv = self.decoder.kv
+        longest = max((places(self._need(job)) for job in self._running.values()), default=0)
         while self._waiting and len(self._running) < ROWS:
             job = self._waiting[0]
-            longest = max(longest, self._need(job))
-            if self._running and (len(self._running) + 1) * longest > KV_TOKENS:
+            longest = max(longest, places(self._need(job)), kv.capacity)
+            if self._running and (len(self._running) + 1) * longest * kv.place_bytes > KV_BYTES:
                 break
             self._waiting.popleft()
             try:
@@ -231,33 +233,35 @@ class Engine:
 
         request = job.request
         if job.source is not None:
-            job.adapter_sha256 = self._load(job.source)
+            self._load(job.source)
         job.text = AnswerText(self._base.tokenizer, request.sampling.stop)
         job.row = Row(
             job.tokens,
             request.sampling,
             adapter=None if job.source is None else job.source.name,
-            adapter_sha256=job.adapter_sha256,
+            adapter_version=None if job.source is None else job.source.version,
             scale=request.adapter_scale,
         )
         self._running[id(job.row)] = job
         return job.row
 
-    def _load(self, source: AdapterSource) -> str:
-        """Loads an adapter, proves that it changes the base's logits, and returns its sha256."""
+    def _load(self, source: AdapterSource) -> None:
+        """Loads an adapter and proves that it changes the base's logits; what is not proven does not stay."""
         rows = self._base.rows
         known = rows.loaded.get(source.name)
         in_use = {job.row.adapter for job in self._running.values() if job.row and job.row.adapter}
-        loaded = rows.load(source, in_use)
-        if loaded is not known:
+        if rows.load(source, in_use) is known:
+            return
+        try:
             effect = self.decoder.effect(source.name, self._base.tokenizer(PROBE)["input_ids"])
             if not effect >= NO_EFFECT:
-                rows.unload(source.name)
                 raise AdapterFault(
                     f"Adapter {source.name} has no effect: it changes no logit by more than {effect:.1e}. "
                     "Its training was not saved, or it was trained for nothing; train it again."
                 )
-        return loaded.sha256
+        except Exception:
+            rows.unload(source.name)
+            raise
 
     def _handle(self, rows: list[Row]) -> None:
         """Text, stops and ends for rows that got a token."""
@@ -301,7 +305,7 @@ class Engine:
             base_sha256=self.facts.sha256,
             quantization=self._base.quantization,
             adapter=job.request.adapter,
-            adapter_sha256=job.adapter_sha256,
+            adapter_sha256=job.source.sha256 if job.row and job.source else None,
             adapter_scale=job.request.adapter_scale if job.request.adapter else None,
             prompt=job.prompt,
             prompt_sha256=hashlib.sha256(job.prompt.encode()).hexdigest(),
@@ -339,7 +343,7 @@ def main(options: Options, connection: Connection) -> None:
         try:
             engine = _start(options, send, report)
         except CounterpointError as error:
-            send([Status("failed", str(error))])
+            send([Status("failed", str(error), input_at_fault=not isinstance(error, WorkFailed))])
             return
         send([engine.facts, Status("ready", f"{engine.facts.id}, {options.quantization}")])
         while True:

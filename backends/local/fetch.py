@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -69,7 +70,7 @@ def locate(base: str, cache: Path, report: Report = lambda share, what: None) ->
         folder = embedded(EMBEDDED, cache, report)
         return _facts(EMBEDDED.id, folder, cache, EMBEDDED.languages)
     check_name(base)
-    folder = Path(base).expanduser()
+    folder = _folder(base)
     if folder.is_dir():
         identity = _declared_id(folder)
         return _facts(identity, folder, cache, _languages(identity))
@@ -90,15 +91,20 @@ def at_hand(base: str, cache: Path) -> BaseFacts | None:
 def cache_folder() -> Path:
     """Where what was fetched is kept: COUNTERPOINT_CACHE_DIR, else the platform's cache folder."""
     named = os.environ.get("COUNTERPOINT_CACHE_DIR")
-    return Path(named).expanduser() if named else user_cache_path("counterpoint")
+    return Path(os.path.expanduser(named)) if named else user_cache_path("counterpoint")
 
 
 def check_name(base: str) -> None:
     """Raises CounterpointError for what is neither the embedded base, a folder nor a Hub id; fetches nothing."""
-    if base in ("embedded", EMBEDDED.id) or Path(base).expanduser().is_dir():
+    if base in ("embedded", EMBEDDED.id) or _folder(base).is_dir():
         return
-    if base.count("/") != 1 or base.startswith((".", "/", "~")):
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", base, re.ASCII):
         raise CounterpointError(f"--base {base}: there is no such folder. Give a model folder or a Hub id.")
+
+
+def _folder(base: str) -> Path:
+    # Unlike Path's own, this leaves the home of a user that there is not as it is.
+    return Path(os.path.expanduser(base)).resolve()
 
 
 def embedded(wheel: Wheel, cache: Path, report: Report = lambda share, what: None) -> Path:

@@ -116,10 +116,7 @@ def add_update(y: torch.Tensor, x: torch.Tensor, group: Group, dtype: torch.dtyp
         rank, size = b.shape
         delta = low[:, :, first : first + rank] @ b.to(dtype)
         target = y[:, :, start : start + size]
-        if isinstance(group.rows, slice):
-            target[group.rows].add_(delta)
-        else:
-            target.index_add_(0, group.rows, delta.to(y.dtype))
+        target[group.rows] = (target[group.rows] + delta).to(y.dtype)
         first += rank
 
 

@@ -17,6 +17,11 @@ GROWTH = 256
 """Places that a slab grows by, so that it is not copied at every token."""
 
 
+def places(length: int) -> int:
+    """How many places a slab has for rows of this length."""
+    return -(-length // GROWTH) * GROWTH
+
+
 class KvRows(Cache):
     """Stands in for a Transformers cache: `update` writes a layer's new keys and values and gives all."""
 
@@ -94,16 +99,27 @@ class KvRows(Cache):
     def reserve(self, rows: int, length: int) -> None:
         """Makes room for at least so many rows of so many tokens."""
         if rows > self.row_capacity or length > self.capacity:
-            self._resize(max(rows, self.row_capacity), max(-(-length // GROWTH) * GROWTH, self.capacity))
+            self._resize(max(rows, self.row_capacity), max(places(length), self.capacity))
 
-    def trim(self, rows: int) -> None:
-        """Gives memory back once fewer than half of the rows that there is room for are in use."""
-        if 2 * rows < self.row_capacity:
-            self._resize(rows, self.capacity if rows else 0)
+    def trim(self, rows: int, longest: int) -> None:
+        """Gives memory back once less than half of the rows, or half of their places, is in use."""
+        fewer = rows if 2 * rows < self.row_capacity else self.row_capacity
+        shorter = places(longest) if 2 * places(longest) <= self.capacity else self.capacity
+        if (fewer, shorter) != (self.row_capacity, self.capacity):
+            self._resize(fewer, shorter)
 
     def clear(self) -> None:
         """Gives the memory back; nothing of any row is kept."""
         self._resize(0, 0)
+
+    @property
+    def place_bytes(self) -> int:
+        """Bytes of one token of one row; 0 before the first forward pass."""
+        return sum(
+            slab.shape[1] * slab.shape[3] * slab.element_size()
+            for slabs in (self._keys, self._values)
+            for slab in slabs.values()
+        )
 
     @property
     def bytes(self) -> int:

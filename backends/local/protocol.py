@@ -22,9 +22,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Requests that belong together, each with the adapter that it names."""
+    """Requests that belong together, each with the adapter that it names; when they came (`time.monotonic`, which
+    all processes of a machine share)."""
 
     requests: tuple[tuple[Request, AdapterSource | None], ...]
+    arrived: float
 
 
 @dataclass(frozen=True, slots=True)

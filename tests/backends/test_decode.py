@@ -203,8 +203,9 @@ def test_memory_of_an_adapter_is_its_weights_and_no_more(tiny_base: Path, source
     base = load(tiny_base, "none", "auto")
     for name in ("one", "narrow", "two"):
         before = base.rows.bytes
-        loaded = base.rows.load(sources[name], set())
-        assert base.rows.bytes - before == loaded.bytes
+        base.rows.load(sources[name], set())
+        in_float32 = sum(4 * tensor.numel() for tensor in load_file(sources[name].weights).values())
+        assert base.rows.bytes - before <= in_float32
     base.rows.unload("narrow")
     assert "narrow" not in base.rows.loaded
 

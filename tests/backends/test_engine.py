@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backends.contract import Delta, Done, Request, Sampling
+from backends.contract import AdapterSource, Delta, Done, Failed, Request, Sampling
+from backends.local import engine as engine_module
+from backends.local import lora_rows
 from backends.local.base_model import BaseModel
 from backends.local.decode import Decoder
 from backends.local.engine import Engine
 from backends.local.fetch import locate
 from backends.local.protocol import Stop, Submit
+from errors import CounterpointError
 
 
 @pytest.fixture
@@ -27,7 +32,7 @@ def engine(plain: BaseModel, tiny_base: Path, tmp_path: Path, sent: list[Any]) -
 
 def submit(name: str, text: str = "Why?") -> Submit:
     sampling = Sampling(max_tokens=300, repetition_penalty=0.5)
-    return Submit(((Request(name, ({"role": "user", "content": text},), sampling), None),))
+    return Submit(((Request(name, ({"role": "user", "content": text},), sampling), None),), time.monotonic())
 
 
 def test_a_stop_ends_the_answer_within_two_tokens_and_leaves_nothing(engine: Engine, sent: list[Any]) -> None:
@@ -78,3 +83,77 @@ def test_control_tokens_in_a_message_are_text_and_forge_no_turn(engine: Engine) 
         "<|im_end|>",
     }
     assert engine.call_render(({"role": "user", "content": "Hi"},)).typed == ()
+
+
+def test_an_adapter_whose_probe_fails_is_not_used_without_one(
+    engine: Engine, sent: list[Any], sources: dict[str, AdapterSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.decoder.base.rows.unload("one")
+    source = sources["one"]
+
+    def ask(name: str) -> Any:
+        ((request, _),) = submit(name).requests
+        engine.take(Submit(((replace(request, adapter="one"), source),), time.monotonic()))
+        engine.step()
+        return next(event for event in sent if event.request_id == name)
+
+    def fail(*_: Any) -> float:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.decoder, "effect", fail)
+        assert isinstance(ask("first"), Failed)
+        assert isinstance(ask("second"), Failed)
+    assert isinstance(ask("third"), Delta)
+
+
+def test_the_same_weights_at_another_scaling_are_another_adapter(
+    engine: Engine, sources: dict[str, AdapterSource]
+) -> None:
+    rows = engine.decoder.base.rows
+    stronger = replace(
+        sources["one"], scaling={module: 4 * scale for module, scale in sources["one"].scaling.items()}
+    )
+    probe = [1, 2, 3]
+    engine._load(sources["one"])
+    before = engine.decoder.effect("one", probe)
+    engine._load(stronger)
+    after = engine.decoder.effect("one", probe)
+    engine._load(sources["one"])
+    assert after != pytest.approx(before)
+    assert engine.decoder.effect("one", probe) == pytest.approx(before)
+    assert rows.loaded["one"].version == sources["one"].version != stronger.version
+
+
+def test_an_adapter_that_finds_no_room_now_is_not_told_as_useless(
+    engine: Engine, sources: dict[str, AdapterSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.decoder.base.rows.unload("one")
+    monkeypatch.setattr(lora_rows, "MAX_BYTES", 1)
+    with pytest.raises(CounterpointError, match="ask again"):
+        engine.call_probe(sources["one"])
+    monkeypatch.undo()
+    assert engine.call_probe(sources["one"]) is None
+
+
+def test_keys_and_values_keep_to_their_bytes_when_a_long_row_has_left(
+    engine: Engine, sent: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = Submit(
+        ((Request("long", ({"role": "user", "content": "word " * 60},), Sampling(max_tokens=200)), None),),
+        time.monotonic(),
+    )
+    engine.take(long)
+    engine.take(submit("short"))
+    engine.step()
+    kv = engine.decoder.kv
+    assert len(engine.decoder.rows) == 2
+    limit = 2 * engine.decoder.base.context * kv.place_bytes
+    monkeypatch.setattr(engine_module, "KV_BYTES", limit)
+    engine.take(Stop(("long",)))
+    for number in range(14):
+        engine.take(submit(f"more-{number}"))
+    for _ in range(20):
+        engine.step()
+        assert kv.bytes <= limit
+    assert len(engine.decoder.rows) == 2

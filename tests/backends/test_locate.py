@@ -80,7 +80,9 @@ def test_changed_weights_have_another_sha256_although_it_is_remembered(
     assert fetch.locate(str(folder), tmp_path / "cache").sha256 == hashlib.sha256(weights).hexdigest()
 
 
-@pytest.mark.parametrize("name", ["no/such/folder", "/no/such", "./nothing", "~/no-such", "nothing"])
+@pytest.mark.parametrize(
+    "name", ["no/such/folder", "/no/such", "./nothing", "~/no-such", "nothing", "~nobody/model", "foo bar/x"]
+)
 def test_a_folder_that_is_not_there_is_one_line(name: str, tmp_path: Path) -> None:
     with pytest.raises(CounterpointError, match=r"there is no such folder\. Give a model folder") as raised:
         fetch.locate(name, tmp_path)

@@ -22,7 +22,6 @@ Script = Callable[[Sequence[Request]], Iterator[Event]]
 
 class ScriptedBackend(Backend):
     name = "scripted"
-    can_adapt = False
 
     def __init__(self, script: Script, status: Status | None = None) -> None:
         self._script = script

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import gradio as gr
 import pytest
 
 from adapters.passport import Score
-from backends.contract import Rendered, Status
+from backends.contract import Event, Rendered, Request, Status
 from errors import CounterpointError
 from personas.schema import Persona, parse_persona
-from tests.ui.scripted import ScriptedBackend
+from tests.ui.scripted import ScriptedBackend, delta, done
 from ui import figures, guard, markup, page, pane, setup, variables
 from ui.blocks import Page
 from ui.chat import Chat
@@ -150,8 +150,62 @@ def test_pickers_learn_of_a_new_persona_and_leave_a_deleted_one(parts_with: Part
     assert "persona:our-notes" not in [mode for _, mode in updates[compare.pickers[0]].choices]
 
 
-def values(modes: list[str]) -> list[object]:
-    return [*modes, *[1.0] * 6, *[PaneState()] * 6, (0, 1), {}, *[""] * 7, *variables.empty()]
+def values(modes: list[str], states: Sequence[PaneState] = (PaneState(),) * 6) -> list[object]:
+    return [*modes, *[1.0] * 6, *states, (0, 1), {}, *[""] * 7, *variables.empty()]
+
+
+def test_a_new_conversation_begun_while_answers_run_remembers_nothing_of_the_old_one(
+    parts_with: PartsWith,
+) -> None:
+    shown: list[PaneState] = [PaneState()] * 6
+    modes = ["base"] * 6
+
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        for request in requests:
+            yield delta(request, "a secret")
+        for request in requests:
+            yield done(request, "cancelled")
+
+    backend = ScriptedBackend(script)
+    parts = parts_with(backend)
+    with gr.Blocks(), gr.Tabs(), gr.Tab("Compare") as tab:
+        compare = Compare(parts, gr.State({}), tab)
+    cleared = False
+    for updates in compare._ask("Old question?", False, *values(modes, shown)):
+        for slot, view in enumerate(compare.panes):
+            shown[slot] = updates.get(view.state, shown[slot])
+        if not cleared and all(state.busy for state in shown[:2]):
+            compare._clear(*values(modes, shown))
+            cleared = True
+    assert backend.stopped
+    list(compare._ask("New question?", False, *values(modes, shown)))
+    assert [message["content"] for message in backend.asked[-1].messages] == ["New question?"]
+
+
+def test_again_asks_every_pane_its_own_last_question_at_once(parts_with: PartsWith) -> None:
+    backend = ScriptedBackend(lambda requests: (done(request) for request in requests))
+    parts = parts_with(backend)
+    with gr.Blocks(), gr.Tabs(), gr.Tab("Compare") as tab:
+        compare = Compare(parts, gr.State({}), tab)
+    states = [
+        PaneState((Turn(f"Question {slot}?", "base", "Bare", "bare", state="done"),)) for slot in range(6)
+    ]
+    list(compare._again(*values(["base"] * 6, states)))
+    assert [request.messages[-1]["content"] for request in backend.asked] == ["Question 0?", "Question 1?"]
+    assert len({request.id.split("/")[0] for request in backend.asked}) == 1, "one run, that Stop ends whole"
+
+
+def test_the_mode_of_a_chat_stays_when_other_modes_come(parts_with: PartsWith) -> None:
+    parts = parts_with(idle())
+    with gr.Blocks(), gr.Tabs(), gr.Tab("Chat") as tab:
+        chat = Chat(parts, gr.State({}), tab)
+    known = [mode.id for mode in parts.catalogue.list()]
+    said = PaneState((Turn("Hello?", "base", "Bare", "bare", state="done"),))
+    parts.personas.duplicate("meeting-notes", "our-notes")
+    assert chat.catch_up(known, "persona:our-notes", PaneState()).value == "persona:our-notes"
+    assert chat.catch_up(known, "base", said).value == "base"
+    parts.personas.delete("our-notes")
+    assert chat.catch_up(known, "persona:our-notes", said).value == "base", "what is gone cannot be asked"
 
 
 def test_what_was_typed_for_a_variable_stays_while_its_persona_is_on_the_page(parts_with: PartsWith) -> None:

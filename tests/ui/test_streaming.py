@@ -7,7 +7,7 @@ from comparison.live import Pane
 from errors import CounterpointError
 from tests.ui.scripted import ScriptedBackend, delta, done
 from ui.parts import Parts
-from ui.streaming import REPAINT_S, REPAINT_SHARE, Asked, answers
+from ui.streaming import REPAINT_S, REPAINT_SHARE, Abandoned, Asked, answers
 from ui.transcript import PaneState
 
 PartsWith = Callable[[ScriptedBackend], Parts]
@@ -188,3 +188,35 @@ def test_a_page_that_takes_long_to_repaint_is_repainted_less_often(parts_with: P
         clock.now += taken
     assert paints[-1][0].turns[-1].answer == "x" * 100
     assert len(paints) * taken <= 1.3 * REPAINT_SHARE * clock.now
+
+
+def test_an_error_that_nobody_foresaw_ends_the_panes_too(parts_with: PartsWith) -> None:
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        yield delta(requests[0], "half")
+        raise OSError("the pipe is gone")
+
+    final: dict[int, PaneState] = {}
+    for paint in answers(parts_with(ScriptedBackend(script)).comparison, "Hello?", asked(2)):
+        final |= paint
+    assert [state.turns[-1].state for state in final.values()] == ["failed", "failed"]
+
+
+def test_what_comes_for_an_abandoned_pane_is_not_painted(parts_with: PartsWith) -> None:
+    abandoned = Abandoned()
+    shown: dict[int, PaneState] = {}
+
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        for request in requests:
+            yield delta(request, "before ")
+        abandoned.add(shown[0])
+        for request in requests:
+            yield delta(request, "after", 2)
+            yield done(request)
+
+    parts = parts_with(ScriptedBackend(script))
+    for paint in answers(parts.comparison, "Hello?", asked(2), abandoned=abandoned, clock=Clock()):
+        shown |= paint
+    assert "after" not in shown[0].turns[-1].answer
+    assert shown[1].turns[-1].answer == "before after"
+    assert abandoned.without(shown[0]) == PaneState(), "however the last paint came in"
+    assert abandoned.without(shown[1]) is shown[1]
