@@ -47,7 +47,7 @@ def load_base(folder: Path, recipe: Recipe) -> Base:
     transformers_logging.disable_progress_bar()
     on_gpu = torch.cuda.is_available()
     dtype = getattr(torch, recipe.dtype)
-    options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
+    options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "trust_remote_code": False}
     if on_gpu:
         options["device_map"] = {"": 0}
         if recipe.quantization == "nf4":
@@ -55,8 +55,8 @@ def load_base(folder: Path, recipe: Recipe) -> Base:
                 load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
             )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
     except (OSError, ValueError) as error:
         raise CounterpointError(
             f"{folder}: the base cannot be loaded ({' '.join(str(error).split())[:300]})."
