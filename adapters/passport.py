@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import durable
-from adapters.training.recipe import Recipe, RecommendedSampling
+from adapters.training.recipe import Question, Recipe, RecommendedSampling, Text, Title
 from errors import CounterpointError
 
 FILE = "passport.json"
@@ -59,12 +59,12 @@ class Passport(_Strict):
     """passport.json, which lies beside an adapter's weights."""
 
     schema_version: Literal[1] = 1
-    name: str
-    title: str
-    description: str
-    examples: tuple[str, str, str]
+    name: Title
+    title: Title
+    description: Text
+    examples: tuple[Question, Question, Question]
     sampling: RecommendedSampling
-    base: str
+    base: Text
     base_sha256: Sha256
     quantization: Literal["nf4", "none"]
     adapter_sha256: Sha256

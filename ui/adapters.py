@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -122,12 +124,12 @@ class Adapters:
         ]
 
     def _check(self, path: str, files: list[str] | None, name: str, override: bool) -> str:
-        with _Folder(path, files) as folder:
+        with _folder(path, files) as folder:
             found = self.parts.adapters.check(folder, name.strip() or None, override)
             return findings(found)
 
     def _bring(self, path: str, files: list[str] | None, name: str, override: bool) -> list[Any]:
-        with _Folder(path, files) as folder:
+        with _folder(path, files) as folder:
             if files and not path.strip() and not name.strip():
                 raise CounterpointError(say("import_needs_name"))
             entry = self.parts.adapters.import_folder(folder, name.strip() or None, override)
@@ -150,27 +152,18 @@ class Adapters:
         return ["", *self.refresh(None)]
 
 
-class _Folder:
+@contextlib.contextmanager
+def _folder(path: str, files: list[str] | None) -> Iterator[Path]:
     """The folder that was named, or one made of the uploaded files and removed afterwards."""
-
-    def __init__(self, path: str, files: list[str] | None) -> None:
-        self._path = path.strip()
-        self._files = [Path(file) for file in files or []]
-        self._made: Path | None = None
-
-    def __enter__(self) -> Path:
-        if self._path:
-            return Path(self._path).expanduser()
-        if not self._files:
-            raise CounterpointError(say("import_nothing"))
-        self._made = Path(tempfile.mkdtemp(prefix="counterpoint-upload-"))
-        for file in self._files:
-            shutil.copyfile(file, self._made / file.name)
-        return self._made
-
-    def __exit__(self, *exception: object) -> None:
-        if self._made:
-            shutil.rmtree(self._made, ignore_errors=True)
+    if path.strip():
+        yield Path(os.path.expanduser(path.strip()))
+        return
+    if not files:
+        raise CounterpointError(say("import_nothing"))
+    with tempfile.TemporaryDirectory(prefix="counterpoint-upload-") as made:
+        for file in map(Path, files):
+            shutil.copyfile(file, Path(made) / file.name)
+        yield Path(made)
 
 
 def about(entry: AdapterEntry) -> str:

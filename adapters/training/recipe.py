@@ -11,6 +11,8 @@ import strict_yaml
 from errors import CounterpointError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Title = Annotated[str, Field(min_length=1, max_length=200)]
+Question = Annotated[str, Field(min_length=1, max_length=500)]
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 
 
@@ -36,11 +38,11 @@ class Recipe(_Strict):
 
     name: Name
     """The adapter's name, as in the mode id adapter:NAME."""
-    title: Text
+    title: Title
     """What people read in a list."""
     description: Text
     """One or two sentences: what it does, and what it does not."""
-    examples: tuple[Text, Text, Text]
+    examples: tuple[Question, Question, Question]
     """Three questions that show what it is good for."""
     sampling: RecommendedSampling = RecommendedSampling()
     """How its answers are best sampled."""
