@@ -37,7 +37,14 @@ _FRIENDLY = {
 
 
 class _Core(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2's core schema instead of 1.1's surprises."""
+    """SafeLoader with the scalars of YAML 1.2's core schema instead of 1.1's surprises, and without aliases."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """The next node; an alias is empty, so that the rest of the file can still be judged."""
+        if not self.check_event(yaml.AliasEvent):
+            return super().compose_node(parent, index)
+        alias = self.get_event()
+        return yaml.ScalarNode("tag:yaml.org,2002:null", "", alias.start_mark, alias.end_mark)
 
 
 _Core.yaml_implicit_resolvers = {}
@@ -102,12 +109,11 @@ def _read(text: str) -> tuple[Any, dict[_Path, int], list[tuple[int, str, str]]]
                 problems.append(
                     (_line(event.start_mark), anchor, "anchors and aliases are not allowed: write it out")
                 )
-        if not problems:
-            node = yaml.compose(text, Loader=_Core)
-            if node is None:
-                problems.append((1, "", "the file is empty"))
-            else:
-                data = _plain(node, (), lines, problems)
+        node = yaml.compose(text, Loader=_Core)
+        if node is None:
+            problems.append((1, "", "the file is empty"))
+        else:
+            data = _plain(node, (), lines, problems)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problems.append((_line(mark), "", f"not valid YAML: {error.problem or error.context}"))

@@ -81,3 +81,9 @@ def test_text_is_never_taken_for_a_number() -> None:
 
 def test_deep_nesting_is_an_error_and_not_a_crash() -> None:
     assert problems("name: " + "[" * 5000 + "]" * 5000)
+
+
+def test_an_anchor_hides_no_other_problem() -> None:
+    told = "; ".join(problems("name: &a x\nrate: *a\ncolour: red\n"))
+    assert "anchors and aliases are not allowed" in told
+    assert "colour" in told
