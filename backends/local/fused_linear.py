@@ -25,6 +25,10 @@ class Update:
     starts: tuple[int, ...]
     owners: tuple[int, ...]
 
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (self.a, *self.bs))
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -41,7 +45,8 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one fused linear adds in a forward pass, for batched products; and the same for `row_kernel.add`."""
+    """What one fused linear adds in a forward pass: `groups` for ordinary products, and the same for
+    `row_kernel.add`, where the shapes of `jobs`, `parts` and `strengths` are told."""
 
     groups: tuple[Group, ...]
     jobs: np.ndarray

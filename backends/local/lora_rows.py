@@ -10,14 +10,14 @@ product serves all their rows.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from backends.contract import AdapterFault, AdapterSource
+from backends.contract import AdapterSource
+from backends.local import lora_file
 from backends.local.fused_linear import FusedLinear, Group, Kernel, Plan, Update
 from errors import CounterpointError
 
@@ -30,11 +30,16 @@ PLANS = 8
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An adapter in memory: what was read, byte for byte."""
+    """An adapter in memory."""
 
     name: str
     version: str
-    bytes: int
+    updates: Mapping[FusedLinear, Update]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that its weights take."""
+        return sum(update.bytes for update in self.updates.values())
 
 
 class LoraRows:
@@ -51,18 +56,15 @@ class LoraRows:
             from backends.local import row_kernel
 
             self.kernel = row_kernel.add
-        self._places: dict[str, tuple[FusedLinear, int]] = {}
-        self._shapes: dict[str, tuple[int, int]] = {}
+        self._places: dict[str, lora_file.Place] = {}
         self._loaded: dict[str, Loaded] = {}
-        self._updates: dict[str, dict[FusedLinear, Update]] = {}
         self._joined: tuple[tuple[str, ...], dict[FusedLinear, Update]] = ((), {})
         self._memo: dict[tuple[tuple[str | None, ...], tuple[float, ...]], Mapping[FusedLinear, Plan]] = {}
 
     def adopt(self, fused: FusedLinear, in_features: int) -> None:
         """Registers a linear of the model, in the model's order."""
-        for index, name in enumerate(fused.names):
-            self._places[name] = (fused, index)
-            self._shapes[name] = (fused.sizes[index], in_features)
+        for index, (name, size) in enumerate(zip(fused.names, fused.sizes, strict=True)):
+            self._places[name] = lora_file.Place(fused, sum(fused.sizes[:index]), size, in_features)
 
     @property
     def loaded(self) -> Mapping[str, Loaded]:
@@ -71,7 +73,7 @@ class LoraRows:
     @property
     def bytes(self) -> int:
         """Bytes that the adapters' weights take in memory."""
-        joined = sum(_bytes(update) for update in self._joined[1].values())
+        joined = sum(update.bytes for update in self._joined[1].values())
         return sum(adapter.bytes for adapter in self._loaded.values()) + joined
 
     def warm_up(self) -> None:
@@ -95,26 +97,25 @@ class LoraRows:
             raise CounterpointError(
                 f"Adapter {source.name} changed on disk while it is answering: ask again when it has finished."
             )
-        updates = self._fit(source, _read(source))
+        # Without the kernel, what adapters are computed in; with it, whatever loses nothing.
+        kept = self.dtype if self.kernel is None else None
+        new = Loaded(source.name, source.version, lora_file.read(source, self._places, kept, self.device))
         self.unload(source.name)
-        size = sum(_bytes(update) for update in updates.values())
         for name in [name for name in self._loaded if name not in in_use]:
-            if self.bytes + size <= MAX_BYTES:
+            if self.bytes + new.bytes <= MAX_BYTES:
                 break
             self.unload(name)
-        if self.bytes + size > MAX_BYTES:
+        if self.bytes + new.bytes > MAX_BYTES:
             raise CounterpointError(
                 "The adapters that are answering take all the memory set aside for them: ask again when some "
                 "have finished."
             )
-        self._updates[source.name] = updates
-        self._loaded[source.name] = Loaded(source.name, source.version, size)
-        return self._loaded[source.name]
+        self._loaded[source.name] = new
+        return new
 
     def unload(self, name: str) -> None:
         """Frees an adapter's memory; an unknown name is nothing."""
         if self._loaded.pop(name, None) is not None:
-            del self._updates[name]
             self.forget_plans()
 
     def assign(self, adapters: Sequence[str | None], scales: Sequence[float]) -> None:
@@ -141,13 +142,13 @@ class LoraRows:
         else:
             groups = self._groups([(name,) for name in users], users, scales)
         plans = {}
-        for fused in dict.fromkeys(fused for name in users for fused in self._updates[name]):
+        for fused in dict.fromkeys(fused for name in users for fused in self._loaded[name].updates):
             chosen = tuple(group[fused] for group in groups if fused in group)
             jobs: list[tuple[int, ...]] = []
             parts: list[tuple[int, ...]] = []
             rows: list[int] = []
             for name, used_by in users.items():
-                update = self._updates[name].get(fused)
+                update = self._loaded[name].updates.get(fused)
                 if update is None:
                     continue
                 first = len(parts)
@@ -187,83 +188,18 @@ class LoraRows:
             )
         return groups
 
-    def _join(self, names: tuple[str, ...]) -> dict[FusedLinear, Update]:
+    def _join(self, names: tuple[str, ...]) -> Mapping[FusedLinear, Update]:
         """The updates of these adapters side by side. Of several, a copy; the last one is kept."""
         if len(names) == 1:
-            return self._updates[names[0]]
+            return self._loaded[names[0]].updates
         if self._joined[0] != names:
             self._memo.clear()
-            all_of_them = [self._updates[name] for name in names]
+            all_of_them = [self._loaded[name].updates for name in names]
             joined = {}
             for fused in dict.fromkeys(fused for updates in all_of_them for fused in updates):
                 joined[fused] = _side_by_side([updates.get(fused) for updates in all_of_them])
             self._joined = (names, joined)
         return self._joined[1]
-
-    def _fit(self, source: AdapterSource, tensors: dict[str, torch.Tensor]) -> dict[FusedLinear, Update]:
-        """The adapter's weights as each fused linear needs them, in one piece of memory."""
-        pairs = self._pairs(source, tensors)
-        members: dict[FusedLinear, list[str]] = {}
-        for name in (name for name in self._places if name in pairs):
-            members.setdefault(self._places[name][0], []).append(name)
-        pieces = []
-        for names in members.values():
-            pieces += [torch.cat([pairs[name][0] for name in names]), *(pairs[name][1].t() for name in names)]
-        kept = self._kept_as(pairs)
-        flat = torch.cat([piece.reshape(-1).to(kept) for piece in pieces]).to(self.device)
-        if not bool(torch.isfinite(flat).all()):
-            raise AdapterFault(
-                f"Adapter {source.name} holds values that are not finite: its training diverged. Train it "
-                "again with a lower learning rate."
-            )
-        parts = iter(flat.split([piece.numel() for piece in pieces]))
-        updates = {}
-        for fused, names in members.items():
-            ranks = [pairs[name][0].shape[0] for name in names]
-            begins = [sum(fused.sizes[: self._places[name][1]]) for name in names]
-            a = next(parts).view(sum(ranks), -1)
-            bs = tuple(next(parts).view(rank, -1) for rank in ranks)
-            updates[fused] = Update(a, bs, tuple(begins), (0,) * sum(ranks))
-        return updates
-
-    def _pairs(
-        self, source: AdapterSource, tensors: dict[str, torch.Tensor]
-    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Each adapted module's A and B, with the scaling in B."""
-        pairs = {}
-        for module, scaling in source.scaling.items():
-            if module not in self._places:
-                raise CounterpointError(
-                    f"Adapter {source.name} changes {module}, which this base does not have."
-                )
-            a_key, b_key = source.key_names(module)
-            try:
-                a, b = tensors.pop(a_key), tensors.pop(b_key)
-            except KeyError as missing:
-                raise CounterpointError(f"Adapter {source.name} lacks the tensor {missing}.") from None
-            out_features, in_features = self._shapes[module]
-            if a.shape != (a.shape[0], in_features) or b.shape != (out_features, a.shape[0]):
-                raise CounterpointError(
-                    f"Adapter {source.name}: {module} has shapes {tuple(a.shape)} and {tuple(b.shape)}, "
-                    f"which do not fit this base's {(out_features, in_features)}."
-                )
-            pairs[module] = (a, b.float() * scaling)
-        if tensors:
-            raise CounterpointError(
-                f"Adapter {source.name} holds an unexpected tensor: {next(iter(tensors))}."
-            )
-        return pairs
-
-    def _kept_as(self, pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> torch.dtype:
-        """On a CPU bfloat16 where that keeps every bit, else float32: steps wait for memory, half is faster."""
-        if self.kernel is None:
-            return self.dtype
-        short = all(
-            torch.equal(each.to(torch.bfloat16).to(each.dtype), each)
-            for pair in pairs.values()
-            for each in pair
-        )
-        return torch.bfloat16 if short else torch.float32
 
 
 def _side_by_side(updates: Sequence[Update | None]) -> Update:
@@ -292,23 +228,3 @@ def _parts(update: Update) -> list[tuple[int, ...]]:
         parts.append((b.data_ptr(), start, b.shape[1], first, b.shape[0]))
         first += b.shape[0]
     return parts
-
-
-def _bytes(update: Update) -> int:
-    return sum(tensor.nbytes for tensor in (update.a, *update.bs))
-
-
-def _read(source: AdapterSource) -> dict[str, torch.Tensor]:
-    """The file's tensors, from the one reading that is checked, so that the receipt tells what really ran."""
-    from safetensors.torch import load
-
-    try:
-        data = source.weights.read_bytes()
-    except OSError as error:
-        raise CounterpointError(f"Adapter {source.name} cannot be read: {error.strerror}.") from None
-    if hashlib.sha256(data).hexdigest() != source.sha256:
-        raise CounterpointError(
-            f"Adapter {source.name} changed on disk after it was checked: check it again on the Adapters tab."
-        )
-    tensors: dict[str, torch.Tensor] = load(data)
-    return tensors

@@ -12,7 +12,7 @@ import pytest
 from backends.contract import AdapterSource, Delta, Done, Failed, Request, Sampling
 from backends.local import engine as engine_module
 from backends.local import lora_rows
-from backends.local.base_model import BaseModel
+from backends.local.base_model import BaseModel, load
 from backends.local.decode import Decoder
 from backends.local.engine import Engine
 from backends.local.fetch import locate
@@ -28,6 +28,12 @@ def sent() -> list[Any]:
 @pytest.fixture
 def engine(plain: BaseModel, tiny_base: Path, tmp_path: Path, sent: list[Any]) -> Engine:
     return Engine(locate(str(tiny_base), tmp_path), Decoder(plain, 0), sent.extend)
+
+
+@pytest.fixture
+def alone(tiny_base: Path, tmp_path: Path, sent: list[Any]) -> Engine:
+    """An engine on a base of its own, whose adapters a test may change."""
+    return Engine(locate(str(tiny_base), tmp_path), Decoder(load(tiny_base, "none", "auto"), 0), sent.extend)
 
 
 def submit(name: str, text: str = "Why?") -> Submit:
@@ -86,54 +92,52 @@ def test_control_tokens_in_a_message_are_text_and_forge_no_turn(engine: Engine) 
 
 
 def test_an_adapter_whose_probe_fails_is_not_used_without_one(
-    engine: Engine, sent: list[Any], sources: dict[str, AdapterSource], monkeypatch: pytest.MonkeyPatch
+    alone: Engine, sent: list[Any], sources: dict[str, AdapterSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine.decoder.base.rows.unload("one")
     source = sources["one"]
 
     def ask(name: str) -> Any:
         ((request, _),) = submit(name).requests
-        engine.take(Submit(((replace(request, adapter="one"), source),), time.monotonic()))
-        engine.step()
+        alone.take(Submit(((replace(request, adapter="one"), source),), time.monotonic()))
+        alone.step()
         return next(event for event in sent if event.request_id == name)
 
     def fail(*_: Any) -> float:
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(engine.decoder, "effect", fail)
+        patched.setattr(alone.decoder, "effect", fail)
         assert isinstance(ask("first"), Failed)
         assert isinstance(ask("second"), Failed)
     assert isinstance(ask("third"), Delta)
 
 
 def test_the_same_weights_at_another_scaling_are_another_adapter(
-    engine: Engine, sources: dict[str, AdapterSource]
+    alone: Engine, sources: dict[str, AdapterSource]
 ) -> None:
-    rows = engine.decoder.base.rows
+    rows = alone.decoder.base.rows
     stronger = replace(
         sources["one"], scaling={module: 4 * scale for module, scale in sources["one"].scaling.items()}
     )
     probe = [1, 2, 3]
-    engine._load(sources["one"])
-    before = engine.decoder.effect("one", probe)
-    engine._load(stronger)
-    after = engine.decoder.effect("one", probe)
-    engine._load(sources["one"])
+    alone._load(sources["one"])
+    before = alone.decoder.effect("one", probe)
+    alone._load(stronger)
+    after = alone.decoder.effect("one", probe)
+    alone._load(sources["one"])
     assert after != pytest.approx(before)
-    assert engine.decoder.effect("one", probe) == pytest.approx(before)
+    assert alone.decoder.effect("one", probe) == pytest.approx(before)
     assert rows.loaded["one"].version == sources["one"].version != stronger.version
 
 
 def test_an_adapter_that_finds_no_room_now_is_not_told_as_useless(
-    engine: Engine, sources: dict[str, AdapterSource], monkeypatch: pytest.MonkeyPatch
+    alone: Engine, sources: dict[str, AdapterSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine.decoder.base.rows.unload("one")
     monkeypatch.setattr(lora_rows, "MAX_BYTES", 1)
     with pytest.raises(CounterpointError, match="ask again"):
-        engine.call_probe(sources["one"])
+        alone.call_probe(sources["one"])
     monkeypatch.undo()
-    assert engine.call_probe(sources["one"]) is None
+    assert alone.call_probe(sources["one"]) is None
 
 
 def test_keys_and_values_keep_to_their_bytes_when_a_long_row_has_left(
