@@ -70,6 +70,12 @@ class ModeInfo:
     language: str | None = None
 
 
+def job(name: str) -> str:
+    """What a persona or an adapter is for, told by the first word of its name: the persona support-desk and the
+    adapter support do the same job, and order-clerk does that of orders."""
+    return name.split("-")[0].removesuffix("s")
+
+
 class Catalogue:
     """The modes that the personas and adapters at hand make up."""
 

@@ -223,8 +223,11 @@ def facts(found: Inspection) -> str:
 
 
 def _question_link(adapter: str, question: str) -> str:
-    """The question, as a link to Compare with the bare base and the adapter."""
-    link = links.write_link(("base", f"adapter:{adapter}"), question, None)
+    """The question, as a link to Compare with the bare base and the adapter if it makes one."""
+    try:
+        link = links.write_link(("base", f"adapter:{adapter}"), question, None)
+    except CounterpointError:
+        return markup.plain(question)
     return f"[{markup.plain(question)}]({link})"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from comparison.modes import Family, ModeInfo
+from comparison.modes import Family, ModeInfo, job
 from errors import CounterpointError
 from personas.schema import Persona
 from personas.store import PersonaStore
@@ -74,19 +74,18 @@ def mode_title(mode: ModeInfo) -> str:
 def counterparts(modes: Sequence[ModeInfo]) -> list[tuple[str, str, str]]:
     """(prompted, tuned, both) of every job that has all three, the showcase first.
 
-    A persona and an adapter do the same job where the first word of their names is the same: the persona
-    support-desk and the adapter support, order-clerk and orders. Of several adapters the shortest name wins.
+    Of several adapters for a job the shortest name wins.
     """
     usable = {mode.id for mode in modes if mode.usable}
     found: dict[str, tuple[str, str, str]] = {}
     for both in sorted(usable, key=lambda mode: (len(mode), mode)):
         persona, adapter = persona_of(both), adapter_of(both)
-        if persona and adapter and _job(persona) == _job(adapter):
+        if persona and adapter and job(persona) == job(adapter):
             three = (f"persona:{persona}", f"adapter:{adapter}", both)
             if usable.issuperset(three):
                 found.setdefault(persona, three)
     return sorted(
-        found.values(), key=lambda three: (_job(three[1].removeprefix("adapter:")) != SHOWCASE, three)
+        found.values(), key=lambda three: (job(three[1].removeprefix("adapter:")) != SHOWCASE, three)
     )
 
 
@@ -98,7 +97,7 @@ def default_modes(modes: Sequence[ModeInfo], languages: Sequence[str] = (), coun
     for family in FAMILIES:
         of_family = [mode.id for mode in usable if mode.family == family]
         if of_family and not set(of_family) & set(chosen):
-            chosen.append(min(of_family, key=lambda mode: _job(mode.split(":")[1]) != SHOWCASE))
+            chosen.append(min(of_family, key=lambda mode: job(mode.split(":")[1]) != SHOWCASE))
     chosen += ["base"] * (MIN_PANES - len(chosen))
     return chosen[:count]
 
@@ -136,10 +135,6 @@ def language_note(language: str | None, languages: Sequence[str]) -> str | None:
     spoken = {each.split("-")[0] for each in languages}
     short = language.split("-")[0]
     return None if short in spoken else say("needs_language", language=LANGUAGE_NAMES.get(short, language))
-
-
-def _job(name: str) -> str:
-    return name.split("-")[0].removesuffix("s")
 
 
 def variables_in_use(

@@ -26,13 +26,10 @@ from backends.local.backend import LocalBackend
 from backends.local.fetch import cache_folder
 from backends.local.protocol import Options
 from comparison.measure.checks import passes
-from comparison.modes import Catalogue, ModeId
+from comparison.modes import Catalogue, ModeId, job
 from errors import CounterpointError
 from personas.render import render
 from personas.store import PersonaStore
-
-COUNTERPARTS = {"support": "support-desk", "orders": "order-clerk", "gazette": "gazette-reporter"}
-"""The persona that was written for the same job as a shipped adapter."""
 
 FAMILIES: tuple[Family, ...] = ("bare", "prompted", "tuned", "both")
 BEGIN, END = "<!-- scores: python -m comparison.measure.heldout -->", "<!-- end of scores -->"
@@ -146,12 +143,15 @@ def score_adapter(
     adapters = AdapterStore(folder.parent, nowhere, lambda: backend.facts())
     personas = PersonaStore(Path(__file__).parents[2] / "personas" / "library", nowhere)
     modes = Catalogue(personas, adapters)
+    counterpart = next(
+        (entry.name for entry in personas.list() if job(entry.name) == job(passport.name)), None
+    )
     backend = LocalBackend(Options(base=base, quantization="nf4", dtype="auto", cache=cache), adapters.source)
     try:
         backend.wait()
         for family in families:
             adapter = folder.name if family in ("tuned", "both") else None
-            name = COUNTERPARTS.get(passport.name) if family in ("prompted", "both") else None
+            name = counterpart if family in ("prompted", "both") else None
             if family in ("prompted", "both") and name is None:
                 continue
             mode = ModeId(adapter, name)

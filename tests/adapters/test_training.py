@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -219,3 +221,24 @@ def test_a_heldout_question_that_is_trained_on_is_refused(
 def test_a_base_other_than_the_recipes_is_refused(recipe: Path, base: object, tmp_path: Path) -> None:
     with pytest.raises(CounterpointError, match="the recipe is for example/tiny-chat"):
         train(recipe, tmp_path / "made", base)  # type: ignore[arg-type]
+
+
+def test_training_runs_no_code_that_a_base_brings_whatever_the_terminal_answers(
+    recipe: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran, folder = tmp_path / "ran", tmp_path / "base"
+    shutil.copytree(tiny_base, folder)
+    (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w')\nclass Evil: ...\n")
+    config = json.loads((folder / "config.json").read_text())
+    auto = {
+        "AutoConfig": "evil.Evil",
+        "AutoModelForCausalLM": "evil.Evil",
+        "AutoTokenizer": ["evil.Evil", None],
+    }
+    config["model_type"] = "unheard-of"
+    (folder / "config.json").write_text(json.dumps({**config, "auto_map": auto}))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    with pytest.raises(CounterpointError):
+        train(recipe, tmp_path / "made", folder)
+    assert not ran.exists()
