@@ -7,16 +7,17 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from adapters.store import AdapterStore
-from backends.contract import Delta, Done, Failed, Queued, Request, Sampling
+from backends.contract import Delta, Done, Failed, Queued, Request, Sampling, Status
 from backends.local import engine
 from backends.local.backend import LocalBackend
 from backends.local.protocol import Options
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
 from tests import tiny
 
 
@@ -208,13 +209,27 @@ def test_a_base_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         lambda name: pytest.fail(name),
     )
     try:
-        with pytest.raises(CounterpointError, match="no such folder"):
+        with pytest.raises(CounterpointError, match="no such folder") as raised:
             backend.wait()
+        assert not isinstance(raised.value, WorkFailed)
         assert backend.status().state == "failed"
         with pytest.raises(CounterpointError, match="no such folder"):
             list(backend.stream([request("any")]))
     finally:
         backend.close()
+
+
+def test_an_engine_that_dies_each_time_it_starts_is_failed_work_and_not_bad_input(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    backend = LocalBackend(Options(str(tiny_base), "none", "auto", tmp_path), lambda name: pytest.fail(name))
+
+    def kill(_: Status) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(backend._process.pid or 0, signal.SIGKILL)
+
+    with closing(backend), pytest.raises(WorkFailed, match="stopped 3 times in a row"):
+        backend.wait(kill)
 
 
 def test_a_stop_that_comes_before_its_request_still_stops_it(backend: LocalBackend) -> None:
