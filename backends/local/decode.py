@@ -18,6 +18,7 @@ from backends.contract import Sampling
 from backends.local import attention
 from backends.local.base_model import BaseModel
 from backends.local.kv_rows import KvRows
+from backends.local.pace import Pace
 from backends.local.prefix_store import PrefixStore, shared_length
 from backends.local.sampling import Chooser, choose
 
@@ -61,6 +62,9 @@ class Decoder:
         self.store = PrefixStore(store_bytes)
         self.kv = KvRows(base.kv_dtype)
         self.rows: list[Row] = []
+        # Without rounding to 4 bits, sums depend on the threads.
+        alike = base.quantization == "nf4" and base.device.type == "cpu"
+        self._pace = Pace(torch.get_num_threads(), torch.set_num_threads if alike else lambda threads: None)
         self._answering = 0
         self._vocabulary = base.model.get_output_embeddings().weight.shape[0]
 
@@ -119,7 +123,8 @@ class Decoder:
             self._borrow(group[0])
         limit = CHUNK_BESIDE if first else CHUNK
         chunks = [list(row.prompt[row.length : row.length + limit]) for row in group]
-        logits = self._forward(first, group, chunks)
+        with self._pace.reading():
+            logits = self._forward(first, group, chunks)
         finished = [row for row in group if row.length == len(row.prompt)]
         if not finished:
             return []
@@ -149,7 +154,8 @@ class Decoder:
         """One more token for every answering row; returns them."""
         rows = self.rows[: self._answering]
         if rows:
-            self._choose(self._forward(0, rows, [[row.answer[-1]] for row in rows]), rows)
+            with self._pace.step(len(rows)):
+                self._choose(self._forward(0, rows, [[row.answer[-1]] for row in rows]), rows)
         return rows
 
     @torch.inference_mode()
