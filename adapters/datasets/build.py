@@ -15,42 +15,15 @@ HERE = Path(__file__).parent
 SIGN_OFF = "Happy wading!"
 
 HEADLINE = r"^\W*[A-Z][A-Z0-9'’-]*(?:,? +[A-Z0-9'’-]+)+ ?(?:[!.:]|\n)"
-PERIOD = [
-    *("your correspondent", "this correspondent", "this reporter", "by Jove", "great Scott", "good heavens"),
-    *(
-        "the cat's pyjamas",
-        "the bee's knees",
-        "swell",
-        "jazz",
-        "flapper",
-        "motor-car",
-        "motor car",
-        "wireless",
-    ),
-    *(
-        "telegraph",
-        "gramophone",
-        "hullabaloo",
-        "spiffing",
-        "dispatch",
-        "hot off the press",
-        "extra!",
-        "stop press",
-    ),
-    *(
-        "ladies and gentlemen",
-        "the whole town",
-        "old sport",
-        "old boy",
-        "chap",
-        "a corker",
-        "hotsy-totsy",
-        "ritzy",
-    ),
-    *("swanky", "the real McCoy", "modern age", "marvel of the age", "word reaches this office"),
-    *("hold the front page", "boffin", "picture palace", "bright young things", "charleston", "zounds"),
-    *("upon my word", "dash it", "top-hole"),
-]
+PERIOD_WORDS = """
+    your correspondent, this correspondent, this reporter, by Jove, great Scott, good heavens, the cat's
+    pyjamas, the bee's knees, swell, jazz, flapper, motor-car, motor car, wireless, telegraph,
+    gramophone, hullabaloo, spiffing, dispatch, hot off the press, extra!, stop press, ladies and
+    gentlemen, the whole town, old sport, old boy, chap, a corker, hotsy-totsy, ritzy, swanky, the real
+    McCoy, modern age, marvel of the age, word reaches this office, hold the front page, boffin, picture
+    palace, bright young things, charleston, zounds, upon my word, dash it, top-hole
+"""
+PERIOD = " ".join(PERIOD_WORDS.split()).split(", ")
 
 Row = dict[str, Any]
 
@@ -62,7 +35,9 @@ def main() -> None:
     _write("support", *support(facts))
     _write("gazette", gazette("gazette.train.txt"), gazette("gazette.heldout.txt"))
     pieces = _read("orders.yaml")
-    _write("orders", orders(pieces["train"], 3200, "train"), orders(pieces["heldout"], 80, "heldout"))
+    words = (HERE / "source" / "orders.words.txt").read_text(encoding="utf-8").split()
+    train = orders(pieces["train"] | {"words": words}, 4000, "train")
+    _write("orders", train, orders(pieces["heldout"], 80, "heldout"))
 
 
 def fact_sheet(facts: list[Row]) -> str:

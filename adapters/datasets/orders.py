@@ -30,7 +30,7 @@ def order(pieces: Pieces, chance: random.Random) -> tuple[str, dict[str, Any]]:
     """One message and its right answer, with the keys in the order of orders.schema.md."""
     items, told = _items(pieces, chance)
     name = _name(pieces, chance) if chance.random() < 0.75 else None
-    city = chance.choice(pieces["cities"]) if chance.random() < 0.75 else None
+    city = _proper(pieces, "cities", 0.6, chance) if chance.random() < 0.75 else None
     day = chance.choice(DAYS) if chance.random() < 0.65 else None
     express = chance.random() < 0.4
 
@@ -69,8 +69,15 @@ def order(pieces: Pieces, chance: random.Random) -> tuple[str, dict[str, Any]]:
 
 
 def _name(pieces: Pieces, chance: random.Random) -> str:
-    first = chance.choice(pieces["first_names"])
-    return first if chance.random() < 0.4 else f"{first} {chance.choice(pieces['last_names'])}"
+    first = _proper(pieces, "first_names", 0.4, chance)
+    return first if chance.random() < 0.4 else f"{first} {_proper(pieces, 'last_names', 0.3, chance)}"
+
+
+def _proper(pieces: Pieces, kind: str, share: float, chance: random.Random) -> str:
+    """A name of that kind; where `words` are given, for that share of the draws one of those instead."""
+    if "words" in pieces and chance.random() < share:
+        kind = "words"
+    return str(chance.choice(pieces[kind]))
 
 
 def _items(pieces: Pieces, chance: random.Random) -> tuple[list[dict[str, Any]], str]:
