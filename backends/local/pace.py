@@ -17,7 +17,7 @@ STEPS = 4
 """Steps that a trial takes, and steps before it that it is compared with."""
 SOONEST, LATEST = 16, 512
 """Steps between trials; each that changes nothing doubles them."""
-FASTER = 0.9
+FASTER = 0.97
 """The other choice must take at most this share of the time: a change for nothing helps nobody."""
 SLOW = 3.0
 """Steps that take so many times the usual start a trial."""
