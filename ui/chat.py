@@ -208,12 +208,9 @@ class Chat:
         that the tab opened with gives way to a better one as long as nothing was said."""
         modes = self.parts.catalogue.list()
         opened_with = setup.chat_mode([each for each in modes if each.id in known])
-        better = setup.chat_mode(modes)
-        gives_way = mode == opened_with != better and not state.turns
-        if gives_way or mode not in {each.id for each in modes}:
-            return gr.Dropdown(choices=setup.choices(modes), value=better)
-        # Not its value: by now another may have been picked.
-        return gr.Dropdown(choices=setup.choices(modes))
+        if (mode == opened_with and not state.turns) or mode not in {each.id for each in modes}:
+            mode = setup.chat_mode(modes)
+        return gr.Dropdown(choices=setup.choices(modes), value=mode)
 
     def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona]) -> Any:
         strength = gr.Slider(visible=bool(mode and setup.adapter_of(mode)))
