@@ -109,8 +109,7 @@ class Arrangement:
         showcase, it grows with them, or a link that waited is followed: adapters are known only once the
         base is."""
         modes = self.parts.catalogue.list()
-        ids = tuple(mode.id for mode in modes if mode.usable)
-        if ids == tuple(known):
+        if setup.usable_ids(modes) == tuple(known):
             return {}
         screen = screen_of(tuple(values))
         asked = any(state.turns for state in screen.states)
@@ -133,7 +132,7 @@ class Arrangement:
 
     def _catch_up(self, modes: Sequence[ModeInfo]) -> Updates:
         choices = setup.choices(modes)
-        updates: Updates = {self.known: tuple(mode.id for mode in modes if mode.usable)}
+        updates: Updates = {self.known: setup.usable_ids(modes)}
         updates |= {picker: gr.Dropdown(choices=choices) for picker in self.pickers}
         for chip, (question, shown) in zip(self.chips, chip_texts(self.parts), strict=True):
             updates[chip] = gr.Button(question, visible=shown)

@@ -96,6 +96,7 @@ class Chat:
                         self.sampling = sampling_controls()
             self.state = gr.State(PaneState())
             self.editing = gr.State(False)
+            self.known = gr.State(())
         self._wire(drafts)
 
     def _wire(self, drafts: gr.State) -> None:
@@ -203,14 +204,30 @@ class Chat:
         self.parts.abandoned.add(state)
         return {**pane.blank(self), self.answered_by: "", **self._new_message}
 
-    def catch_up(self, known: Sequence[str], mode: str | None, state: PaneState) -> Any:
-        """The picker when the modes there are have changed from `known`. What a person picked stays; the mode
-        that the tab opened with gives way to a better one as long as nothing was said."""
+    @property
+    def caught_up(self) -> list[Any]:
+        """The components that `on_load` and `catch_up` set."""
+        return [self.known, self.picker]
+
+    def on_load(self) -> dict[Any, Any]:
+        """The modes there are by now, for a page that was laid out when fewer were known."""
         modes = self.parts.catalogue.list()
+        picker = gr.Dropdown(choices=setup.choices(modes), value=setup.chat_mode(modes))
+        return {self.known: setup.usable_ids(modes), self.picker: picker}
+
+    def catch_up(self, known: Sequence[str], mode: str | None, state: PaneState) -> dict[Any, Any]:
+        """Updates for `caught_up` where the modes there are have changed from `known`. What a person picked
+        stays; the mode that the tab opened with gives way to a better one as long as nothing was said."""
+        modes = self.parts.catalogue.list()
+        if setup.usable_ids(modes) == tuple(known):
+            return {}
         opened_with = setup.chat_mode([each for each in modes if each.id in known])
-        if (mode == opened_with and not state.turns) or mode not in {each.id for each in modes}:
-            mode = setup.chat_mode(modes)
-        return gr.Dropdown(choices=setup.choices(modes), value=mode)
+        untouched = mode == opened_with and not state.turns
+        if untouched or mode not in {each.id for each in modes}:
+            return self.on_load()
+        # Not the picker's value: another may have been picked meanwhile.
+        picker = gr.Dropdown(choices=setup.choices(modes))
+        return {self.known: setup.usable_ids(modes), self.picker: picker}
 
     def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona]) -> Any:
         strength = gr.Slider(visible=bool(mode and setup.adapter_of(mode)))

@@ -25,7 +25,6 @@ from ui.parts import Parts
 from ui.personas import Personas
 from ui.prompt_store import PromptStore
 from ui.theme import CSS, SCRIPT, Counterpoint
-from ui.transcript import PaneState
 from ui.translations import LANGUAGES
 from ui.words import label, say
 
@@ -166,12 +165,10 @@ def _load(
 ) -> None:
     prompt_store, arrangement = PromptStore(parts.backend), compare.arrangement
 
-    def tick(before: str, stored: str, chat_mode: str, said: PaneState, *noticed: Any) -> Any:
+    def tick(before: str, stored: str, *noticed: Any) -> Any:
         now = parts.backend.status()
-        known, link, question, *values = noticed
-        updates = arrangement.catch_up(known, link, question, values)
-        if updates:
-            updates[chat.picker] = chat.catch_up(known, chat_mode, said)
+        in_chat, (known, link, question, *values) = noticed[:3], noticed[3:]
+        updates = chat.catch_up(*in_chat) | arrangement.catch_up(known, link, question, values)
         shown = status_html(now)
         if shown != before:
             updates[status] = shown
@@ -182,11 +179,17 @@ def _load(
             updates[store] = line
         return updates or gr.skip()
 
-    noticed = [arrangement.known, arrangement.link, compare.question, *compare.inputs]
+    in_chat = [chat.known, chat.picker, chat.state]
+    in_compare = [arrangement.known, arrangement.link, compare.question, *compare.inputs]
+    caught_up = [*chat.caught_up, *arrangement.caught_up]
     timer.tick(
         guarded(tick),
-        [status, store, chat.picker, chat.state, *noticed],
-        [status, store, timer, chat.picker, *arrangement.caught_up],
+        [status, store, *in_chat, *in_compare],
+        [status, store, timer, *caught_up],
         **QUIET,
     )
-    page.load(guarded(arrangement.on_load), None, arrangement.caught_up, **QUIET)
+
+    def on_load(request: gr.Request) -> Any:
+        return chat.on_load() | arrangement.on_load(request)
+
+    page.load(guarded(on_load), None, caught_up, **QUIET)

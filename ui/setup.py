@@ -64,6 +64,11 @@ def choices(modes: Sequence[ModeInfo]) -> list[tuple[str, str]]:
     return [(mode_title(mode), mode.id) for mode in sorted(modes, key=rank)]
 
 
+def usable_ids(modes: Sequence[ModeInfo]) -> tuple[str, ...]:
+    """What a tab keeps of the modes that it knows, to notice that others came or went."""
+    return tuple(mode.id for mode in modes if mode.usable)
+
+
 def mode_title(mode: ModeInfo) -> str:
     """For example "Tuned · Support"; the bare base needs no second half."""
     family = say("family_" + mode.family)

@@ -28,6 +28,18 @@ def test_chat_labels_each_answer_with_the_mode_that_gave_it(open_page: OpenPage)
     assert "Why is the sky blue?" in receipt.inner_text()
 
 
+def test_a_page_opened_long_after_the_start_has_the_adapters_in_chat(open_page: OpenPage) -> None:
+    open_page().close()  # By now the base is loaded: the next page has nothing to catch up with.
+    page = open_page()
+    page.get_by_role("tab", name="Chat").click()
+    picker = page.get_by_label("The next answer comes from", exact=True)
+    page.wait_for_function(
+        "document.querySelector('#chat-mode input').value === 'Tuned · Copper Heron support'"
+    )
+    picker.click()
+    page.get_by_role("option", name="Tuned · trial").wait_for()
+
+
 def test_editing_a_persona_acts_on_the_very_next_answer(open_page: OpenPage, app: App) -> None:
     page = open_page(link("persona:support-desk", "base"))
     panes.set_most_tokens(page, 6)

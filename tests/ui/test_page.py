@@ -199,13 +199,18 @@ def test_the_mode_of_a_chat_stays_when_other_modes_come(parts_with: PartsWith) -
     parts = parts_with(idle())
     with gr.Blocks(), gr.Tabs(), gr.Tab("Chat") as tab:
         chat = Chat(parts, gr.State({}), tab)
-    known = [mode.id for mode in parts.catalogue.list()]
+    known = chat.on_load()[chat.known]
     said = PaneState((Turn("Hello?", "base", "Bare", "bare", state="done"),))
+    assert chat.catch_up(known, "base", said) == {}, "nothing came or went"
     parts.personas.duplicate("meeting-notes", "our-notes")
-    assert chat.catch_up(known, "persona:our-notes", PaneState()).value == "persona:our-notes"
-    assert chat.catch_up(known, "base", said).value == "base"
+    for picked, state in (("persona:our-notes", PaneState()), ("base", said)):
+        update = chat.catch_up(known, picked, state)[chat.picker]
+        assert "persona:our-notes" in [mode for _, mode in update.choices]
+        assert "value" not in update.constructor_args, "a value would overwrite what is picked meanwhile"
+    known = chat.on_load()[chat.known]
     parts.personas.delete("our-notes")
-    assert chat.catch_up(known, "persona:our-notes", said).value == "base", "what is gone cannot be asked"
+    update = chat.catch_up(known, "persona:our-notes", said)[chat.picker]
+    assert update.value == "base", "what is gone cannot be asked"
 
 
 def test_what_was_typed_for_a_variable_stays_while_its_persona_is_on_the_page(parts_with: PartsWith) -> None:
