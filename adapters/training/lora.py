@@ -27,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from adapters.training.dataset import NO_LOSS, Encoded
 from adapters.training.recipe import Recipe
+from backends import nf4
 from errors import CounterpointError
 
 CONFIG = "adapter_config.json"
@@ -72,13 +73,10 @@ def round_to_nf4(model: torch.nn.Module) -> None:
     The model computes with the values it will have when it answers in NF4, at the speed of unquantized
     weights: on a CPU, taking packed weights apart again in every forward and backward pass is what costs.
     """
-    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
-
     head = model.get_output_embeddings()  # type: ignore[operator]
     for module in model.modules():
         if isinstance(module, torch.nn.Linear) and module is not head:
-            packed, state = quantize_4bit(module.weight.data.contiguous(), quant_type="nf4", blocksize=64)
-            module.weight.data = dequantize_4bit(packed, state).to(module.weight.dtype)
+            module.weight.data = nf4.rounded(module.weight.data)
 
 
 def adapted(model: Any, recipe: Recipe) -> Any:

@@ -12,12 +12,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from backends import nf4
 from backends.local.fused_linear import FusedLinear, Part
 from backends.local.lora_rows import LoraRows
 from errors import CounterpointError
 
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Projections that read the same input in the models of this family; others stand alone."""
+
+UNPACKED_BYTES = 2**31
+"""NF4 weights are unpacked once, where every product would have to, for a base of up to this size."""
 
 Report = Callable[[float, str], None]
 
@@ -33,6 +37,8 @@ class BaseModel:
     device: torch.device
     context: int
     end_tokens: frozenset[int]
+    steady: bool
+    """Whether products are the same bit by bit with any number of threads: those over packed NF4 on a CPU."""
 
     @property
     def kv_dtype(self) -> torch.dtype:
@@ -41,12 +47,11 @@ class BaseModel:
 
 
 def compute_dtype(quantization: str, dtype: str, device: torch.device) -> torch.dtype:
-    """float32 for an unquantized base on a CPU, else bfloat16, unless `dtype` names one."""
+    """bfloat16, but float32 for what a CPU computes with unpacked weights, unless `dtype` names one."""
     if dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
-    if quantization == "none" and device.type == "cpu":
-        return torch.float32
-    return torch.bfloat16
+    packed = quantization == "int8" or (quantization == "nf4" and nf4.is_fused(device))
+    return torch.bfloat16 if device.type != "cpu" or packed else torch.float32
 
 
 def load(folder: Path, quantization: str, dtype: str, report: Report = lambda share, what: None) -> BaseModel:
@@ -81,17 +86,25 @@ def load(folder: Path, quantization: str, dtype: str, report: Report = lambda sh
     model.eval().requires_grad_(False)
     rows = LoraRows(torch.float32 if device.type == "cpu" else computed, device)
     groups = list(_linear_groups(model))
+    linears = Linears(quantization, _unpacks(model, quantization, device), computed, device)
     for number, (parent, prefix, names) in enumerate(groups):
         report(0.2 + 0.75 * number / len(groups), "Quantizing" if quantization != "none" else "Preparing")
-        _fuse(parent, prefix, names, rows, quantization, computed, device)
+        _fuse(parent, prefix, names, rows, linears)
     model.to(device)
     model.set_attn_implementation(attention.NAME)
     # The last token's slice of several rows is not contiguous, and for such torch copies the whole
     # vocabulary's weights once a row: 160 ms for four rows of the embedded base.
     model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     return BaseModel(
-        model, tokenizer, rows, quantization, device, _context(model.config), _end_tokens(model, tokenizer)
-    )
+        model, tokenizer, rows, quantization, device, _context(model.config), _end_tokens(model, tokenizer),
+        steady=quantization == "nf4" and device.type == "cpu" and nf4.is_fused(device),
+    )  # fmt: skip
+
+
+def _unpacks(model: nn.Module, quantization: str, device: torch.device) -> bool:
+    if quantization != "nf4" or nf4.is_fused(device):
+        return False
+    return sum(weights.nbytes for weights in model.parameters()) <= UNPACKED_BYTES
 
 
 def _cores() -> int:
@@ -139,9 +152,7 @@ def _fuse(
     prefix: str,
     names: tuple[str, ...],
     rows: LoraRows,
-    quantization: str,
-    dtype: torch.dtype,
-    device: torch.device,
+    linears: Linears,
 ) -> None:
     """Replaces these linears by one product over their stacked weights.
 
@@ -152,7 +163,7 @@ def _fuse(
     weight = torch.cat([child.weight.data for child in children])
     bias = None if children[0].bias is None else torch.cat([child.bias.data for child in children])
     fused = FusedLinear(
-        _linear(weight, bias, quantization, dtype, device),
+        linears.make(weight, bias),
         [f"{prefix}.{name}" if prefix else name for name in names],
         sizes,
         rows,
@@ -166,38 +177,54 @@ def _fuse(
         setattr(parent, name, Part(fused, index))
 
 
-def _linear(
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    quantization: str,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> nn.Module:
-    out_features, in_features = weight.shape
-    if quantization == "none":
-        plain = nn.Linear(in_features, out_features, bias is not None, dtype=dtype, device="meta")
-        plain.weight = nn.Parameter(weight.to(device), requires_grad=False)
-        if bias is not None:
-            plain.bias = nn.Parameter(bias.to(device), requires_grad=False)
-        return plain
-    # It warns of a kernel of the Hub that it can do without, once a process, in the middle of an answer.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    from bitsandbytes.nn import Int8Params, Linear4bit, Linear8bitLt, Params4bit
+@dataclass(frozen=True, slots=True)
+class Linears:
+    """Makes linear layers of a base's weights: quantized, on a device."""
 
-    quantized: nn.Module
-    if quantization == "nf4":
+    quantization: str
+    unpacked: bool
+    """Whether NF4's values are kept in `dtype`, instead of packed."""
+    dtype: torch.dtype
+    device: torch.device
+
+    def make(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
+        """weight (out, in), bias (out) → the layer."""
+        if self.quantization == "none" or self.unpacked:
+            made = self._plain(nf4.rounded(weight) if self.unpacked else weight, bias)
+        else:
+            # It warns of a kernel of the Hub that it can do without, once a process, in the middle of an answer.
+            logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+            made = self._nf4(weight, bias) if self.quantization == "nf4" else self._int8(weight, bias)
+        if bias is not None:
+            made.bias = nn.Parameter(bias, requires_grad=False)
+        return made.to(self.device).eval()
+
+    def _plain(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
+        out_features, in_features = weight.shape
+        plain = nn.Linear(in_features, out_features, bias is not None, dtype=self.dtype, device="meta")
+        plain.weight = nn.Parameter(weight, requires_grad=False)
+        return plain
+
+    def _nf4(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
+        from bitsandbytes.nn import Linear4bit, Params4bit
+
+        out_features, in_features = weight.shape
         quantized = Linear4bit(
-            in_features, out_features, bias is not None, dtype, compress_statistics=False, quant_type="nf4",
-            device="meta",
+            in_features, out_features, bias is not None, self.dtype, compress_statistics=False,
+            quant_type="nf4", device="meta",
         )  # fmt: skip
         quantized.weight = Params4bit(
-            weight, requires_grad=False, quant_type="nf4", compress_statistics=False, module=quantized
-        )
-    else:
-        quantized = Linear8bitLt(
+            weight, requires_grad=False, blocksize=nf4.BLOCK, quant_type="nf4", compress_statistics=False,
+            module=quantized,
+        )  # fmt: skip
+        return quantized
+
+    def _int8(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
+        from bitsandbytes.nn import Int8Params, Linear8bitLt
+
+        out_features, in_features = weight.shape
+        quantized: nn.Module = Linear8bitLt(
             in_features, out_features, bias is not None, has_fp16_weights=False, threshold=6.0, device="meta"
         )
         quantized.weight = Int8Params(weight.to(torch.float16), requires_grad=False, has_fp16_weights=False)
-    if bias is not None:
-        quantized.bias = nn.Parameter(bias, requires_grad=False)
-    return quantized.to(device).eval()
+        return quantized

@@ -62,9 +62,9 @@ class Decoder:
         self.store = PrefixStore(store_bytes)
         self.kv = KvRows(base.kv_dtype)
         self.rows: list[Row] = []
-        # Without rounding to 4 bits, sums depend on the threads.
-        alike = base.quantization == "nf4" and base.device.type == "cpu"
-        self._pace = Pace(torch.get_num_threads(), torch.set_num_threads if alike else lambda threads: None)
+        self._pace = Pace(
+            torch.get_num_threads(), torch.set_num_threads if base.steady else lambda threads: None
+        )
         self._answering = 0
         self._vocabulary = base.model.get_output_embeddings().weight.shape[0]
 
