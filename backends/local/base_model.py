@@ -15,6 +15,7 @@ from torch import nn
 from backends import nf4
 from backends.local.fused_linear import FusedLinear, Part
 from backends.local.lora_rows import LoraRows
+from backends.local.prepacked_linear import PrepackedLinear, can_prepack
 from errors import CounterpointError
 
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -38,7 +39,7 @@ class BaseModel:
     context: int
     end_tokens: frozenset[int]
     steady: bool
-    """Whether products are the same bit by bit with any number of threads: those over packed NF4 on a CPU."""
+    """Whether products are the same bit by bit with any number of threads."""
 
     @property
     def kv_dtype(self) -> torch.dtype:
@@ -90,6 +91,9 @@ def load(folder: Path, quantization: str, dtype: str, report: Report = lambda sh
     for number, (parent, prefix, names) in enumerate(groups):
         report(0.2 + 0.75 * number / len(groups), "Quantizing" if quantization != "none" else "Preparing")
         _fuse(parent, prefix, names, rows, linears)
+    if can_prepack(device, computed):
+        head = model.get_output_embeddings()
+        model.set_output_embeddings(PrepackedLinear(head.weight, head.bias))
     model.to(device)
     model.set_attn_implementation(attention.NAME)
     # The last token's slice of several rows is not contiguous, and for such torch copies the whole
@@ -97,7 +101,7 @@ def load(folder: Path, quantization: str, dtype: str, report: Report = lambda sh
     model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     return BaseModel(
         model, tokenizer, rows, quantization, device, _context(model.config), _end_tokens(model, tokenizer),
-        steady=quantization == "nf4" and device.type == "cpu" and nf4.is_fused(device),
+        steady=linears.steady,
     )  # fmt: skip
 
 
@@ -187,10 +191,24 @@ class Linears:
     dtype: torch.dtype
     device: torch.device
 
+    @property
+    def prepacked(self) -> bool:
+        """Whether they are made for oneDNN."""
+        return (self.quantization == "none" or self.unpacked) and can_prepack(self.device, self.dtype)
+
+    @property
+    def steady(self) -> bool:
+        """Whether their sums are the same with any number of threads."""
+        packed = self.quantization == "nf4" and not self.unpacked
+        return self.prepacked or (packed and self.device.type == "cpu" and nf4.is_fused(self.device))
+
     def make(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
         """weight (out, in), bias (out) → the layer."""
+        weight = nf4.rounded(weight) if self.unpacked else weight
+        if self.prepacked:
+            return PrepackedLinear(weight, bias)
         if self.quantization == "none" or self.unpacked:
-            made = self._plain(nf4.rounded(weight) if self.unpacked else weight, bias)
+            made = self._plain(weight, bias)
         else:
             # It warns of a kernel of the Hub that it can do without, once a process, in the middle of an answer.
             logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -66,7 +66,7 @@ class Decoder:
             torch.get_num_threads(), torch.set_num_threads if base.steady else lambda threads: None
         )
         self._answering = 0
-        self._vocabulary = base.model.get_output_embeddings().weight.shape[0]
+        self._vocabulary = base.model.get_output_embeddings().out_features
 
     @property
     def reading(self) -> bool:
