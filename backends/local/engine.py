@@ -214,7 +214,8 @@ class Engine:
         while self._waiting and len(self._running) < ROWS:
             job = self._waiting[0]
             longest = max(longest, places(self._need(job)), kv.capacity)
-            if self._running and (len(self._running) + 1) * longest * kv.place_bytes > KV_BYTES:
+            rows = max(len(self._running) + 1, kv.row_capacity)
+            if self._running and rows * longest * kv.place_bytes > KV_BYTES:
                 break
             self._waiting.popleft()
             try:

@@ -16,6 +16,7 @@ from backends.local.base_model import BaseModel, load
 from backends.local.decode import Decoder
 from backends.local.engine import Engine
 from backends.local.fetch import locate
+from backends.local.kv_rows import places
 from backends.local.protocol import Stop, Submit
 from errors import CounterpointError
 
@@ -138,6 +139,29 @@ def test_an_adapter_that_finds_no_room_now_is_not_told_as_useless(
         alone.call_probe(sources["one"])
     monkeypatch.undo()
     assert alone.call_probe(sources["one"]) is None
+
+
+def test_keys_and_values_keep_to_their_bytes_when_a_long_row_comes_after_many(
+    engine: Engine, sent: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        engine.take(submit(f"short-{number}"))
+    engine.step()
+    engine.take(Stop(("short-0", "short-1")))
+    engine.step()
+    kv = engine.decoder.kv
+    assert kv.row_capacity == 4, "two have left their places empty"
+    limit = 3 * places(engine.decoder.base.context) * kv.place_bytes
+    monkeypatch.setattr(engine_module, "KV_BYTES", limit)
+    long = Request("long", ({"role": "user", "content": "word " * 60},), Sampling(max_tokens=200))
+    engine.take(Submit(((long, None),), time.monotonic()))
+    engine.step()
+    assert kv.bytes <= limit
+    assert len(engine.decoder.rows) == 2, "the long one waits"
+    engine.take(Stop(("short-2", "short-3")))
+    engine.step()
+    assert len(engine.decoder.rows) == 1
+    assert kv.bytes <= limit
 
 
 def test_keys_and_values_keep_to_their_bytes_when_a_long_row_has_left(
