@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from adapters.lora_config import MAX_RANK, LoraSettings
 from adapters.safetensors_header import Tensor
-from adapters.strict_json import show
+from strict_json import show
 
 # PEFT writes "base_model.model.M.lora_A.weight"; a raw state dict has the adapter's name before "weight",
 # and weights taken off a model without PEFT's wrapper have no prefix.

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapters.passport import Passport
-from adapters.strict_json import clean
 from backends.contract import AdapterSource
+from strict_json import clean
 
 Scaling = Literal["alpha / r", "alpha / sqrt(r)"]
 

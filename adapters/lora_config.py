@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.module_patterns import MAX_PATTERNS, Patterns, Targets, compile_patterns
-from adapters.strict_json import parse, show
+from strict_json import parse, show
 
 MAX_CONFIG_BYTES = 2**20
 MAX_RANK = 64

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.strict_json import parse, show
+from strict_json import parse, show
 
 MAX_HEADER_BYTES = 8 * 2**20
 MAX_TENSORS = 50_000

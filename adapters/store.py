@@ -20,10 +20,10 @@ from typing import IO, Literal
 import durable
 from adapters import passport
 from adapters.inspection import Inspection
-from adapters.strict_json import parse, show
 from adapters.validator import CONFIG, MAX_WEIGHT_BYTES, WEIGHTS, inspect, is_own_file
 from backends.contract import AdapterSource, BaseFacts
 from errors import CounterpointError
+from strict_json import parse, show
 
 Origin = Literal["library", "yours"]
 

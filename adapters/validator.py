@@ -18,9 +18,9 @@ from adapters.adapter_tensors import Fitted, fit
 from adapters.inspection import Inspection, as_dict, describe
 from adapters.lora_config import LoraSettings, read_config
 from adapters.safetensors_header import read_header
-from adapters.strict_json import show
 from backends.contract import AdapterSource, BaseFacts
 from errors import CounterpointError
+from strict_json import show
 
 __all__ = ["Inspection", "as_dict", "describe", "inspect", "is_own_file", "slug"]
 

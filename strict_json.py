@@ -1,21 +1,34 @@
-"""JSON from strangers: bounded in size, no duplicate keys, no NaN, and one kind of error."""
+"""JSON from strangers: bounded in size and depth, no duplicate keys, no NaN, and one kind of error."""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NoReturn
+
+MAX_DEPTH = 64
+"""Levels of objects and lists: what is read can also be written again, and walked by recursion."""
 
 
 def parse(raw: bytes) -> Any:
     """The value in `raw` (UTF-8). Raises ValueError, in one line, for whatever is not strict JSON."""
     try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_whole,
+        )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON ({error.msg}, line {error.lineno})") from None
+    if _depth(value) > MAX_DEPTH:
+        raise ValueError("it is nested too deeply")
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -29,6 +42,33 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"it holds {name}, which is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"it holds {clean(text, 40)}, a number that is too large")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > 40:
+        raise ValueError(f"it holds {clean(text, 40)}, a number that is too large")
+    return int(text)
+
+
+def _depth(value: Any) -> int:
+    """How many levels of objects and lists there are, counted without recursion."""
+    depth, level = 0, [value]
+    while level:
+        depth += any(isinstance(each, dict | list) for each in level)
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return depth
 
 
 def show(value: object, limit: int = 60) -> str:
