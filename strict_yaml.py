@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from errors import CounterpointError
 
@@ -97,13 +98,31 @@ def load_plain(text: str, source: str) -> Any:
     return data
 
 
+def friendly(problem: ErrorDetails) -> str:
+    """What pydantic found wrong with one value, in a person's words."""
+    return _FRIENDLY.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """A place in a file as it is written in messages: examples[0].user."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)
+    return text
+
+
 def _read(text: str) -> tuple[Any, dict[_Path, int], list[tuple[int, str, str]]]:
     """The data, the 1-based line of each path in it (empty where it is no YAML), and what is wrong."""
     problems: list[tuple[int, str, str]] = []
     lines: dict[_Path, int] = {}
     data: Any = None
+    depth = 0
     try:
         for event in yaml.parse(text, Loader=_Core):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > 4 * _DEPTH:
+                # PyYAML's time grows with the square of the depth: nothing more is read.
+                return None, {}, [(_line(event.start_mark), "", "is nested too deeply")]
             anchor = getattr(event, "anchor", None)
             if anchor is not None:
                 problems.append(
@@ -142,18 +161,18 @@ def _plain(
     line = node.start_mark.line + 1
     lines.setdefault(path, line)
     if len(path) > _DEPTH:
-        problems.append((line, _dotted(path[:4]), f"is nested deeper than {_DEPTH} levels"))
+        problems.append((line, dotted(path[:4]), f"is nested deeper than {_DEPTH} levels"))
         return None
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key_line = key_node.start_mark.line + 1
             if key_node.tag != "tag:yaml.org,2002:str" or not isinstance(key_node, yaml.ScalarNode):
-                problems.append((key_line, _dotted(path), "keys must be text (quote this one)"))
+                problems.append((key_line, dotted(path), "keys must be text (quote this one)"))
                 continue
             here = (*path, key_node.value)
             if key_node.value in mapping:
-                problems.append((key_line, _dotted(here), f"is given twice (first in line {lines[here]})"))
+                problems.append((key_line, dotted(here), f"is given twice (first in line {lines[here]})"))
                 continue
             lines[here] = key_line
             mapping[key_node.value] = _plain(value_node, here, lines, problems)
@@ -178,11 +197,11 @@ def _scalar(node: yaml.Node, line: int, path: _Path, problems: list[tuple[int, s
             number = float(text)
             if math.isfinite(number):
                 return number
-            problems.append((line, _dotted(path), f"{text} is too large"))
+            problems.append((line, dotted(path), f"{text} is too large"))
         case "int" | "float":
-            problems.append((line, _dotted(path), f"{text[:40]} is not a number that can be used"))
+            problems.append((line, dotted(path), f"{text[:40]} is not a number that can be used"))
         case _:
-            problems.append((line, _dotted(path), f"the tag {node.tag} is not allowed: plain data only"))
+            problems.append((line, dotted(path), f"the tag {node.tag} is not allowed: plain data only"))
     return None
 
 
@@ -198,12 +217,4 @@ def _validation(error: ValidationError, lines: dict[_Path, int]) -> Iterator[tup
         line = lines[path]
         if problem["type"] == "missing":
             path = (*path, location[-1])
-        what = _FRIENDLY.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
-        yield line, _dotted(path), what
-
-
-def _dotted(path: _Path) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)
-    return text
+        yield line, dotted(path), friendly(problem)
