@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, NoReturn
 
 MAX_DEPTH = 64
 """Levels of objects and lists: what is read can also be written again, and walked by recursion."""
+
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Where half of a character may be escaped; most of these are one of two halves that belong together."""
 
 
 def parse(raw: bytes) -> Any:
@@ -28,6 +32,11 @@ def parse(raw: bytes) -> Any:
         raise ValueError(f"it is not JSON ({error.msg}, line {error.lineno})") from None
     if _depth(value) > MAX_DEPTH:
         raise ValueError("it is nested too deeply")
+    if _HALF.search(raw):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it holds half a character (a lone surrogate), which is no text") from None
     return value
 
 

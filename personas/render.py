@@ -32,8 +32,8 @@ def render(
     values = variable_values(persona, variables)
     beginning: list[Message] = [{"role": "system", "content": _system(persona, values)}]
     for example in persona.examples:
-        beginning.append({"role": "user", "content": _filled(example.user, values)})
-        beginning.append({"role": "assistant", "content": _filled(example.assistant, values)})
+        beginning.append({"role": "user", "content": filled(example.user, values)})
+        beginning.append({"role": "assistant", "content": filled(example.assistant, values)})
     return beginning + asked
 
 
@@ -42,7 +42,7 @@ def greeting(persona: Persona, variables: Mapping[str, str] | None = None) -> st
 
     Raises CounterpointError as `render` does.
     """
-    return _filled(persona.greeting, variable_values(persona, variables))
+    return filled(persona.greeting, variable_values(persona, variables))
 
 
 def variable_values(persona: Persona, given: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -70,6 +70,12 @@ def variable_values(persona: Persona, given: Mapping[str, str] | None = None) ->
     return values
 
 
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """`text` with the values of its variables; what is no variable among them stays as typed."""
+    # One pass with a function: a value is put in as it is, its own braces and backslashes included.
+    return PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
+
+
 def _system(persona: Persona, values: Mapping[str, str]) -> str:
     parts = [
         persona.role,
@@ -78,7 +84,7 @@ def _system(persona: Persona, values: Mapping[str, str]) -> str:
         _section("Constraints:", _bullets(persona.constraints)),
         _section("Style:", _bullets(persona.style)),
     ]
-    return _filled("\n\n".join(part for part in parts if part), values)
+    return filled("\n\n".join(part for part in parts if part), values)
 
 
 def _section(title: str, body: str) -> str:
@@ -87,8 +93,3 @@ def _section(title: str, body: str) -> str:
 
 def _bullets(items: Iterable[str]) -> str:
     return "\n".join(f"- {item}" for item in items)
-
-
-def _filled(text: str, values: Mapping[str, str]) -> str:
-    # One pass with a function: a value is put in as it is, its own braces and backslashes included.
-    return PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -29,11 +29,14 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from backends.contract import Sampling
 from errors import CounterpointError
+from strict_json import parse
 from strict_yaml import load
 
 MAX_FILE_BYTES = 256 * 1024
 MAX_VALUE_CHARS = 4_000
 """Longest value of a variable, in characters."""
+MAX_ORIGIN_CHARS = 128 * 1024
+"""Most that is kept of the file that a persona was imported from, in characters of JSON."""
 
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 PLACEHOLDER = re.compile(r"\{\{[ \t]*([A-Za-z_][A-Za-z0-9_]*)[ \t]*\}\}")
@@ -69,6 +72,12 @@ def _language_tag(value: str) -> str:
 def _variable_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,39}", value):
         raise ValueError("a variable's name has letters, digits and underscores, at most 40, no digit first")
+    return value
+
+
+def _json_object(value: str) -> str:
+    if not isinstance(parse(value.encode()), dict):
+        raise ValueError("must be a JSON object")
     return value
 
 
@@ -137,6 +146,16 @@ class PersonaSampling(_Strict):
         return dataclasses.replace(defaults, **self.model_dump(exclude_none=True))
 
 
+class Origin(_Strict):
+    """What the file that a persona was imported from said, for an export to the same format to give it back.
+
+    `data` is JSON as text, so that no number or key comes out another than it went in. No model ever reads it.
+    """
+
+    format: Literal["card", "webui", "modelfile"]
+    data: Annotated[str, StringConstraints(max_length=MAX_ORIGIN_CHARS), AfterValidator(_json_object)]
+
+
 class Persona(_Strict):
     """A way to prompt the base model. Immutable; made by `parse_persona`."""
 
@@ -155,8 +174,9 @@ class Persona(_Strict):
         dict[Annotated[str, AfterValidator(_variable_name)], Variable], Field(max_length=32)
     ] = Field(default_factory=dict)
     sampling: PersonaSampling = PersonaSampling()
-    greeting: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2_000)] = ""
+    greeting: Annotated[str, StringConstraints(strip_whitespace=True, max_length=8_000)] = ""
     questions: Annotated[tuple[Line, ...], Field(max_length=3), BeforeValidator(_tupled)] = ()
+    origin: Origin | None = None
 
     @model_validator(mode="wrap")
     @classmethod
@@ -174,8 +194,9 @@ class Persona(_Strict):
 
     @property
     def sha256(self) -> str:
-        """Of what the persona says, not of how its file is laid out: comments and key order don't count."""
-        content = self.model_dump(mode="json", exclude_defaults=True)
+        """Of what the persona says, not of how its file is laid out: comments and key order don't count, nor
+        where it came from."""
+        content = self.model_dump(mode="json", exclude_defaults=True, exclude={"origin"})
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

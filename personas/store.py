@@ -73,11 +73,22 @@ class PersonaStore:
             ) from None
         return persona
 
+    def add(self, persona: Persona, replace: bool = False) -> Persona:
+        """Saves a persona that came from elsewhere, over one of its name only where told to `replace` it.
+
+        Raises CounterpointError where the name is taken, or as `save` does.
+        """
+        if not replace and self._taken(persona.name):
+            raise CounterpointError(
+                f"There is a persona {persona.name} already: choose another name, or have it replaced."
+            )
+        return self.save(persona.to_yaml())
+
     def duplicate(self, name: str, new_name: str) -> Persona:
         """A copy of yours under a new name. Raises CounterpointError where that is taken or no name."""
         content = self.get(name).model_dump(exclude_defaults=True)
         _checked(new_name)
-        if new_name in _files(self._library) or new_name in _files(self._yours):
+        if self._taken(new_name):
             raise CounterpointError(f"There is a persona {new_name} already: choose another name.")
         return self.save(Persona.model_validate(content | {"name": new_name}).to_yaml())
 
@@ -98,6 +109,9 @@ class PersonaStore:
                 f"({error.strerror or error}): check its permissions."
             ) from None
         self._read.pop(path, None)
+
+    def _taken(self, name: str) -> bool:
+        return name in _files(self._library) or name in _files(self._yours)
 
     def _path(self, name: str) -> Path:
         _checked(name)

@@ -188,6 +188,16 @@ def test_a_duplicate_does_not_take_a_name_that_is_there(store, taken):
         store.duplicate("full", taken)
 
 
+def test_a_persona_from_elsewhere_replaces_one_only_where_told_to(store, library, tmp_path):
+    other = store.get("full").model_copy(update={"name": "tester"})
+    with pytest.raises(CounterpointError, match="a persona tester already"):
+        store.add(other)
+    assert not yours(tmp_path).exists()
+    assert store.add(other, replace=True) == store.get("tester") == other
+    assert store.add(other.model_copy(update={"name": "new"})).name == "new"
+    assert (library / "tester.yaml").read_text() == MINIMAL
+
+
 def test_an_edit_on_disk_is_seen_and_an_unchanged_file_is_read_once(store, library, monkeypatch):
     parsed = []
     real = store_module.parse_persona
