@@ -1,0 +1,168 @@
+"""What all formats share: a persona that has arrived, a file that leaves, and how a persona is made of texts."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from errors import CounterpointError
+from personas.schema import MAX_FILE_BYTES, MAX_ORIGIN_CHARS, Origin, Persona
+from personas.travel.macros import BRACES, as_typed
+from strict_json import parse, show
+from strict_yaml import dotted, friendly
+
+Kind = Literal["card", "webui", "modelfile"]
+OWN = "counterpoint"
+"""Under this key a file of another format carries the persona itself, which loses nothing when it comes home."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A persona that was imported; `carried` says what became what, `left` what did not come along."""
+
+    persona: Persona
+    carried: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A persona's file in another format; `left` says what that format has no place for."""
+
+    content: bytes
+    left: tuple[str, ...] = ()
+
+
+def decoded(raw: bytes, source: str, most: int = MAX_FILE_BYTES) -> str:
+    """A text file's text, its lines ended by \\n alone. Raises CounterpointError if it is too large or no UTF-8."""
+    if len(raw) > most:
+        raise CounterpointError(f"{source} has {len(raw):,} bytes, and {most:,} fit: shorten it.")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise CounterpointError(f"{source} is not UTF-8 text: save it as UTF-8.") from None
+    return unix(text)
+
+
+def check_text(data: object, source: str) -> None:
+    """Raises CounterpointError where data that was read holds what no file can hold: half a character."""
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise CounterpointError(
+            f"{source} holds half a character (a lone surrogate), which is no text."
+        ) from None
+
+
+def unix(text: str) -> str:
+    """Lines ended by \\n, as the formats that are read line by line need it."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def slug(*texts: str, otherwise: str = "imported") -> str:
+    """A persona's name out of the first of these texts that has letters for one."""
+    for text in texts:
+        plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+        name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:64].strip("-")
+        if name:
+            return name
+    return otherwise
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def arrived(
+    content: dict[str, Any],
+    source: str,
+    origin: tuple[Kind, dict[str, Any]],
+    carried: Sequence[str] = (),
+    left: Sequence[str] = (),
+) -> Arrival:
+    """The persona of these fields, whose texts hold no variable of ours: braces in them stay as typed.
+
+    `origin` is the format and what its file said. Raises CounterpointError with all that does not fit a persona.
+    """
+    try:
+        persona = Persona.model_validate(as_typed(content))
+    except ValidationError as error:
+        raise wrong(error, f"{source}, as a persona") from None
+    persona, lost = with_origin(persona, *origin)
+    return Arrival(persona, tuple(carried), (*left, *lost))
+
+
+def with_origin(persona: Persona, kind: Kind, data: dict[str, Any]) -> tuple[Persona, list[str]]:
+    """The persona that remembers what its file said, if there is room for it, and a note where there is none."""
+    kept = json.dumps(data, ensure_ascii=False, indent=1)
+    if len(kept) <= MAX_ORIGIN_CHARS:
+        whole = persona.model_copy(update={"origin": Origin(format=kind, data=kept)})
+        if len(whole.to_yaml().encode()) <= MAX_FILE_BYTES:
+            return whole, []
+    return persona, [f"the file as it was ({len(kept):,} characters): too large to keep for an export"]
+
+
+def origin_of(persona: Persona, kind: Kind) -> dict[str, Any] | None:
+    """What the persona's file said, where it came from one of this format."""
+    if persona.origin is None or persona.origin.format != kind:
+        return None
+    return parse(persona.origin.data.encode())
+
+
+def packed(persona: Persona) -> dict[str, Any]:
+    """The persona as plain data for a file of another format to carry along, without where it came from."""
+    return persona.model_dump(mode="json", exclude_defaults=True, exclude={"origin"})
+
+
+def unpacked(value: object, name: str | None) -> Persona | None:
+    """The persona that `packed` made, under `name` if one is given; None where it is none (any more)."""
+    if not isinstance(value, Mapping):
+        return None
+    content = {key: each for key, each in value.items() if key != "origin"}
+    try:
+        return Persona.model_validate_json(
+            json.dumps(content | ({"name": name} if name else {})), strict=True
+        )
+    except (ValidationError, ValueError):
+        return None
+
+
+def wrong(error: ValidationError, source: str, within: Sequence[str] = ()) -> CounterpointError:
+    """All that pydantic found in a file, each as "file: field: what is wrong"."""
+    told = [
+        f"{source}: {dotted([*within, *problem['loc']])}: {friendly(problem)}"
+        for problem in error.errors(include_url=False)
+    ]
+    return CounterpointError("; ".join(told))
+
+
+def unsaid(persona: Persona, *fields: str) -> list[str]:
+    """Notes of what a format has no place for, among the fields that the persona has."""
+    notes = []
+    filled_in = [name for name in persona.variables if name != BRACES]
+    if filled_in:
+        notes.append(f"variables ({names(filled_in)}): written with their defaults")
+    there = [
+        field for field in fields if getattr(persona, field) != Persona.model_fields[field].get_default()
+    ]
+    if there:
+        notes.append(f"{', '.join(there)}: no place there; only Counterpoint finds them again in the file")
+    return notes
+
+
+def shown(examples: int, rest: str) -> str:
+    """Where an example conversation went, for a note."""
+    places = [f"examples ({examples})"] if examples else []
+    return ", ".join([*places, *(["context"] if rest else [])])
+
+
+def names(keys: Sequence[str]) -> str:
+    """Foreign keys for a note: a few of them, printable."""
+    told = [show(key, 40).strip("'") for key in keys[:8]]
+    return ", ".join([*told, "…"] if len(keys) > 8 else told)
