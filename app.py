@@ -111,9 +111,29 @@ def parser() -> _Parser:
     train.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="the new adapter's folder")
     train.add_argument("--resume", action="store_true", help="go on with a run that was stopped or killed")
 
-    for command in (ask, modes, check, train):
+    bring = commands.add_parser(
+        "import-persona", parents=[engine], help="make a persona of a card, a character or a Modelfile"
+    )
+    bring.add_argument("file", metavar="FILE", type=Path)
+    bring.add_argument("--name", metavar="NAME", help="what to call it (default: as the file says)")
+    bring.add_argument("--replace", action="store_true", help="over a persona of that name")
+
+    send = commands.add_parser(
+        "export-persona", parents=[engine], help="write a persona as another program's file"
+    )
+    send.add_argument("name", metavar="NAME")
+    send.add_argument(
+        "--to", metavar="card|card-png|webui|modelfile|yaml", required=True, help="the format of the file"
+    )
+    send.add_argument("--out", metavar="FILE", type=Path, required=True, help="the new file")
+    send.add_argument(
+        "--adapter", metavar="FOLDER", type=Path, help="an adapter that a Modelfile shall name beside --base"
+    )
+    send.add_argument("--replace", action="store_true", help="over a file that is there")
+
+    for command in (ask, modes, check, train, bring, send):
         command.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
-    for command in (serve, ask, modes, check, train):
+    for command in (serve, ask, modes, check, train, bring, send):
         _from_environment(command)
     return top
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import socket
 import sys
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from errors import DONE, FAILED, CounterpointError
+from errors import DONE, FAILED, CounterpointError, WorkFailed
 
 ROOT = Path(__file__).parent
 
@@ -55,11 +56,14 @@ def run(options: argparse.Namespace) -> int:
         "modes": modes,
         "check-adapter": check_adapter,
         "train": train,
+        "import-persona": import_persona,
+        "export-persona": export_persona,
     }
     from backends.local.fetch import check_name
 
     _check_engine_options(options)
-    check_name(options.base)
+    if options.command != "export-persona":  # a Modelfile may name any base that Ollama has
+        check_name(options.base)
     return commands[options.command](options)
 
 
@@ -283,6 +287,56 @@ def train(options: argparse.Namespace) -> int:
         )
     else:
         print(f"{options.out}: held-out loss {passport.training.heldout_loss:.3f}")
+    return DONE
+
+
+def import_persona(options: argparse.Namespace) -> int:
+    """Makes a persona of another program's file; says what became what and what did not come along."""
+    from personas.store import PersonaStore
+    from personas.travel.formats import read_file
+
+    arrival = read_file(options.file, options.name)
+    places = Places.from_options(options)
+    persona = PersonaStore(ROOT / "personas" / "library", places.data).add(arrival.persona, options.replace)
+    if options.json:
+        told = {"name": persona.name, "title": persona.title, "sha256": persona.sha256}
+        print(json.dumps({**told, "carried": arrival.carried, "left": arrival.left}, ensure_ascii=False))
+    else:
+        print(f"persona:{persona.name}")
+        print("".join(f"  kept         {line}\n" for line in arrival.carried), end="")
+        print("".join(f"  not carried  {line}\n" for line in arrival.left), end="")
+    return DONE
+
+
+def export_persona(options: argparse.Namespace) -> int:
+    """Writes a persona as another program's file; says what that has no place for."""
+    import durable
+    from personas.store import PersonaStore
+    from personas.travel.formats import write
+
+    out, adapter = options.out, options.adapter
+    if adapter and not os.path.isdir(adapter):
+        raise CounterpointError(f"--adapter {adapter}: there is no such folder.")
+    if os.path.lexists(out) and not (options.replace and os.path.isfile(out)):
+        raise CounterpointError(f"--out {options.out} exists already: name another file, or add --replace.")
+    places = Places.from_options(options)
+    persona = PersonaStore(ROOT / "personas" / "library", places.data).get(options.name)
+    base = None if options.base == "embedded" else options.base
+    if base and os.path.isdir(base):
+        base = os.path.abspath(base)
+    parcel = write(persona, options.to, base, os.path.abspath(adapter) if adapter else None)
+    try:
+        durable.write_bytes(out, parcel.content)
+    except OSError as error:
+        raise WorkFailed(
+            f"--out {options.out} cannot be written ({error.strerror or error}): name a file in another folder."
+        ) from None
+    if options.json:
+        told = {"persona": persona.name, "format": options.to, "out": str(options.out), "left": parcel.left}
+        print(json.dumps(told, ensure_ascii=False))
+    else:
+        print(options.out)
+        print("".join(f"  not carried  {line}\n" for line in parcel.left), end="")
     return DONE
 
 
