@@ -14,6 +14,7 @@ from personas.schema import Persona
 from ui import markup, persona_form, setup
 from ui.guard import guarded, inform
 from ui.parts import Parts
+from ui.travel import Travel
 from ui.words import label, say
 
 _TALL = {"role": 2, "instructions": 4, "context": 8, "constraints": 3, "style": 2, "description": 2}
@@ -93,6 +94,7 @@ class Personas:
             self.duplicate = gr.Button(
                 label("duplicate"), scale=0, min_width=110, elem_id="persona-duplicate"
             )
+        self.travel = Travel(self.parts)
 
     def _wire(self) -> None:
         self.quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -133,6 +135,7 @@ class Personas:
         self.prompt_tab.select(**preview)
         self.trial.change(**preview, trigger_mode="always_last")
         self.yaml.change(**preview, trigger_mode="always_last")
+        self.travel.wire_export(self.list, self.drafts, **quiet)
 
     def on_change(self, pickers: Sequence[gr.Dropdown]) -> None:
         """Wires what changes the personas there are; every mode picker then knows it."""
@@ -148,6 +151,12 @@ class Personas:
             button.click(guarded(handler), inputs, after, **quiet).then(
                 guarded(partial(picker_updates, self.parts)), list(pickers), list(pickers), **quiet
             )
+        self.travel.bring.click(
+            guarded(self._import),
+            [*self.travel.given, *kept],
+            [*self.travel.shown, *kept, *self.refreshed],
+            **quiet,
+        ).then(guarded(partial(picker_updates, self.parts)), list(pickers), list(pickers), **quiet)
 
     @property
     def refresh_inputs(self) -> list[Any]:
@@ -265,6 +274,18 @@ class Personas:
         self.parts.personas.duplicate(name, copy)
         inform(say("duplicated", name=copy))
         return self._after(copy, texts, drafts)
+
+    def _import(
+        self,
+        file: str | None,
+        name: str,
+        replace: bool,
+        texts: dict[str, str],
+        drafts: dict[str, Persona],
+    ) -> list[Any]:
+        made, *shown = self.travel.bring_in(file, name, replace)
+        texts, drafts = _without(texts, made), _without(drafts, made)
+        return [*shown, texts, drafts, *self.refresh(made, texts, drafts)]
 
     def _after(self, name: str | None, texts: dict[str, str], drafts: dict[str, Persona]) -> list[Any]:
         names = [entry.name for entry in self.parts.personas.list()]
