@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -210,8 +209,6 @@ class Linears:
         if self.quantization == "none" or self.unpacked:
             made = self._plain(weight, bias)
         else:
-            # It warns of a kernel of the Hub that it can do without, once a process, in the middle of an answer.
-            logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
             made = self._nf4(weight, bias) if self.quantization == "nf4" else self._int8(weight, bias)
         if bias is not None:
             made.bias = nn.Parameter(bias, requires_grad=False)
