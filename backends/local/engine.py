@@ -8,6 +8,7 @@ process ends.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 import traceback
 from collections import deque
@@ -258,7 +259,12 @@ class Engine:
             return
         try:
             effect = self.decoder.effect(source.name, self._base.tokenizer(PROBE)["input_ids"])
-            if not effect >= NO_EFFECT:
+            if not math.isfinite(effect):
+                raise AdapterFault(
+                    f"Adapter {source.name} makes of the base's logits what is no number: its values are too large. "
+                    "Train it again with a lower learning rate."
+                )
+            if effect < NO_EFFECT:
                 raise AdapterFault(
                     f"Adapter {source.name} has no effect: it changes no logit by more than {effect:.1e}. "
                     "Its training was not saved, or it was trained for nothing; train it again."
