@@ -69,12 +69,24 @@ def load(folder: Path, quantization: str, dtype: str, report: Report = lambda sh
     report(0.1, "Reading the base model's weights")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=computed, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=computed,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CounterpointError(f"The base model in {folder} cannot be loaded: {first}") from None
+    model, found = loaded
+    if found["missing_keys"]:
+        # Transformers fills in random weights.
+        some = ", ".join(sorted(found["missing_keys"])[:3])
+        raise CounterpointError(
+            f"The base model in {folder} lacks weights ({some}…): fetch or save it again, whole."
+        )
     if tokenizer.chat_template is None:
         raise CounterpointError(
             f"The base model in {folder} has no chat template: pick an instruction-tuned model."
