@@ -162,16 +162,17 @@ class AdapterStore:
                 ) from None
 
     def mark(self, name: str, problem: str | None) -> None:
-        """Keeps what an engine's probe found ("no effect on the answers…") for these very weights.
+        """Keeps what an engine's probe found ("no effect on the answers…") for these very weights and scaling.
 
         None takes it back. The mark holds until the program ends: the next start probes again.
         """
-        sha256 = self.get(name).inspection.sha256
+        folder = self.get(name).inspection.folder
         with self._lock:
-            if sha256 and problem:
-                self._marks[sha256] = " ".join(problem.split())
-            elif sha256:
-                self._marks.pop(sha256, None)
+            source = self._seen[folder][1].source
+            if source and problem:
+                self._marks[source.version] = " ".join(problem.split())
+            elif source:
+                self._marks.pop(source.version, None)
 
     def _look(self, folder: Path, root: Path, base: BaseFacts) -> Inspection:
         files = (folder, *(folder / file for file in (*KNOWN_FILES, OVERRIDE)))
@@ -181,7 +182,8 @@ class AdapterStore:
             seen = (signature, self._inspect(folder, root, base))
             self._seen[folder] = seen
         inspection = seen[1]
-        if problem := self._marks.get(inspection.sha256 or ""):
+        source = inspection.source
+        if source and (problem := self._marks.get(source.version)):
             return replace(inspection, problems=(*inspection.problems, problem), source=None)
         return inspection
 

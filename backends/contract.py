@@ -32,7 +32,8 @@ class Sampling:
     """How the next token is chosen. `temperature` 0 is greedy; `top_k` 0, `top_p` 1, `min_p` 0 are off.
 
     Filters are applied in the order of Transformers' generate: repetition penalty (over prompt and
-    answer), temperature, top_k, top_p, min_p.
+    answer), temperature, top_k, top_p, min_p. Presence and frequency penalty are OpenAI's: taken off the
+    logits of what the answer holds already, once and once for each time it is there.
     """
 
     temperature: float = 0.0
@@ -43,6 +44,8 @@ class Sampling:
     seed: int = 0
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises CounterpointError that names every value out of range at once."""
@@ -54,6 +57,8 @@ class Sampling:
             "repetition_penalty": (0.1, 10.0),
             "seed": (0, 2**63 - 1),
             "max_tokens": (1, 8192),
+            "presence_penalty": (-2.0, 2.0),
+            "frequency_penalty": (-2.0, 2.0),
         }
         problems = []
         for name, (low, high) in ranges.items():
@@ -109,6 +114,7 @@ class Request:
     """One answer to compute. `id` is unique among the requests under way.
 
     `adapter` names an adapter that the backend knows; `adapter_scale` multiplies its trained strength.
+    `top_logprobs` asks for each token's log-probability and those of so many likelier or equal ones (0 to 20).
     """
 
     id: str
@@ -116,11 +122,16 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     adapter: str | None = None
     adapter_scale: float = 1.0
+    top_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What really computed an answer, told by the backend itself; None where it cannot know."""
+    """What really computed an answer, told by the backend itself; None where it cannot know.
+
+    `claimed` names the fields that are a server's word: nothing on this side proves them. `server` is its
+    address. A server renders its prompt itself: then `prompt` is None and `messages` is what it was sent.
+    """
 
     backend: str
     base: str
@@ -132,6 +143,9 @@ class Identity:
     prompt: str | None
     prompt_sha256: str | None
     sampling: Sampling
+    server: str | None = None
+    claimed: tuple[str, ...] = ()
+    messages: tuple[Message, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +154,11 @@ class Usage:
 
     `cached_tokens` of the prompt's tokens were not read again. `ttft_s` runs from the request's arrival at
     the backend to its first token; `tokens_per_s` counts the tokens after the first over the time after it
-    (None for a single token).
+    (None for a single token). A server that counts nothing leaves `prompt_tokens` None; its completion
+    tokens are then the pieces it sent.
     """
 
-    prompt_tokens: int
+    prompt_tokens: int | None
     completion_tokens: int
     cached_tokens: int
     ttft_s: float | None
@@ -170,14 +185,27 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of an answer, its natural log-probability before sampling's filters, and the likeliest in its place."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
-    """More of the answer. `completion_tokens` and the speed are totals so far."""
+    """More of the answer. `completion_tokens` and the speed are totals so far.
+
+    `logprobs` are of the tokens since the delta before, where the request asked for them.
+    """
 
     request_id: str
     text: str
     completion_tokens: int
     ttft_s: float | None = None
     tokens_per_s: float | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,11 +256,12 @@ class Rendered:
     """Messages as the base will read them, through its own chat template.
 
     `typed` are the control tokens whose names stand in the messages: there they are text like any other.
+    Where a server renders them out of our sight, `prompt` shows the messages, and nothing is counted.
     """
 
     prompt: str
-    prompt_tokens: int
-    context: int
+    prompt_tokens: int | None
+    context: int | None
     typed: tuple[str, ...] = ()
 
 

@@ -75,7 +75,7 @@ class Gatekeeper:
         if host_name(host) not in self._hosts:
             return "This host name is not one that Counterpoint serves: open the address that it printed."
         origins = headers.getlist("origin")
-        if origins and any(urlsplit(origin).netloc.lower() != host.lower() for origin in origins):
+        if any(_netloc(origin) != host.lower() for origin in origins):
             return "Another web page tried to use Counterpoint: refused."
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none", "same-site"):
             # A link on another page may open this one, but nothing else of it.
@@ -95,6 +95,14 @@ def _too_large(scope: Scope) -> bool:
     length = headers.get("content-length", "0")
     chunked = "chunked" in headers.get("transfer-encoding", "").lower()
     return chunked or not length.isdigit() or int(length) > MAX_BODY
+
+
+def _netloc(origin: str) -> str | None:
+    """The host and port of an Origin; None for what is none at all."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def host_name(host: str) -> str:

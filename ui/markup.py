@@ -94,7 +94,9 @@ def receipt(turn: Turn) -> str:
 
 def preview(shown: Rendered) -> str:
     """A prompt that has not been sent yet, with its length."""
-    lines = [say("prompt_tokens", tokens=f"{shown.prompt_tokens:,}", context=f"{shown.context:,}")]
+    lines = []
+    if shown.prompt_tokens is not None and shown.context is not None:
+        lines.append(say("prompt_tokens", tokens=f"{shown.prompt_tokens:,}", context=f"{shown.context:,}"))
     if shown.typed:
         lines.append(plain(say("typed_controls", names=", ".join(shown.typed))))
     return "\n\n".join([*lines, fenced(shown.prompt, "text")])

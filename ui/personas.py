@@ -104,7 +104,15 @@ class Personas:
         # Not `change`: whatever else sets the list sets what is shown with it, and a second time would come late,
         # over what a person has begun to type.
         self.list.input(guarded(self._select), [self.list, self.texts, self.drafts], self.shown, **quiet)
-        gr.on([self.search.input, self.tag.input], guarded(self._listed), listing, self.list, **quiet)
+        # `always_last`: what is typed while an earlier search is under way must not be lost.
+        gr.on(
+            [self.search.input, self.tag.input],
+            guarded(self._listed),
+            [*listing, self.list],
+            self.list,
+            trigger_mode="always_last",
+            **quiet,
+        )
         edited = [self.texts, self.drafts, self.about, self.problems]
         # Gradio swallows the first input after a value was set from here, for instance a paste: leaving the
         # field hands it in.
@@ -292,8 +300,14 @@ class Personas:
         name = name if name in names else names[0] if names else None
         return [texts, drafts, self._list_update(drafts, name), *self._select(name, texts, drafts)]
 
-    def _listed(self, words: str, tag: str | None, drafts: dict[str, Persona]) -> gr.Radio:
-        return gr.Radio(choices=self._choices(drafts, words, tag))
+    def _listed(
+        self, words: str, tag: str | None, drafts: dict[str, Persona], selected: str | None
+    ) -> gr.Radio:
+        """What matches, and the persona that is open: it can still be saved."""
+        found = self._choices(drafts, words, tag)
+        if selected and selected not in [name for _, name in found]:
+            found += [choice for choice in self._choices(drafts) if choice[1] == selected]
+        return gr.Radio(choices=found, value=selected)
 
     def _list_update(self, drafts: dict[str, Persona], name: str | None) -> gr.Radio:
         return gr.Radio(choices=self._choices(drafts), value=name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from adapters.datasets.orders import Pieces, order
+from adapters.datasets.orders import Pieces, order, spellings
 
 HERE = Path(__file__).parent
 SIGN_OFF = "Happy wading!"
@@ -36,8 +36,9 @@ def main() -> None:
     _write("gazette", gazette("gazette.train.txt"), gazette("gazette.heldout.txt"))
     pieces = _read("orders.yaml")
     words = (HERE / "source" / "orders.words.txt").read_text(encoding="utf-8").split()
-    train = orders(pieces["train"] | {"words": words}, 4000, "train")
-    _write("orders", train, orders(pieces["heldout"], 80, "heldout"))
+    names = [word for word in words if word[0].isupper()]
+    train = orders(pieces["train"] | {"words": names}, 4600, "train") + spelled(pieces["train"], words)
+    _write("orders", train, orders(pieces["heldout"], 160, "heldout"))
 
 
 def fact_sheet(facts: list[Row]) -> str:
@@ -88,6 +89,14 @@ def orders(pieces: Pieces, count: int, part: str) -> list[Row]:
         checks: list[Row] = [{"type": "is-json"}, {"type": "equals", "value": answer}]
         rows[message] = _row(message, json.dumps(answer), "orders", checks if part == "heldout" else None)
     return list(rows.values())
+
+
+def spelled(pieces: Pieces, words: list[str]) -> list[Row]:
+    """Rows that only teach spelling: all names and towns of `pieces`, and all `words`, as JSON lists."""
+    proper = [name for kind in ("first_names", "last_names", "cities") for name in pieces[kind]]
+    every = list(dict.fromkeys([*proper, *words]))
+    asked = spellings(every, random.Random("orders spelled"))
+    return [_row(question, json.dumps(answer, ensure_ascii=False), "spelling") for question, answer in asked]
 
 
 def gazette(source: str) -> list[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -70,12 +69,24 @@ def load(folder: Path, quantization: str, dtype: str, report: Report = lambda sh
     report(0.1, "Reading the base model's weights")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=computed, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=computed,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CounterpointError(f"The base model in {folder} cannot be loaded: {first}") from None
+    model, found = loaded
+    if found["missing_keys"]:
+        # Transformers fills in random weights.
+        some = ", ".join(sorted(found["missing_keys"])[:3])
+        raise CounterpointError(
+            f"The base model in {folder} lacks weights ({some}…): fetch or save it again, whole."
+        )
     if tokenizer.chat_template is None:
         raise CounterpointError(
             f"The base model in {folder} has no chat template: pick an instruction-tuned model."
@@ -210,8 +221,6 @@ class Linears:
         if self.quantization == "none" or self.unpacked:
             made = self._plain(weight, bias)
         else:
-            # It warns of a kernel of the Hub that it can do without, once a process, in the middle of an answer.
-            logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
             made = self._nf4(weight, bias) if self.quantization == "nf4" else self._int8(weight, bias)
         if bias is not None:
             made.bias = nn.Parameter(bias, requires_grad=False)

@@ -39,6 +39,7 @@ class Row:
     adapter: str | None = None
     adapter_version: str | None = None
     scale: float = 1.0
+    top_logprobs: int | None = None
     length: int = 0
     cached: int = 0
     answer: list[int] = field(default_factory=list)
@@ -78,7 +79,7 @@ class Decoder:
         """Rows join, each with the beginning that is known already. Their adapters must be loaded."""
         # Rows of one adapter side by side can be picked out of the batch as a slice; short prompts first.
         for row in sorted(rows, key=lambda row: (row.adapter or "", len(row.prompt))):
-            row.chooser = Chooser(row.sampling, row.prompt, self._vocabulary)
+            row.chooser = Chooser(row.sampling, row.prompt, self._vocabulary, row.top_logprobs)
             found = self.store.find(row.key, row.prompt)
             place = len(self.rows)
             self.rows.append(row)

@@ -8,6 +8,7 @@ process ends.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 import traceback
 from collections import deque
@@ -30,6 +31,7 @@ from backends.contract import (
     Rendered,
     Request,
     Status,
+    TokenLogprob,
     Usage,
 )
 from backends.local.prompt import tokenize
@@ -67,6 +69,7 @@ class _Job:
     last_token: float | None = None
     stopped: bool = False
     place: int = 0
+    told: int = 0  # tokens whose log-probabilities were sent
 
     @property
     def ttft_s(self) -> float | None:
@@ -242,6 +245,7 @@ class Engine:
             adapter=None if job.source is None else job.source.name,
             adapter_version=None if job.source is None else job.source.version,
             scale=request.adapter_scale,
+            top_logprobs=request.top_logprobs,
         )
         self._running[id(job.row)] = job
         return job.row
@@ -255,7 +259,12 @@ class Engine:
             return
         try:
             effect = self.decoder.effect(source.name, self._base.tokenizer(PROBE)["input_ids"])
-            if not effect >= NO_EFFECT:
+            if not math.isfinite(effect):
+                raise AdapterFault(
+                    f"Adapter {source.name} makes of the base's logits what is no number: its values are too large. "
+                    "Train it again with a lower learning rate."
+                )
+            if effect < NO_EFFECT:
                 raise AdapterFault(
                     f"Adapter {source.name} has no effect: it changes no logit by more than {effect:.1e}. "
                     "Its training was not saved, or it was trained for nothing; train it again."
@@ -276,18 +285,40 @@ class Engine:
             ended = token in self._base.end_tokens
             text = job.text.finish() if ended else job.text.push(token)
             if text:
-                self._out.append(Delta(job.request.id, text, len(row.answer), job.ttft_s, job.tokens_per_s))
+                self._tell(job, row, text)
             if ended or job.text.stopped:
                 self._finish(job, "stop")
             elif len(row.answer) >= row.sampling.max_tokens or row.length + 1 >= self._base.context:
                 self._finish(job, "length")
+
+    def _tell(self, job: _Job, row: Row, text: str) -> None:
+        self._out.append(
+            Delta(
+                job.request.id, text, len(row.answer), job.ttft_s, job.tokens_per_s, self._logprobs(job, row)
+            )
+        )
+
+    def _logprobs(self, job: _Job, row: Row) -> tuple[TokenLogprob, ...]:
+        """Of the tokens since the last text was sent, where they were asked for; an end token is none of them."""
+        if row.chooser is None or row.top_logprobs is None:
+            return ()
+        decode = self._base.tokenizer.decode
+        new = zip(row.answer[job.told :], row.chooser.likely[job.told :], strict=True)
+        job.told = len(row.answer)
+        return tuple(
+            TokenLogprob(
+                decode([token]), logprob, tuple((decode([other]), value) for other, value in likeliest)
+            )
+            for token, (logprob, likeliest) in new
+            if token not in self._base.end_tokens
+        )
 
     def _finish(self, job: _Job, reason: FinishReason) -> None:
         request, row = job.request, job.row
         if row is not None and job.text is not None:
             rest = "" if reason == "stop" else job.text.finish()
             if rest:
-                self._out.append(Delta(request.id, rest, len(row.answer), job.ttft_s, job.tokens_per_s))
+                self._tell(job, row, rest)
             del self._running[id(row)]
             self.decoder.remove(row)
         usage = Usage(

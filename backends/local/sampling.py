@@ -12,21 +12,39 @@ CANDIDATES = 256
 """Most likely tokens looked at first; a row whose filters could reach further is done over the whole vocabulary."""
 
 
-class Chooser:
-    """One row's state between tokens: what it has seen (for the repetition penalty) and its generator."""
+TokenId = int
+Likely = tuple[float, list[tuple[TokenId, float]]]
+"""A chosen token's log-probability, and the likeliest tokens in its place with theirs."""
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], vocabulary: int):
+
+class Chooser:
+    """One row's state between tokens: what it has seen (for the penalties), its generator, and what was likely.
+
+    `likely` has an entry for each token where `top_logprobs` asks for so many of them: of the model's own
+    distribution, before penalties and filters.
+    """
+
+    def __init__(
+        self, sampling: Sampling, prompt: Sequence[int], vocabulary: int, top_logprobs: int | None = None
+    ):
         self.sampling = sampling
+        self.top_logprobs = top_logprobs
+        self.likely: list[Likely] = []
         self.generator = torch.Generator().manual_seed(sampling.seed)
         self.seen: torch.Tensor | None = None
         if sampling.repetition_penalty != 1:
             self.seen = torch.zeros(vocabulary, dtype=torch.bool)
             self.seen[torch.tensor(prompt, dtype=torch.long)] = True
+        self.counts: torch.Tensor | None = None
+        if sampling.presence_penalty or sampling.frequency_penalty:
+            self.counts = torch.zeros(vocabulary)
 
     def note(self, token: int) -> None:
         """The row's answer now holds this token."""
         if self.seen is not None:
             self.seen[token] = True
+        if self.counts is not None:
+            self.counts[token] += 1
 
 
 def choose(logits: torch.Tensor, choosers: Sequence[Chooser]) -> list[int]:
@@ -36,14 +54,28 @@ def choose(logits: torch.Tensor, choosers: Sequence[Chooser]) -> list[int]:
     uniform number of the row's generator, so that a row's draw does not depend on its neighbours'.
     """
     logits = logits.float()
+    raw = {
+        row: torch.log_softmax(logits[row], -1)
+        for row, chooser in enumerate(choosers)
+        if chooser.top_logprobs is not None
+    }
     for row, chooser in enumerate(choosers):
         if chooser.seen is not None:
             _penalize(logits[row], chooser.seen, chooser.sampling.repetition_penalty)
+        if chooser.counts is not None:
+            _lower(logits[row], chooser.counts, chooser.sampling)
     tokens: list[int] = logits.argmax(-1).tolist()
     for row, chooser in enumerate(choosers):
         if chooser.sampling.temperature > 0:
             tokens[row] = _draw(logits[row], chooser)
+    for row, logprobs in raw.items():
+        choosers[row].likely.append(_likely(logprobs, tokens[row], choosers[row].top_logprobs or 0))
     return tokens
+
+
+def _likely(logprobs: torch.Tensor, token: TokenId, top: int) -> Likely:
+    values, indices = logprobs.topk(top)
+    return float(logprobs[token]), list(zip(indices.tolist(), values.tolist(), strict=True))
 
 
 def _penalize(logits: torch.Tensor, seen: torch.Tensor, penalty: float) -> None:
@@ -51,6 +83,11 @@ def _penalize(logits: torch.Tensor, seen: torch.Tensor, penalty: float) -> None:
     index = seen.nonzero().squeeze(-1)
     values = logits[index]
     logits[index] = torch.where(values < 0, values * penalty, values / penalty)
+
+
+def _lower(logits: torch.Tensor, counts: torch.Tensor, sampling: Sampling) -> None:
+    """OpenAI's penalties: mu[j] - c[j] * frequency - (c[j] > 0) * presence (its API's guide, "Parameter details")."""
+    logits -= counts * sampling.frequency_penalty + (counts > 0) * sampling.presence_penalty
 
 
 def _draw(logits: torch.Tensor, chooser: Chooser) -> int:

@@ -283,6 +283,15 @@ def test_what_the_probe_found_is_shown_until_the_weights_change(
     assert store.source("one")
 
 
+def test_an_adapter_whose_scaling_was_mended_is_usable_again(store: AdapterStore, adapter: Path) -> None:
+    store.import_folder(adapter)
+    store.mark("one", "it has no effect on the answers")
+    folder = store.get("one").inspection.folder
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(config | {"lora_alpha": 2 * config["lora_alpha"]}))
+    assert store.source("one")
+
+
 def test_what_a_crash_left_behind_is_not_listed(store: AdapterStore, adapter: Path, tmp_path: Path) -> None:
     import os
 

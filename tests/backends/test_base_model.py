@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from backends import nf4
 from backends.local import base_model
 from backends.local.base_model import Linears, compute_dtype, load
 from backends.local.fused_linear import FusedLinear
 from backends.local.prepacked_linear import PrepackedLinear
+from errors import CounterpointError
 
 CPU = torch.device("cpu")
 
@@ -91,3 +95,17 @@ def test_nf4_is_unpacked_once_only_where_every_product_would_have_to(
     packed = load(tiny_base, "nf4", "auto")
     assert all(hasattr(linear.weight, "quant_state") for linear in linears(packed))
     assert packed.steady
+
+
+def test_a_base_that_lacks_a_weight_is_refused_and_never_filled_in(tiny_base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "part"
+    shutil.copytree(tiny_base, folder)
+    weights = load_file(folder / "model.safetensors")
+    lost = next(name for name in weights if name.endswith("down_proj.weight"))
+    save_file(
+        {name: part for name, part in weights.items() if name != lost},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(CounterpointError, match=rf"lacks weights \({re.escape(lost)}"):
+        load(folder, "none", "auto")

@@ -185,3 +185,27 @@ def test_keys_and_values_keep_to_their_bytes_when_a_long_row_has_left(
         engine.step()
         assert kv.bytes <= limit
     assert len(engine.decoder.rows) == 2
+
+
+def test_log_probabilities_are_sent_for_every_token_of_the_answer_once(
+    engine: Engine, sent: list[Any]
+) -> None:
+    asked = Request(
+        "a",
+        ({"role": "user", "content": "Why?"},),
+        Sampling(max_tokens=12, stop=("never said",)),
+        top_logprobs=3,
+    )
+    engine.take(Submit(((asked, None),), time.monotonic()))
+    while engine.busy:
+        engine.step()
+    deltas = [event for event in sent if isinstance(event, Delta)]
+    done = next(event for event in sent if isinstance(event, Done))
+    told = [one for delta in deltas for one in delta.logprobs]
+    ended = done.finish_reason == "stop"
+    assert len(told) == done.usage.completion_tokens - ended
+    assert "".join(one.token for one in told) == "".join(delta.text for delta in deltas)
+    for one in told:
+        assert len(one.top) == 3
+        assert one.top[0][1] == one.logprob, "greedy takes the likeliest"
+        assert one.logprob <= 0

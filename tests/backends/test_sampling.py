@@ -92,3 +92,31 @@ def test_a_value_that_is_no_number_is_refused() -> None:
 def test_a_value_of_the_wrong_type_is_refused(wrong: dict) -> None:
     with pytest.raises(CounterpointError, match=next(iter(wrong))):
         Sampling(**wrong)
+
+
+def test_presence_and_frequency_penalties_are_openais_formula() -> None:
+    sampling = Sampling(presence_penalty=0.5, frequency_penalty=1.5)
+    chooser = Chooser(sampling, [7], VOCABULARY)
+    for token in (3, 3, 9):
+        chooser.note(token)
+    scores = logits(2)
+    expected = scores.clone()
+    expected[3] -= 2 * 1.5 + 0.5
+    expected[9] -= 1.5 + 0.5
+    given = scores[None].clone()
+    choose(given, [chooser])
+    assert torch.allclose(given[0], expected), "the prompt's own tokens are not counted"
+
+
+def test_log_probabilities_are_the_models_own_before_penalties_and_filters() -> None:
+    scores = logits(4)
+    favourite = int(scores.argmax())
+    sampling = Sampling(temperature=0.5, top_k=3, presence_penalty=2.0, seed=1)
+    chooser = Chooser(sampling, [0], VOCABULARY, top_logprobs=2)
+    chooser.note(favourite)
+    token = choose(scores[None].clone(), [chooser])[0]
+    expected = scores.log_softmax(-1)
+    ((logprob, likeliest),) = chooser.likely
+    assert logprob == pytest.approx(float(expected[token]))
+    assert likeliest[0] == (favourite, pytest.approx(float(expected[favourite])))
+    assert len(likeliest) == 2

@@ -112,6 +112,7 @@ def test_a_receipt_has_the_documented_fields_in_their_order(comparison: Comparis
     ]  # fmt: skip
     assert list(receipt["sampling"]) == [
         "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "stop",
+        "presence_penalty", "frequency_penalty",
     ]  # fmt: skip
     assert receipt["sampling"]["stop"] == ["zq"]
 

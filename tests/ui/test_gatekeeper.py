@@ -35,7 +35,16 @@ def test_a_foreign_host_is_refused_before_anything_runs(client: TestClient, host
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "http://127.0.0.1:9999", "http://localhost:7860", "file://", ""]
+    "origin",
+    [
+        "http://evil.example",
+        "null",
+        "http://127.0.0.1:9999",
+        "http://localhost:7860",
+        "file://",
+        "",
+        "http://[",
+    ],
 )
 def test_a_foreign_origin_is_refused_before_anything_runs(client: TestClient, origin: str) -> None:
     assert client.post("/", headers={"origin": origin}).status_code == 403

@@ -353,3 +353,17 @@ def test_an_update_is_never_sent_as_edits_of_the_update_before_it() -> None:
     nothing = {"__type__": "update"}
     assert sent(nothing, "ab") == [[["replace", [], nothing]], []]
     assert sent(nothing, "ab") == [[], []]
+
+
+def test_a_search_finds_what_matches_and_keeps_the_open_persona_in_the_list(
+    parts_with: PartsWith,
+) -> None:
+    parts = parts_with(idle())
+    with gr.Blocks():
+        personas = Personas(parts, gr.State({}))
+    found = personas._listed("law", "", {}, "meeting-notes")
+    assert {"plain-law", "meeting-notes"} <= {name for _, name in found.choices}
+    assert found.value == "meeting-notes"
+    every = [entry.name for entry in parts.personas.list()]
+    assert len(found.choices) < len(every)
+    assert [name for _, name in personas._listed("", "", {}, "meeting-notes").choices] == every

@@ -1,0 +1,88 @@
+"""What a server's list of models means: which is the base, which are adapters of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from errors import CounterpointError
+
+OWN = "counterpoint"
+"""Who owns the models of another Counterpoint."""
+_OWN_ADAPTER = "adapter:"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A server's base model, and its adapters: their names here to their model ids there.
+
+    `base` is its id there, `base_name` what it is: another Counterpoint calls its base `base`.
+    """
+
+    server: str
+    base: str
+    base_name: str
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    owner: str | None = None
+
+    def model(self, adapter: str | None) -> str:
+        """The model id to ask for. Raises CounterpointError for an adapter that the server does not have."""
+        if adapter is None:
+            return self.base
+        try:
+            return self.adapters[adapter]
+        except KeyError:
+            known = ", ".join(sorted(self.adapters)) or "none"
+            raise CounterpointError(
+                f"{self.server} has no adapter {adapter}. It has: {known}. Load it there, or pick another mode."
+            ) from None
+
+
+def offered(
+    server: str, models: Sequence[Mapping[str, Any]], base: str | None, adapters: Mapping[str, str]
+) -> Offer:
+    """Reads the entries of /v1/models.
+
+    An adapter is an entry whose `parent` is the base (vLLM), whose id is "BASE:NAME" (SGLang), or that the
+    configured map names. The base is the configured one, else the only entry that is no adapter; an entry
+    `base` of another Counterpoint is its base. Raises CounterpointError where that leaves none or several.
+    """
+    entries = {str(entry["id"]): entry for entry in models if entry.get("id")}
+    if base is None:
+        base = _only_base(server, entries, adapters)
+    elif base not in entries and entries:
+        raise CounterpointError(f"{server} has no model {base}. It has: {_listed(entries)}.")
+    entry = entries.get(base, {})
+    found = {_name(id_, base): id_ for id_, entry in entries.items() if _is_adapter(id_, entry, base)}
+    owner = entry.get("owned_by")
+    name = str(entry.get("root") or base) if owner == OWN else base
+    return Offer(server, base, name, {**found, **adapters}, str(owner) if owner else None)
+
+
+def _only_base(server: str, entries: Mapping[str, Mapping[str, Any]], adapters: Mapping[str, str]) -> str:
+    if entries.get("base", {}).get("owned_by") == OWN:
+        return "base"
+    bases = [
+        id_
+        for id_, entry in entries.items()
+        if not entry.get("parent") and id_ not in adapters.values() and id_.rpartition(":")[0] not in entries
+    ]
+    if len(bases) == 1:
+        return bases[0]
+    if not bases:
+        raise CounterpointError(f"{server} offers no model: start it with one, or name it as `model`.")
+    raise CounterpointError(f"{server} serves several models: name one of them as `model`: {_listed(bases)}.")
+
+
+def _is_adapter(id_: str, entry: Mapping[str, Any], base: str) -> bool:
+    return id_ != base and (entry.get("parent") == base or id_.startswith(f"{base}:"))
+
+
+def _name(id_: str, base: str) -> str:
+    return id_.removeprefix(f"{base}:").removeprefix(_OWN_ADAPTER)
+
+
+def _listed(ids: Any) -> str:
+    some = sorted(ids)
+    return ", ".join(some[:20]) + (f" and {len(some) - 20} more" if len(some) > 20 else "")

@@ -1,0 +1,343 @@
+"""A server behind the OpenAI API: what it is asked, what its answers become, and what each of its faults is told as."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from backends.circuit import Circuit
+from backends.contract import Delta, Done, Event, Failed, Request, Sampling
+from backends.openai_server import OpenAIServer, Server
+from errors import CounterpointError
+from tests.backends.scripted_server import BASE, Call, Script, ScriptedServer, serving
+
+MODELS = [
+    {"id": BASE, "object": "model", "owned_by": "vllm"},
+    {"id": "support", "object": "model", "owned_by": "vllm", "parent": BASE},
+    {"id": f"{BASE}:orders", "object": "model", "owned_by": "vllm"},
+]
+
+
+@contextmanager
+def asked_of(
+    script: Script, *, key: str | None = None, models: Any = None, circuit: Circuit | None = None, **told: Any
+) -> Iterator[tuple[OpenAIServer, ScriptedServer]]:
+    with serving(script, models) as server:
+        backend = OpenAIServer(Server("lab", server.url, **told), key, circuit)
+        try:
+            yield backend, server
+        finally:
+            backend.close()
+
+
+def request(name: str = "a", **settings: Any) -> Request:
+    sampling = settings.pop("sampling", Sampling(max_tokens=20))
+    return Request(name, ({"role": "user", "content": "Why?"},), sampling, **settings)
+
+
+def text_of(events: list[Event], name: str = "a") -> str:
+    return "".join(event.text for event in events if isinstance(event, Delta) and event.request_id == name)
+
+
+def end_of(events: list[Event], name: str = "a") -> Done | Failed:
+    (end,) = [event for event in events if isinstance(event, Done | Failed) and event.request_id == name]
+    return end
+
+
+def test_an_answer_streams_with_the_servers_own_count_and_a_receipt_of_what_is_only_claimed() -> None:
+    with asked_of(lambda call: call.answer("Be", "cause", "."), models=MODELS) as (backend, server):
+        events = list(backend.stream([request(adapter="support")]))
+    assert text_of(events) == "Because."
+    end = end_of(events)
+    assert isinstance(end, Done)
+    assert (end.finish_reason, end.usage.prompt_tokens, end.usage.completion_tokens) == ("stop", 11, 3)
+    assert end.usage.ttft_s is not None
+    identity = end.identity
+    assert (identity.backend, identity.base, identity.adapter) == ("lab", BASE, "support")
+    assert identity.base_sha256 is None
+    assert identity.adapter_sha256 is None
+    assert identity.claimed == ("base", "adapter")
+    assert identity.messages == ({"role": "user", "content": "Why?"},)
+    assert server.url in (identity.server or "")
+    assert "model support" in (identity.server or "")
+    assert server.asked[0]["model"] == "support"
+
+
+def test_sampling_goes_out_whole_to_a_server_that_knows_it_and_the_rest_is_not_pretended() -> None:
+    sampling = Sampling(
+        temperature=0.7, top_p=0.9, top_k=40, min_p=0.05, repetition_penalty=1.1, seed=7, max_tokens=5,
+        stop=("\n",), presence_penalty=0.5,
+    )  # fmt: skip
+    with asked_of(lambda call: call.answer("x")) as (backend, server):
+        whole = end_of(list(backend.stream([request(sampling=sampling)])))
+    with asked_of(lambda call: call.answer("x"), extended=False) as (backend, hosted):
+        part = end_of(list(backend.stream([request(sampling=sampling)])))
+    assert server.asked[0].items() >= {
+        "temperature": 0.7, "top_p": 0.9, "top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1, "seed": 7,
+        "max_tokens": 5, "stop": ["\n"], "presence_penalty": 0.5,
+    }.items()  # fmt: skip
+    assert not {"top_k", "min_p", "repetition_penalty"} & set(hosted.asked[0])
+    assert isinstance(whole, Done)
+    assert isinstance(part, Done)
+    assert whole.identity.sampling == sampling
+    assert (part.identity.sampling.top_k, part.identity.sampling.temperature) == (0, 0.7)
+
+
+def test_adapters_are_those_with_the_base_as_parent_or_in_their_id_and_those_of_the_map() -> None:
+    with asked_of(lambda call: call.answer("x"), models=MODELS, adapters={"mine": "hidden"}) as (backend, _):
+        assert dict(backend.offer().adapters) == {
+            "support": "support", "orders": f"{BASE}:orders", "mine": "hidden",
+        }  # fmt: skip
+        assert backend.offer().base == BASE
+        assert backend.probe("support") is None
+        assert "has no adapter nobody" in (backend.probe("nobody") or "")
+
+
+def test_another_counterpoints_modes_are_its_base_and_its_adapters() -> None:
+    own = {"object": "model", "owned_by": "counterpoint"}
+    models = [
+        {"id": "base", "root": "org/small", **own},
+        {"id": "persona:clerk", **own},
+        {"id": "adapter:orders", "parent": "base", **own},
+        {"id": "adapter:orders+persona:clerk", **own},
+    ]
+    with asked_of(lambda call: call.answer("x"), models=models) as (backend, server):
+        offer = backend.offer()
+        list(backend.stream([request(adapter="orders")]))
+    assert (offer.base, offer.base_name, dict(offer.adapters)) == (
+        "base",
+        "org/small",
+        {"orders": "adapter:orders"},
+    )
+    assert server.asked[0]["model"] == "adapter:orders"
+
+
+def test_of_several_bases_one_must_be_named() -> None:
+    models = [{"id": "one"}, {"id": "two"}]
+    with asked_of(lambda call: call.answer("x"), models=models) as (backend, _):
+        with pytest.raises(CounterpointError, match=r"name one of them as `model`: one, two"):
+            backend.offer()
+        assert "name one of them" in end_message(backend)
+    with asked_of(lambda call: call.answer("x"), models=models, model="two") as (backend, server):
+        list(backend.stream([request()]))
+        assert server.asked[0]["model"] == "two"
+
+
+def end_message(backend: OpenAIServer, **settings: Any) -> str:
+    end = end_of(list(backend.stream([request(**settings)])))
+    assert isinstance(end, Failed), end
+    return end.message
+
+
+def test_all_requests_of_one_call_are_at_the_server_together() -> None:
+    meeting = threading.Barrier(4, timeout=10)
+
+    def together(call: Call) -> None:
+        meeting.wait()
+        call.answer("x")
+
+    with asked_of(together) as (backend, _):
+        events = list(backend.stream([request(str(number)) for number in range(4)]))
+    assert [isinstance(end_of(events, str(number)), Done) for number in range(4)] == [True] * 4
+
+
+def endless(call: Call) -> None:
+    call.begin()
+    for number in itertools.count():
+        call.text(f"{number} ")
+
+
+def test_a_stop_ends_the_pane_and_the_servers_work() -> None:
+    with asked_of(endless) as (backend, server):
+        events: list[Event] = []
+        for event in backend.stream([request(sampling=Sampling(max_tokens=8192))]):
+            events.append(event)
+            if isinstance(event, Delta) and event.completion_tokens == 3:
+                backend.stop(["a"])
+        assert server.gone.wait(10), "the server writes to nobody"
+    end = end_of(events)
+    assert isinstance(end, Done)
+    assert end.finish_reason == "cancelled"
+
+
+def test_leaving_the_stream_ends_the_servers_work() -> None:
+    with asked_of(endless) as (backend, server):
+        stream = backend.stream([request(sampling=Sampling(max_tokens=8192))])
+        next(event for event in stream if isinstance(event, Delta))
+        stream.close()
+        assert server.gone.wait(10)
+
+
+def test_an_endless_answer_is_cut_off_soon_after_its_limit() -> None:
+    with asked_of(endless) as (backend, server):
+        events = list(backend.stream([request(sampling=Sampling(max_tokens=5))]))
+        assert server.gone.wait(10)
+    end = end_of(events)
+    assert isinstance(end, Done)
+    assert end.finish_reason == "length"
+    assert end.usage.completion_tokens < 20
+
+
+def test_an_answer_cut_off_in_the_middle_fails_and_is_not_asked_again() -> None:
+    def cut(call: Call) -> None:
+        call.begin()
+        call.text("Half")
+
+    with asked_of(cut) as (backend, server):
+        events = list(backend.stream([request()]))
+    end = end_of(events)
+    assert text_of(events) == "Half"
+    assert isinstance(end, Failed)
+    assert "broke off after 1 tokens" in end.message
+    assert len(server.asked) == 1
+
+
+def test_a_stream_that_breaks_before_its_first_token_is_asked_again() -> None:
+    def second_time(call: Call) -> None:
+        call.begin() if call.number == 1 else call.answer("Now")
+
+    with asked_of(second_time) as (backend, server):
+        events = list(backend.stream([request()]))
+    assert text_of(events) == "Now"
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        (lambda call: call.status(401, '{"error": {"message": "bad key"}}'), r"refuses the key.*bad key"),
+        (lambda call: call.status(404, '{"error": {"message": "gone"}}'), r"no such model or address.*gone"),
+        (lambda call: call.status(400, '{"error": {"message": "too long"}}'), r"refuses: .*too long"),
+        (lambda call: call.status(200, "<html>hello</html>", "text/html"), r"no answer of the OpenAI API \(text/html\)"),
+        (lambda call: call.status(200, '{"choices": []}'), r"no answer of the OpenAI API \(application/json\)"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_request_is_told_in_plain_words_at_once(script: Script, told: str) -> None:
+    with asked_of(script) as (backend, server):
+        message = end_message(backend)
+        assert len(server.asked) == 1
+        assert backend.status().state == "ready", "the server itself is well"
+    assert re.search(told, message), message
+
+
+@pytest.mark.parametrize(("code", "told"), [(429, "is asked too much"), (500, "failed: look at its own log")])
+def test_a_server_that_has_trouble_is_tried_again_and_then_told(code: int, told: str) -> None:
+    def troubled(call: Call) -> None:
+        call.status(code, '{"error": {"message": "busy"}}', Retry_After="0")
+
+    def for_a_moment(call: Call) -> None:
+        troubled(call) if call.number < 3 else call.answer("Now")
+
+    with asked_of(troubled) as (backend, server):
+        assert told in end_message(backend)
+        assert len(server.asked) == 3
+    with asked_of(for_a_moment) as (backend, _):
+        assert text_of(list(backend.stream([request()]))) == "Now"
+
+
+@pytest.mark.parametrize(
+    "sent", ["{not json", '"text"', '{"choices": "none"}', '{"error": {"message": "out of memory"}}']
+)
+def test_nonsense_in_a_stream_fails_its_pane_alone(sent: str) -> None:
+    def script(call: Call) -> None:
+        if call.body["messages"][0]["content"] == "well":
+            return call.answer("Fine")
+        call.begin()
+        call.event(sent)
+        return None
+
+    with asked_of(script) as (backend, _):
+        well = Request("b", ({"role": "user", "content": "well"},), Sampling(max_tokens=20))
+        events = list(backend.stream([request(), well]))
+    assert isinstance(end_of(events), Failed)
+    assert text_of(events, "b") == "Fine"
+
+
+def test_a_silent_server_is_given_up_after_its_time() -> None:
+    release = threading.Event()
+
+    def silent(call: Call) -> None:
+        call.begin()
+        release.wait(30)
+
+    with asked_of(silent, silence_s=0.2) as (backend, _):
+        assert "sent nothing for" in end_message(backend)
+        release.set()
+
+
+def wait_until(true: Callable[[], bool], limit: float = 20.0) -> None:
+    end = time.monotonic() + limit
+    while not true():
+        assert time.monotonic() < end, "it never came"
+        threading.Event().wait(0.02)
+
+
+def test_a_server_that_is_down_is_told_at_once_and_comes_back_by_itself() -> None:
+    with serving(lambda call: call.answer("Back")) as server:
+        url = server.url
+    backend = OpenAIServer(Server("lab", url), None, Circuit(failures=1, pause_s=0.05))
+    try:
+        assert "does not answer" in end_message(backend)
+        assert backend.status().state == "failed"
+        assert "is down" in end_message(backend)
+        with serving(lambda call: call.answer("Back"), port=int(url.rpartition(":")[2].partition("/")[0])):
+            wait_until(lambda: backend.status().state == "ready")
+            assert text_of(list(backend.stream([request()]))) == "Back"
+    finally:
+        backend.close()
+
+
+def test_the_key_goes_to_the_server_and_into_nothing_that_is_shown() -> None:
+    with asked_of(lambda call: call.answer("x"), key="secret-1") as (backend, server):
+        events = list(backend.stream([request()]))
+        shown = repr((events, backend.status(), backend.offer()))
+    assert server.keys == ["Bearer secret-1"]
+    assert "secret-1" not in shown
+
+
+def test_loading_an_adapter_where_the_server_has_it_disabled_names_the_mend() -> None:
+    with (
+        asked_of(lambda call: call.answer("x")) as (backend, server),
+        pytest.raises(CounterpointError, match="VLLM_ALLOW_RUNTIME_LORA_UPDATING"),
+    ):
+        backend.load_adapter("mine", "/adapters/mine")
+    assert server.posted == [("/v1/load_lora_adapter", {"lora_name": "mine", "lora_path": "/adapters/mine"})]
+
+
+def test_a_strength_that_the_server_cannot_give_is_refused() -> None:
+    with asked_of(lambda call: call.answer("x"), models=MODELS) as (backend, server):
+        assert "trained strength only" in end_message(backend, adapter="support", adapter_scale=0.5)
+        assert server.asked == []
+
+
+def test_log_probabilities_come_with_their_tokens() -> None:
+    told = {"content": [{"token": "x", "logprob": -0.5, "top_logprobs": [{"token": "y", "logprob": -0.1}]}]}
+
+    def script(call: Call) -> None:
+        call.begin()
+        call.text("x", logprobs=told)
+        call.text(None, "stop")
+
+    with asked_of(script) as (backend, server):
+        events = list(backend.stream([request(top_logprobs=1)]))
+    assert server.asked[0]["top_logprobs"] == 1
+    (delta,) = [event for event in events if isinstance(event, Delta)]
+    assert (delta.logprobs[0].token, delta.logprobs[0].logprob, delta.logprobs[0].top) == (
+        "x",
+        -0.5,
+        (("y", -0.1),),
+    )
+
+
+def test_a_closed_backend_refuses() -> None:
+    with asked_of(lambda call: call.answer("x")) as (backend, _):
+        backend.close()
+        with pytest.raises(CounterpointError, match="no longer in use"):
+            list(backend.stream([request()]))
