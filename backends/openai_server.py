@@ -13,28 +13,23 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backends.circuit import Circuit
 from backends.contract import (
     Backend,
-    Delta,
     Done,
     Event,
     Failed,
-    FinishReason,
-    Identity,
     Message,
     Rendered,
     Request,
-    Sampling,
     Status,
-    TokenLogprob,
-    Usage,
     Waiting,
 )
 from backends.served import Offer, offered
+from backends.server_answer import ServerAnswer, parameters, plain
 from errors import CounterpointError, WorkFailed
 
 if TYPE_CHECKING:
@@ -49,8 +44,6 @@ OFFER_S = 30.0
 """How long what a server offers is believed."""
 RETRIES = 2
 """Further tries of a request whose answer has not begun."""
-SLACK = 8
-"""Pieces beyond max_tokens after which an answer is cut off: the server does not keep to it."""
 EXTENDED = frozenset({"vllm", "sglang", "llamacpp", "library", "counterpoint"})
 """Owners in /v1/models whose servers know top_k, min_p and repetition_penalty. OpenAI's own refuses them."""
 
@@ -88,7 +81,7 @@ class OpenAIServer(Backend):
         self._circuit = circuit or Circuit()
         self._offer: Offer | None = None
         self._offer_at = 0.0
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[None] | None] = {}  # None: to begin
         self._stopped: set[str] = set()
         self._recovery: asyncio.Task[None] | None = None
         self._closed = False
@@ -104,6 +97,9 @@ class OpenAIServer(Backend):
         self._refuse_if_over()
         arrived: queue.SimpleQueue[Event] = queue.SimpleQueue()
         open_ids = {request.id for request in requests}
+        if not open_ids.isdisjoint(self._tasks) or len(open_ids) < len(requests):
+            raise CounterpointError("Two requests under way have the same id: give each its own.")
+        self._tasks.update(dict.fromkeys(open_ids))
         answers = [self._run(self._answer(request, arrived.put)) for request in requests]
         try:
             while open_ids:
@@ -115,16 +111,18 @@ class OpenAIServer(Backend):
                     open_ids.discard(event.request_id)
                 yield event
         finally:
-            for answer in answers:
+            for request, answer in zip(requests, answers, strict=True):
                 answer.cancel()
+                self._tasks.pop(request.id, None)
+                self._stopped.discard(request.id)
 
     def stop(self, request_ids: Sequence[str]) -> None:
         def end() -> None:
             for request_id in request_ids:
-                task = self._tasks.get(request_id)
-                if task is not None and request_id not in self._stopped:
+                if request_id in self._tasks and request_id not in self._stopped:
                     self._stopped.add(request_id)
-                    task.cancel()
+                    if task := self._tasks[request_id]:
+                        task.cancel()
 
         if not self._closed:
             self._loop.call_soon_threadsafe(end)
@@ -183,7 +181,7 @@ class OpenAIServer(Backend):
         self._closed = True
 
         async def end() -> None:
-            under_way = [*self._tasks.values(), *([self._recovery] if self._recovery else [])]
+            under_way = asyncio.all_tasks() - {asyncio.current_task()}
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
@@ -201,7 +199,10 @@ class OpenAIServer(Backend):
 
     def _refuse_if_over(self) -> None:
         if self._closed:
-            raise CounterpointError(f"{self.name} is no longer in use here: pick another mode.")
+            raise CounterpointError(self._over())
+
+    def _over(self) -> str:
+        return f"{self.name} is no longer in use here: pick another mode."
 
     def _client(self) -> AsyncOpenAI:
         if self._known_client is None:
@@ -235,13 +236,17 @@ class OpenAIServer(Backend):
     async def _answer(self, request: Request, tell: Callable[[Event], None]) -> None:
         """One request from its beginning to its Done or Failed, which is told whatever happens."""
         task = asyncio.current_task()
-        assert task is not None
-        self._tasks[request.id] = task
-        answer = _Answer(request, time.monotonic())
+        if request.id in self._tasks:
+            self._tasks[request.id] = task
+        answer = ServerAnswer(request, time.monotonic())
         try:
+            if request.id in self._stopped:
+                raise asyncio.CancelledError
             await self._stream(request, answer, tell)
         except asyncio.CancelledError:
             if request.id not in self._stopped:
+                # Whoever asked has left, or all is closed while somebody still waits.
+                tell(Failed(request.id, self._over()))
                 raise
             answer.reason = "cancelled"
             tell(answer.done(self.name, self._server.url))
@@ -251,11 +256,8 @@ class OpenAIServer(Backend):
             tell(
                 Failed(request.id, f"{self.name}: this could not be asked ({type(error).__name__}: {error}).")
             )
-        finally:
-            del self._tasks[request.id]
-            self._stopped.discard(request.id)
 
-    async def _stream(self, request: Request, answer: _Answer, tell: Callable[[Event], None]) -> None:
+    async def _stream(self, request: Request, answer: ServerAnswer, tell: Callable[[Event], None]) -> None:
         import openai
 
         self._refuse_if_down()
@@ -265,7 +267,7 @@ class OpenAIServer(Backend):
         if request.adapter and request.adapter_scale != 1:
             raise CounterpointError(f"{self.name} has adapters at their trained strength only: set it to 1.")
         extended = offer.owner in EXTENDED if self._server.extended is None else self._server.extended
-        answer.sampling = request.sampling if extended else _plain(request.sampling)
+        answer.sampling = request.sampling if extended else plain(request.sampling)
         for left in range(RETRIES, -1, -1):
             try:
                 await self._attempt(request, answer, extended, tell)
@@ -287,12 +289,12 @@ class OpenAIServer(Backend):
         tell(answer.done(self.name, self._server.url))
 
     async def _attempt(
-        self, request: Request, answer: _Answer, extended: bool, tell: Callable[[Event], None]
+        self, request: Request, answer: ServerAnswer, extended: bool, tell: Callable[[Event], None]
     ) -> None:
         """Asks once and reads to the end. Raises _BrokenOff where the stream ends before the answer does."""
         import openai
 
-        stream = await self._client().chat.completions.create(**_parameters(request, answer, extended))
+        stream = await self._client().chat.completions.create(**parameters(request, answer, extended))
         async with stream:
             kind = stream.response.headers.get("content-type", "")
             if "text/event-stream" not in kind:
@@ -373,130 +375,6 @@ class OpenAIServer(Backend):
                 f"{where} has no such model or address (it ends in /v1 mostly). It says: {said}"
             )
         return CounterpointError(f"{where} refuses: {said}")
-
-
-@dataclass(slots=True)
-class _Answer:
-    """What has arrived of one answer. Seconds are `time.monotonic`'s."""
-
-    request: Request
-    began: float
-    offer: Offer | None = None
-    model: str = ""
-    sampling: Sampling = field(default_factory=Sampling)
-    pieces: int = 0
-    first: float | None = None
-    last: float | None = None
-    reason: FinishReason | None = None
-    usage: Any = None
-    said_model: str | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether the server goes on past the end that was asked for."""
-        if self.pieces <= self.request.sampling.max_tokens + SLACK:
-            return False
-        self.reason = "length"
-        return True
-
-    @property
-    def ttft_s(self) -> float | None:
-        return None if self.first is None else self.first - self.began
-
-    @property
-    def tokens(self) -> int:
-        counted = getattr(self.usage, "completion_tokens", None)
-        return self.pieces if counted is None else int(counted)
-
-    @property
-    def tokens_per_s(self) -> float | None:
-        if self.tokens < 2 or self.first is None or self.last is None or self.last <= self.first:
-            return None
-        return (self.tokens - 1) / (self.last - self.first)
-
-    def take(self, chunk: Any, tell: Callable[[Event], None]) -> None:
-        """One event of the server's stream."""
-        self.usage = getattr(chunk, "usage", None) or self.usage
-        self.said_model = getattr(chunk, "model", None) or self.said_model
-        choices = getattr(chunk, "choices", None)
-        if not choices:
-            return
-        choice = choices[0]
-        text = getattr(choice.delta, "content", None) if choice.delta else None
-        if text:
-            self.pieces += 1
-            self.last = time.monotonic()
-            self.first = self.first or self.last
-            tell(Delta(self.request.id, text, self.pieces, self.ttft_s, self.tokens_per_s, _logprobs(choice)))
-        if choice.finish_reason:
-            self.reason = "length" if choice.finish_reason == "length" else "stop"
-
-    def done(self, backend: str, url: str) -> Done:
-        request, details = self.request, getattr(self.usage, "prompt_tokens_details", None)
-        usage = Usage(
-            prompt_tokens=getattr(self.usage, "prompt_tokens", None),
-            completion_tokens=self.tokens,
-            cached_tokens=getattr(details, "cached_tokens", None) or 0,
-            ttft_s=self.ttft_s,
-            tokens_per_s=self.tokens_per_s,
-        )
-        claimed = ("base", "adapter") if request.adapter else ("base",)
-        identity = Identity(
-            backend=backend,
-            base=self.offer.base_name if self.offer else "",
-            base_sha256=None,
-            quantization=None,
-            adapter=request.adapter,
-            adapter_sha256=None,
-            adapter_scale=1.0 if request.adapter else None,
-            prompt=None,
-            prompt_sha256=None,
-            sampling=self.sampling,
-            server=f"{url}, model {self.said_model or self.model}",
-            claimed=claimed,
-            messages=request.messages,
-        )
-        return Done(request.id, self.reason or "stop", usage, identity)
-
-
-def _plain(sampling: Sampling) -> Sampling:
-    """What a server hears that knows OpenAI's own parameters only."""
-    return replace(sampling, top_k=0, min_p=0.0, repetition_penalty=1.0)
-
-
-def _parameters(request: Request, answer: _Answer, extended: bool) -> dict[str, Any]:
-    sampling = answer.sampling
-    told: dict[str, Any] = {
-        "model": answer.model,
-        "messages": list(request.messages),
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "seed": sampling.seed,
-        "max_tokens": sampling.max_tokens,
-    }
-    if sampling.stop:
-        told["stop"] = list(sampling.stop)
-    for name in ("presence_penalty", "frequency_penalty"):
-        if getattr(sampling, name):
-            told[name] = getattr(sampling, name)
-    if request.top_logprobs is not None:
-        told |= {"logprobs": True, "top_logprobs": request.top_logprobs}
-    if extended:
-        extra = {"min_p": sampling.min_p, "repetition_penalty": sampling.repetition_penalty}
-        told["extra_body"] = extra | ({"top_k": sampling.top_k} if sampling.top_k else {})
-    return told
-
-
-def _logprobs(choice: Any) -> tuple[TokenLogprob, ...]:
-    content = getattr(getattr(choice, "logprobs", None), "content", None) or ()
-    return tuple(
-        TokenLogprob(
-            item.token, item.logprob, tuple((other.token, other.logprob) for other in item.top_logprobs or ())
-        )
-        for item in content
-    )
 
 
 def _server_words(error: Any) -> str:

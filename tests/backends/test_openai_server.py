@@ -167,6 +167,42 @@ def test_a_stop_ends_the_pane_and_the_servers_work() -> None:
     assert end.finish_reason == "cancelled"
 
 
+def test_a_stop_that_comes_before_the_request_has_begun_is_not_lost() -> None:
+    begun = threading.Event()
+
+    def held(call: Call) -> None:
+        begun.set()
+        endless(call)
+
+    with asked_of(held) as (backend, _):
+        blocked = threading.Event()
+        backend._loop.call_soon_threadsafe(blocked.wait, 10)
+        events: list[Event] = []
+        reader = threading.Thread(
+            target=lambda: events.extend(backend.stream([request(sampling=Sampling(max_tokens=8192))]))
+        )
+        reader.start()
+        wait_until(lambda: "a" in backend._tasks)
+        backend.stop(["a"])
+        blocked.set()
+        reader.join(20)
+        assert not reader.is_alive()
+    end = end_of(events)
+    assert isinstance(end, Done)
+    assert end.finish_reason == "cancelled"
+    assert not begun.is_set(), "the server was asked for nothing"
+
+
+def test_closing_tells_who_still_waits() -> None:
+    with asked_of(endless) as (backend, _):
+        stream = backend.stream([request(sampling=Sampling(max_tokens=8192))])
+        next(event for event in stream if isinstance(event, Delta))
+        backend.close()
+        end = end_of(list(stream))
+    assert isinstance(end, Failed)
+    assert "no longer in use" in end.message
+
+
 def test_leaving_the_stream_ends_the_servers_work() -> None:
     with asked_of(endless) as (backend, server):
         stream = backend.stream([request(sampling=Sampling(max_tokens=8192))])

@@ -1,0 +1,148 @@
+"""One answer of a server that speaks the OpenAI API: what is asked for, what has arrived, what it amounts to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from backends.contract import (
+    Delta,
+    Done,
+    Event,
+    FinishReason,
+    Identity,
+    Request,
+    Sampling,
+    TokenLogprob,
+    Usage,
+)
+from backends.served import Offer
+
+SLACK = 8
+"""Pieces beyond max_tokens after which an answer is cut off: the server does not keep to it."""
+
+
+@dataclass(slots=True)
+class ServerAnswer:
+    """What has arrived of one answer. Seconds are `time.monotonic`'s."""
+
+    request: Request
+    began: float
+    offer: Offer | None = None
+    model: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+    pieces: int = 0
+    first: float | None = None
+    last: float | None = None
+    reason: FinishReason | None = None
+    usage: Any = None
+    said_model: str | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the server goes on past the end that was asked for."""
+        if self.pieces <= self.request.sampling.max_tokens + SLACK:
+            return False
+        self.reason = "length"
+        return True
+
+    @property
+    def ttft_s(self) -> float | None:
+        return None if self.first is None else self.first - self.began
+
+    @property
+    def tokens(self) -> int:
+        counted = getattr(self.usage, "completion_tokens", None)
+        return self.pieces if counted is None else int(counted)
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        if self.tokens < 2 or self.first is None or self.last is None or self.last <= self.first:
+            return None
+        return (self.tokens - 1) / (self.last - self.first)
+
+    def take(self, chunk: Any, tell: Callable[[Event], None]) -> None:
+        """One event of the server's stream."""
+        self.usage = getattr(chunk, "usage", None) or self.usage
+        self.said_model = getattr(chunk, "model", None) or self.said_model
+        choices = getattr(chunk, "choices", None)
+        if not choices:
+            return
+        choice = choices[0]
+        text = getattr(choice.delta, "content", None) if choice.delta else None
+        if text:
+            self.pieces += 1
+            self.last = time.monotonic()
+            self.first = self.first or self.last
+            tell(Delta(self.request.id, text, self.pieces, self.ttft_s, self.tokens_per_s, _logprobs(choice)))
+        if choice.finish_reason:
+            self.reason = "length" if choice.finish_reason == "length" else "stop"
+
+    def done(self, backend: str, url: str) -> Done:
+        request, details = self.request, getattr(self.usage, "prompt_tokens_details", None)
+        usage = Usage(
+            prompt_tokens=getattr(self.usage, "prompt_tokens", None),
+            completion_tokens=self.tokens,
+            cached_tokens=getattr(details, "cached_tokens", None) or 0,
+            ttft_s=self.ttft_s,
+            tokens_per_s=self.tokens_per_s,
+        )
+        claimed = ("base", "adapter") if request.adapter else ("base",)
+        identity = Identity(
+            backend=backend,
+            base=self.offer.base_name if self.offer else "",
+            base_sha256=None,
+            quantization=None,
+            adapter=request.adapter,
+            adapter_sha256=None,
+            adapter_scale=1.0 if request.adapter else None,
+            prompt=None,
+            prompt_sha256=None,
+            sampling=self.sampling,
+            server=f"{url}, model {self.said_model or self.model}",
+            claimed=claimed,
+            messages=request.messages,
+        )
+        return Done(request.id, self.reason or "stop", usage, identity)
+
+
+def plain(sampling: Sampling) -> Sampling:
+    """What a server hears that knows OpenAI's own parameters only."""
+    return replace(sampling, top_k=0, min_p=0.0, repetition_penalty=1.0)
+
+
+def parameters(request: Request, answer: ServerAnswer, extended: bool) -> dict[str, Any]:
+    sampling = answer.sampling
+    told: dict[str, Any] = {
+        "model": answer.model,
+        "messages": list(request.messages),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+        "max_tokens": sampling.max_tokens,
+    }
+    if sampling.stop:
+        told["stop"] = list(sampling.stop)
+    for name in ("presence_penalty", "frequency_penalty"):
+        if getattr(sampling, name):
+            told[name] = getattr(sampling, name)
+    if request.top_logprobs is not None:
+        told |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    if extended:
+        extra = {"min_p": sampling.min_p, "repetition_penalty": sampling.repetition_penalty}
+        told["extra_body"] = extra | ({"top_k": sampling.top_k} if sampling.top_k else {})
+    return told
+
+
+def _logprobs(choice: Any) -> tuple[TokenLogprob, ...]:
+    content = getattr(getattr(choice, "logprobs", None), "content", None) or ()
+    return tuple(
+        TokenLogprob(
+            item.token, item.logprob, tuple((other.token, other.logprob) for other in item.top_logprobs or ())
+        )
+        for item in content
+    )
