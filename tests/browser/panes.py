@@ -68,6 +68,9 @@ def pick(page: Any, name: str, choice: str) -> None:
     box.fill(choice)
     page.get_by_role("option", name=choice).first.wait_for()
     box.press("Enter")
+    # Gradio takes a choice in a later frame than the key: leaving the box before that takes it back.
+    page.get_by_role("option").first.wait_for(state="hidden")
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def set_most_tokens(page: Any, tokens: int) -> None:
