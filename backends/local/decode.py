@@ -160,20 +160,26 @@ class Decoder:
         return rows
 
     @torch.inference_mode()
-    def _forward(self, first: int, rows: Sequence[Row], chunks: Sequence[list[int]]) -> torch.Tensor:
-        """Reads each row's chunk at its place; (rows, vocabulary) logits after each chunk's last token."""
+    def _forward(
+        self, first: int, rows: Sequence[Row], chunks: Sequence[list[int]], kv: KvRows | None = None
+    ) -> torch.Tensor:
+        """Reads each row's chunk at its place; (rows, vocabulary) logits after each chunk's last token.
+
+        Keys and values go to `kv`, or to those of the rows at work.
+        """
+        kv = self.kv if kv is None else kv
         device, width = self.base.device, max(map(len, chunks))
         starts, counts = [row.length for row in rows], [len(chunk) for chunk in chunks]
-        self.kv.begin(first, starts, counts)
+        kv.begin(first, starts, counts)
         self.base.rows.assign([row.adapter for row in rows], [row.scale for row in rows])
         begin, count = torch.tensor(starts, device=device), torch.tensor(counts, device=device)
         ids = torch.tensor([[0] * (width - len(chunk)) + chunk for chunk in chunks], device=device)
         positions = (begin + count - width)[:, None] + torch.arange(width, device=device)
         output = self.base.model(
             input_ids=ids,
-            attention_mask=attention.mask(begin, count, self.kv.reach, self.kv.dtype),
+            attention_mask=attention.mask(begin, count, kv.reach, kv.dtype),
             position_ids=positions.clamp(min=0),
-            past_key_values=self.kv,
+            past_key_values=kv,
             use_cache=True,
             logits_to_keep=1,
         )
@@ -202,8 +208,8 @@ class Decoder:
     def effect(self, adapter: str, probe: Sequence[int]) -> float:
         """The largest change that an adapter makes to any logit after a probe text.
 
-        Takes two rows behind those at work, which it leaves as they are.
+        Has keys and values of its own for the while: in the slabs its two rows would be as long as the longest.
         """
         rows = [Row(probe, Sampling()), Row(probe, Sampling(), adapter=adapter)]
-        logits = self._forward(len(self.rows), rows, [list(probe)] * 2).float()
+        logits = self._forward(0, rows, [list(probe)] * 2, KvRows(self.base.kv_dtype)).float()
         return float((logits[1] - logits[0]).abs().max())

@@ -241,3 +241,16 @@ def test_rows_that_begin_alike_read_their_beginning_once_even_when_asked_togethe
     alone = [run(Decoder(plain, 0), [row(plain, f"{beginning} {number}", "one")])[0] for number in range(3)]
     assert run(Decoder(plain, 0), rows) == alone
     assert sorted(r.cached > len(tokens(plain, beginning)) // 2 for r in rows) == [False, True, True]
+
+
+def test_the_probe_of_an_adapter_takes_no_place_beside_the_rows_at_work(plain: BaseModel) -> None:
+    decoder = Decoder(plain, 0)
+    asked, alone = (row(plain, " ".join(QUESTIONS * 3), max_tokens=4) for _ in range(2))
+    decoder.add([asked])
+    decoder.read()
+    before = decoder.kv.bytes
+    assert decoder.effect("one", tokens(plain, QUESTIONS[0])) > 0
+    assert decoder.kv.bytes == before
+    for _ in range(3):
+        decoder.answer()
+    assert [asked.answer] == run(Decoder(plain, 0), [alone])
