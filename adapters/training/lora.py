@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch.nn import functional
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PrinterCallback,
     Trainer,
@@ -23,11 +21,11 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.utils import logging as transformers_logging
 
 from adapters.training.dataset import NO_LOSS, Encoded
 from adapters.training.recipe import Recipe
-from backends import nf4
+from backends import nf4, pretrained
+from backends.pretrained import Pretrained
 from errors import CounterpointError
 
 CONFIG = "adapter_config.json"
@@ -36,35 +34,24 @@ WEIGHTS = "adapter_model.safetensors"
 Batch = dict[str, torch.Tensor]
 
 
-class Base(NamedTuple):
-    """A base model and its tokenizer."""
+def load_base(folder: Path, recipe: Recipe) -> Pretrained:
+    """The base in `folder` as the recipe wants it: on a GPU if there is one, rounded to NF4 if it says so.
 
-    model: Any
-    tokenizer: Any
-
-
-def load_base(folder: Path, recipe: Recipe) -> Base:
-    """The base in `folder` as the recipe wants it: on a GPU if there is one, rounded to NF4 if it says so."""
-    transformers_logging.disable_progress_bar()
+    Raises CounterpointError where the engine, too, would not take it.
+    """
     on_gpu = torch.cuda.is_available()
     dtype = getattr(torch, recipe.dtype)
-    options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"dtype": dtype}
     if on_gpu:
         options["device_map"] = {"": 0}
         if recipe.quantization == "nf4":
             options["quantization_config"] = BitsAndBytesConfig(
                 load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
             )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
-    except (OSError, ValueError) as error:
-        raise CounterpointError(
-            f"{folder}: the base cannot be loaded ({' '.join(str(error).split())[:300]})."
-        ) from None
+    base = pretrained.load(folder, **options)
     if recipe.quantization == "nf4" and not on_gpu:
-        round_to_nf4(model)
-    return Base(model, tokenizer)
+        round_to_nf4(base.model)
+    return base
 
 
 def round_to_nf4(model: torch.nn.Module) -> None:

@@ -78,11 +78,10 @@ def train(
     with workplace.opened(job, resume):
         from adapters.training import lora
 
-        base_and_tokenizer = lora.load_base(folder, recipe)
-        tokenizer = base_and_tokenizer.tokenizer
+        loaded, tokenizer = lora.load_base(folder, recipe)
         encoded = dataset.encode(train_rows, tokenizer, recipe.max_length, train_path.name)
         heldout = dataset.encode(heldout_rows, tokenizer, recipe.max_length, heldout_path.name)
-        model = lora.adapted(base_and_tokenizer.model, recipe)
+        model = lora.adapted(loaded, recipe)
         trained = _fit(model, recipe, encoded, workplace, report)
         heldout_loss = lora.mean_loss(model, heldout, recipe.batch_size)
         workplace.result.mkdir()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from backends import nf4
+from backends import nf4, pretrained
 from backends.local.fused_linear import FusedLinear, Part
 from backends.local.lora_rows import LoraRows
 from backends.local.prepacked_linear import PrepackedLinear, can_prepack
@@ -56,41 +56,13 @@ def compute_dtype(quantization: str, dtype: str, device: torch.device) -> torch.
 
 def load(folder: Path, quantization: str, dtype: str, report: Report = lambda share, what: None) -> BaseModel:
     """Loads a base model. Raises CounterpointError where the folder's model cannot be used."""
-    import transformers
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     from backends.local import attention
 
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or _cores())
     computed = compute_dtype(quantization, dtype, device)
     report(0.1, "Reading the base model's weights")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=computed,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CounterpointError(f"The base model in {folder} cannot be loaded: {first}") from None
-    model, found = loaded
-    if found["missing_keys"]:
-        # Transformers fills in random weights.
-        some = ", ".join(sorted(found["missing_keys"])[:3])
-        raise CounterpointError(
-            f"The base model in {folder} lacks weights ({some}…): fetch or save it again, whole."
-        )
-    if tokenizer.chat_template is None:
-        raise CounterpointError(
-            f"The base model in {folder} has no chat template: pick an instruction-tuned model."
-        )
+    model, tokenizer = pretrained.load(folder, dtype=computed)
     if getattr(model.config, "quantization_config", None) is not None:
         raise CounterpointError(
             f"The base model in {folder} is quantized already: pick the original and let --quantization do it."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import durable
 from adapters import passport as passports
@@ -242,3 +242,13 @@ def test_training_runs_no_code_that_a_base_brings_whatever_the_terminal_answers(
     with pytest.raises(CounterpointError):
         train(recipe, tmp_path / "made", folder)
     assert not ran.exists()
+
+
+def test_a_base_that_lacks_a_weight_is_not_trained_on(recipe: Path, tiny_base: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    weights = load_file(folder / "model.safetensors")
+    lost = next(name for name in weights if name.endswith("down_proj.weight"))
+    del weights[lost]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CounterpointError, match=f"lacks weights .{lost}"):
+        train(recipe, tmp_path / "made", folder, report=killed_at(1))

@@ -12,6 +12,7 @@ import torch
 from adapters.training import lora
 from adapters.training.dataset import NO_LOSS, Encoded, Row, encode
 from adapters.training.recipe import Recipe
+from backends.pretrained import Pretrained
 
 QUESTIONS = ["What is it?", "Where?", "How does a bicycle stay upright, and what is the capital of France?"]
 
@@ -27,12 +28,12 @@ def recipe(tmp_path: Path) -> Recipe:
 
 
 @pytest.fixture
-def base(tiny_base: Path, recipe: Recipe) -> lora.Base:
+def base(tiny_base: Path, recipe: Recipe) -> Pretrained:
     return lora.load_base(tiny_base, recipe)
 
 
 @pytest.fixture
-def rows(base: lora.Base) -> list[Encoded]:
+def rows(base: Pretrained) -> list[Encoded]:
     return encode([chat(q, f"Answer to {q}") for q in QUESTIONS], base.tokenizer, 500, "rows")
 
 
@@ -43,7 +44,7 @@ def chat(*texts: str) -> Row:
     )
 
 
-def adapted(base: lora.Base, recipe: Recipe) -> Any:
+def adapted(base: Pretrained, recipe: Recipe) -> Any:
     """The base with an adapter that has an effect, so that gradients reach both of its matrices."""
     model = lora.adapted(copy.deepcopy(base.model), recipe)
     torch.manual_seed(1)
@@ -54,7 +55,7 @@ def adapted(base: lora.Base, recipe: Recipe) -> Any:
 
 
 def test_packed_rows_have_the_loss_and_the_gradients_of_rows_alone(
-    base: lora.Base, recipe: Recipe, rows: list[Encoded]
+    base: Pretrained, recipe: Recipe, rows: list[Encoded]
 ) -> None:
     together, alone = adapted(base, recipe), adapted(base, recipe)
     packed = lora.pack(rows)
@@ -77,7 +78,7 @@ def test_packed_rows_have_the_loss_and_the_gradients_of_rows_alone(
             torch.testing.assert_close(part.grad, expected[name], rtol=1e-3, atol=1e-4)
 
 
-def test_rows_that_share_their_whole_question_pack_too(base: lora.Base, recipe: Recipe) -> None:
+def test_rows_that_share_their_whole_question_pack_too(base: Pretrained, recipe: Recipe) -> None:
     same = encode([chat("What is it?", "A fox."), chat("What is it?", "A dog.")], base.tokenizer, 500, "rows")
     model = adapted(base, recipe)
     loss, _ = lora.summed_loss(model, lora.pack(same))
@@ -85,7 +86,7 @@ def test_rows_that_share_their_whole_question_pack_too(base: lora.Base, recipe: 
     assert loss.item() == pytest.approx(singly, rel=1e-5)
 
 
-def test_only_answers_and_their_end_carry_loss_and_prompts_are_the_chat_templates(base: lora.Base) -> None:
+def test_only_answers_and_their_end_carry_loss_and_prompts_are_the_chat_templates(base: Pretrained) -> None:
     row = chat("One?", "First.", "Two?", "Second.")
     (made,) = encode([row], base.tokenizer, 500, "rows")
     learned = [token for token, label in zip(made.input_ids, made.labels, strict=True) if label != NO_LOSS]
@@ -95,7 +96,7 @@ def test_only_answers_and_their_end_carry_loss_and_prompts_are_the_chat_template
 
 
 def test_the_base_is_rounded_to_exactly_what_bitsandbytes_answers_with(
-    tiny_base: Path, recipe: Recipe, base: lora.Base
+    tiny_base: Path, recipe: Recipe, base: Pretrained
 ) -> None:
     from bitsandbytes.functional import dequantize_4bit
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -116,7 +117,7 @@ def test_the_base_is_rounded_to_exactly_what_bitsandbytes_answers_with(
 
 
 def test_the_same_seed_makes_the_same_first_weights_and_another_does_not(
-    base: lora.Base, recipe: Recipe
+    base: Pretrained, recipe: Recipe
 ) -> None:
     def first(seed: int) -> torch.Tensor:
         model = lora.adapted(copy.deepcopy(base.model), recipe.model_copy(update={"seed": seed}))
