@@ -1,7 +1,7 @@
 """The process that owns the model: one loop that takes in what has arrived, decodes one step, sends what is new.
 
 The loop is the queue as well: a request that arrives joins between two steps, up to `ROWS` rows; beyond them
-it waits and is told its place; beyond `QUEUE` waiting it is refused. When the other side goes away the
+it waits and is told its place; where `QUEUE` wait already it is refused. When the other side goes away the
 process ends.
 """
 
@@ -118,16 +118,20 @@ class Engine:
 
     def step(self) -> None:
         """Ends what was stopped, lets waiting requests in, reads a part of the prompts, decodes one token."""
+        self._renew()
+        if self.decoder.reading:
+            self._handle(self.decoder.read())
+        self._handle(self.decoder.answer())
+        self.flush()
+
+    def _renew(self) -> None:
+        """Ends what was stopped, lets waiting requests in."""
         for job in [job for job in self._waiting if job.stopped]:
             self._waiting.remove(job)
             self._finish(job, "cancelled")
         for job in [job for job in self._running.values() if job.stopped]:
             self._finish(job, "cancelled")
         self._admit()
-        if self.decoder.reading:
-            self._handle(self.decoder.read())
-        self._handle(self.decoder.answer())
-        self.flush()
 
     def flush(self) -> None:
         """Sends what has gathered."""
@@ -188,8 +192,10 @@ class Engine:
         return prompt, tokenize(tokenizer, list(messages), prompt)
 
     def _accept(self, request: Request, source: AdapterSource | None, arrived: float) -> None:
+        if len(self._waiting) >= QUEUE:
+            self._renew()  # of those that came since the last step some may have a row
         try:
-            if len(self._waiting) >= QUEUE + ROWS - len(self._running):
+            if len(self._waiting) >= QUEUE:
                 raise CounterpointError(
                     f"{QUEUE} questions are waiting already: try again when some have been answered."
                 )

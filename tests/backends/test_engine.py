@@ -209,3 +209,30 @@ def test_log_probabilities_are_sent_for_every_token_of_the_answer_once(
         assert len(one.top) == 3
         assert one.top[0][1] == one.logprob, "greedy takes the likeliest"
         assert one.logprob <= 0
+
+
+def test_as_many_may_wait_as_the_refusal_says_also_where_keys_and_values_are_short_and_rows_are_free(
+    engine: Engine, sent: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "QUEUE", 3)
+    engine.take(submit("first"))
+    engine.step()
+    monkeypatch.setattr(engine_module, "KV_BYTES", engine.decoder.kv.bytes)
+    for number in range(5):
+        engine.take(submit(f"more-{number}"))
+    engine.step()
+    assert engine.call_statistics(None)["waiting"] == 3
+    refused = [event for event in sent if isinstance(event, Failed)]
+    assert [event.request_id for event in refused] == ["more-3", "more-4"]
+    assert all(event.message.startswith("3 questions are waiting") for event in refused)
+
+
+def test_all_rows_and_the_whole_queue_are_there_for_those_who_come_at_once(
+    engine: Engine, sent: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "QUEUE", 3)
+    for number in range(engine_module.ROWS + 3):
+        engine.take(submit(f"q-{number}"))
+    engine.step()
+    assert not any(isinstance(event, Failed) for event in sent)
+    assert engine.call_statistics(None)["waiting"] == 3
