@@ -10,6 +10,8 @@ from backends.contract import Sampling
 
 CANDIDATES = 256
 """Most likely tokens looked at first; a row whose filters could reach further is done over the whole vocabulary."""
+GREEDY_BELOW = 1e-5
+"""A lower temperature takes the maximum: logits divided by it could overflow, and drawing would say the same."""
 
 
 TokenId = int
@@ -50,8 +52,9 @@ class Chooser:
 def choose(logits: torch.Tensor, choosers: Sequence[Chooser]) -> list[int]:
     """The next token of each row. logits: (rows, vocabulary), changed in place.
 
-    Greedy rows take the maximum. The others draw by the inverse of the cumulative distribution with one
-    uniform number of the row's generator, so that a row's draw does not depend on its neighbours'.
+    Greedy rows (temperature below `GREEDY_BELOW`) take the maximum. The others draw by the inverse of the
+    cumulative distribution with one uniform number of the row's generator, so that a row's draw does not depend
+    on its neighbours'.
     """
     logits = logits.float()
     raw = {
@@ -66,7 +69,7 @@ def choose(logits: torch.Tensor, choosers: Sequence[Chooser]) -> list[int]:
             _lower(logits[row], chooser.counts, chooser.sampling)
     tokens: list[int] = logits.argmax(-1).tolist()
     for row, chooser in enumerate(choosers):
-        if chooser.sampling.temperature > 0:
+        if chooser.sampling.temperature >= GREEDY_BELOW:
             tokens[row] = _draw(logits[row], chooser)
     for row, logprobs in raw.items():
         choosers[row].likely.append(_likely(logprobs, tokens[row], choosers[row].top_logprobs or 0))

@@ -120,3 +120,13 @@ def test_log_probabilities_are_the_models_own_before_penalties_and_filters() -> 
     assert logprob == pytest.approx(float(expected[token]))
     assert likeliest[0] == (favourite, pytest.approx(float(expected[favourite])))
     assert len(likeliest) == 2
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-310, 1e-308, 1e-6])
+@pytest.mark.parametrize("filters", [{}, {"top_k": 5}, {"top_p": 0.9}, {"min_p": 0.1}])
+def test_a_temperature_near_0_takes_the_likeliest_token(temperature: float, filters: dict) -> None:
+    sampling = Sampling(temperature=temperature, seed=2, **filters)
+    for seed in range(5):
+        scores = logits(seed)
+        assert choose(scores[None].clone(), [Chooser(sampling, [0], VOCABULARY)]) == [int(scores.argmax())]
+    assert sampling.temperature == temperature
