@@ -267,6 +267,7 @@ def train(options: argparse.Namespace) -> int:
     """Trains an adapter; progress on stderr, or one JSON object a step on stdout."""
     from adapters.training.run import Progress
     from adapters.training.run import train as run_training
+    from adapters.training.workplace import Workplace
 
     facts = _base_facts(options, Places.from_options(options))
 
@@ -278,7 +279,10 @@ def train(options: argparse.Namespace) -> int:
             line = f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {progress.tokens_per_s:.0f} tokens/s"
             print(f"{line}  {left}", file=sys.stderr, flush=True)
 
-    passport = run_training(options.recipe, options.out, facts, options.resume, report)
+    try:
+        passport = run_training(options.recipe, options.out, facts, options.resume, report)
+    except KeyboardInterrupt:
+        raise WorkFailed(f"stopped. {Workplace(options.out).what_is_kept()}") from None
     if options.json:
         print(
             json.dumps(

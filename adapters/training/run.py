@@ -52,9 +52,9 @@ def train(
 
     `base` is the base model's facts, or the folder with its `model.safetensors` and tokenizer. The run keeps
     checkpoints beside `out`; with `resume` a killed run goes on from the newest one that is whole, and ends
-    with the weights that it would have had (on the same machine). `report` is called after each optimizer
-    step. Raises CounterpointError for anything wrong with the recipe, the data, the base or `out`, all of
-    it before the first step.
+    with the weights that it would have had (on the same machine); without, it is left alone. `report` is called
+    after each optimizer step. Raises CounterpointError for anything wrong with the recipe, the data, the base or
+    `out`, all of it before the first step.
     """
     recipe = read_recipe(recipe_path)
     folder, base_sha256 = _base(base, recipe)
@@ -142,7 +142,8 @@ def _fit(
     if recipe.max_steps is not None:
         steps = min(steps, recipe.max_steps)
     found = workplace.checkpoint()
-    notes: dict[str, Any] = found[1] if found else {"tokens": 0, "seconds": 0.0, "losses": []}
+    begun = found.step if found else 0
+    notes: dict[str, Any] = found.notes if found else {"tokens": 0, "seconds": 0.0, "losses": []}
     losses: deque[float] = deque(notes["losses"], maxlen=steps_a_pass)
     started = time.monotonic()
 
@@ -154,7 +155,6 @@ def _fit(
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             losses.append(trainer.take_loss())
-            done_now = state.global_step - (int(found[0].name.rpartition("-")[2]) if found else 0)
             seconds = time.monotonic() - started
             report(
                 Progress(
@@ -162,7 +162,7 @@ def _fit(
                     steps=steps,
                     loss=losses[-1],
                     tokens_per_s=trainer.tokens / seconds,
-                    seconds_left=(steps - state.global_step) * seconds / max(1, done_now),
+                    seconds_left=(steps - state.global_step) * seconds / (state.global_step - begun),
                 )
             )
 
@@ -193,7 +193,7 @@ def _fit(
         use_cpu=model.device.type == "cpu",
     )
     trainer = lora.trainer(model, arguments, encoded, Watch())
-    trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
+    trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
     return _Fitted(
         steps=trainer.state.global_step,
         tokens=notes["tokens"] + trainer.tokens,

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -20,6 +20,14 @@ import durable
 from errors import CounterpointError
 
 MANIFEST = "manifest.json"
+
+
+class Checkpoint(NamedTuple):
+    """A state of the run after `step` optimizer steps, with what was noted when it was sealed."""
+
+    folder: Path
+    step: int
+    notes: dict[str, Any]
 
 
 class Workplace:
@@ -32,10 +40,10 @@ class Workplace:
 
     @contextmanager
     def opened(self, job: dict[str, Any], resume: bool) -> Iterator[None]:
-        """Holds the folder for this process. Without `resume`, what an earlier run left is thrown away.
+        """Holds the folder for this process; what an earlier run left is gone on with only if `resume` says so.
 
-        Raises CounterpointError if `out` exists, another run holds the folder, or the run to resume was of
-        another job (recipe, data or base changed).
+        Raises CounterpointError if `out` exists, another run holds the folder, it keeps a checkpoint and is not
+        to be resumed, or the run to resume was of another job (recipe, data or base changed).
         """
         if self.out.exists():
             raise CounterpointError(
@@ -60,6 +68,7 @@ class Workplace:
             if resume and job_file.exists():
                 self._same_job(json.loads(job_file.read_text(encoding="utf-8")), job)
             else:
+                self._nothing_kept()
                 for left in self.folder.iterdir():
                     if left.name != "lock":
                         _remove(left)
@@ -67,23 +76,23 @@ class Workplace:
             _remove(self.result)
             yield
 
-    def checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
-        """The newest checkpoint that verifies, and the notes sealed with it. Damaged ones are removed."""
-        found = sorted(
-            (
-                path
-                for path in self.folder.glob("checkpoint-*")
-                if path.name.removeprefix("checkpoint-").isdigit()
-            ),
-            key=lambda path: int(path.name.removeprefix("checkpoint-")),
-            reverse=True,
-        )
-        for path in found:
+    def checkpoint(self) -> Checkpoint | None:
+        """The newest checkpoint that verifies. Damaged ones are removed."""
+        steps = (path.name.removeprefix("checkpoint-") for path in self.folder.glob("checkpoint-*"))
+        for step in sorted((int(step) for step in steps if step.isdigit()), reverse=True):
+            path = self.folder / f"checkpoint-{step}"
             notes = _verified(path)
             if notes is not None:
-                return path, notes
-            _remove(path)
+                return Checkpoint(path, step, notes)
+            shutil.rmtree(path, ignore_errors=True)
         return None
+
+    def what_is_kept(self) -> str:
+        """A sentence on the checkpoint that there is, and how to go on from it."""
+        kept = self.checkpoint()
+        if kept is None:
+            return "There is no checkpoint yet, so --resume would begin at step 1."
+        return f"The checkpoint of step {kept.step} is kept: give the command again with --resume to go on from it."
 
     def seal(self, checkpoint: Path, notes: dict[str, Any]) -> None:
         """Makes a checkpoint trusted: fsync its files, then write their sha256 (and `notes`) last."""
@@ -111,8 +120,20 @@ class Workplace:
         if changed:
             raise CounterpointError(
                 f"the run to resume was of another job ({', '.join(changed)} changed): "
-                "put that back, or leave --resume out to start anew."
+                f"put that back, or start anew: {self._elsewhere}."
             )
+
+    def _nothing_kept(self) -> None:
+        kept = self.checkpoint()
+        if kept is not None:
+            raise CounterpointError(
+                f"{self.out} is half trained, a stopped run got to step {kept.step}: add --resume to go on with it, or "
+                f"start anew: {self._elsewhere}."
+            )
+
+    @property
+    def _elsewhere(self) -> str:
+        return f"choose another folder for --out, or remove {self.folder}"
 
 
 def _verified(checkpoint: Path) -> dict[str, Any] | None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import app
 import durable
 from adapters import passport as passports
 from adapters.training import dataset, lora
 from adapters.training.run import Progress, train
 from adapters.training.workplace import Workplace
-from errors import CounterpointError
+from errors import FAILED, CounterpointError
 
 RECIPE = """\
 name: tiny
@@ -57,6 +61,10 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE)
     return path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def killed_at(step: int) -> Killed:
@@ -161,13 +169,57 @@ def test_a_changed_recipe_is_not_resumed(recipe: Path, tiny_base: Path, tmp_path
         train(recipe, out, tiny_base, resume=True)
 
 
-def test_without_resume_a_killed_run_starts_anew(recipe: Path, tiny_base: Path, tmp_path: Path) -> None:
+def test_without_resume_a_stopped_run_is_left_alone_and_told_how_to_go_on(
+    recipe: Path, tiny_base: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "made"
     with pytest.raises(KeyboardInterrupt):
         train(recipe, out, tiny_base, report=killed_at(5))
-    steps: list[int] = []
-    train(recipe, out, tiny_base, report=lambda progress: steps.append(progress.step))
-    assert steps[0] == 1
+    before = files(tmp_path / ".made.training")
+    with pytest.raises(CounterpointError, match=r"got to step 3: add --resume .*another folder for --out"):
+        train(recipe, out, tiny_base)
+    assert files(tmp_path / ".made.training") == before
+
+
+def test_without_resume_a_run_that_kept_nothing_starts_anew(
+    recipe: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "made"
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out, tiny_base, report=killed_at(2))
+    recipe.write_text(RECIPE.replace("seed: 5", "seed: 6"))
+    assert train(recipe, out, tiny_base).seed == 6
+
+
+@pytest.mark.parametrize(
+    ("step", "kept"),
+    [
+        (2, "There is no checkpoint yet, so --resume would"),
+        (5, "The checkpoint of step 3 is kept: .*--resume"),
+    ],
+)
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    recipe: Path,
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    step: int,
+    kept: str,
+) -> None:
+    loss, asked = lora.summed_loss, itertools.count(1)
+
+    def stopped(model: Any, batch: lora.Batch) -> tuple[torch.Tensor, int]:
+        if next(asked) == step:
+            raise KeyboardInterrupt
+        return loss(model, batch)
+
+    monkeypatch.setattr(lora, "summed_loss", stopped)
+    recipe.write_text(RECIPE.replace("example/tiny-chat", tiny_base.name))
+    data = ["--base", str(tiny_base), "--data-dir", str(tmp_path / "own")]
+    assert app.main(["train", str(recipe), "--out", str(tmp_path / "made"), *data]) == FAILED
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(f"counterpoint: stopped. {kept}", last)
 
 
 def test_a_target_that_exists_is_left_alone(recipe: Path, tiny_base: Path, tmp_path: Path) -> None:
