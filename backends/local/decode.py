@@ -32,7 +32,8 @@ SHORT = 64
 
 @dataclass(eq=False, slots=True)
 class Row:
-    """One answer under way. `length` counts the tokens whose keys and values are in the slabs."""
+    """One answer under way. `length` counts the tokens whose keys and values are in the slabs, `cached` those of
+    them that this row did not read itself."""
 
     prompt: Sequence[int]
     sampling: Sampling
@@ -141,7 +142,8 @@ class Decoder:
                 shared = shared_length(np.asarray(other.tokens[: other.length]), wanted)
                 if shared > row.length:
                     self.kv.copy_row(self.rows.index(other), self.rows.index(row), shared)
-                    row.length = row.cached = shared
+                    row.cached += shared - row.length
+                    row.length = shared
 
     def _reorder(self, group: Sequence[Row]) -> None:
         """Brings these reading rows right behind the answering ones, in their order."""

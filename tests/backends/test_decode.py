@@ -254,3 +254,23 @@ def test_the_probe_of_an_adapter_takes_no_place_beside_the_rows_at_work(plain: B
     for _ in range(3):
         decoder.answer()
     assert [asked.answer] == run(Decoder(plain, 0), [alone])
+
+
+def test_what_a_row_read_itself_is_not_counted_as_cached_when_another_overtakes_it(plain: BaseModel) -> None:
+    long = " ".join(QUESTIONS * 4)
+    answering, slow, fast = (row(plain, text) for text in (QUESTIONS[0], f"{long} 1", f"{long} 2"))
+    decoder = Decoder(plain, 0)
+    decoder.add([answering])
+    decoder.read()
+    decoder.add([slow])
+    decoder.read()
+    begun, read_itself = slow.length, slow.length - slow.cached
+    assert 0 < read_itself <= begun < len(slow.prompt)
+    decoder.add([fast])
+    decoder.remove(answering)
+    assert decoder.rows == [fast, slow], "the last row takes the place of the one that left"
+    while decoder.reading:
+        decoder.read()
+    assert fast.cached == begun
+    assert begun - read_itself < slow.cached < len(slow.prompt) - read_itself
+    assert slow.answer == run(Decoder(plain, 0), [row(plain, f"{long} 1")])[0][:1]
