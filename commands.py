@@ -39,8 +39,8 @@ class Places:
         except RuntimeError:
             raise CounterpointError(f"--data-dir {named}: there is no such user. Give a folder.") from None
         try:
+            # One that was there already is its owner's to open or close; what we put into it is closed anyhow.
             data.mkdir(parents=True, exist_ok=True, mode=0o700)
-            data.chmod(0o700)  # one that was there already may be open to others
         except OSError as error:
             raise CounterpointError(
                 f"The data folder {data} cannot be made ({error.strerror}): name another with --data-dir."

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from commands import Places
 from tests import tiny
 from tests.comparison.conftest import TELLER
 
@@ -183,6 +186,18 @@ def test_an_engine_that_cannot_load_its_base_is_one_line(place: Place, tmp_path:
     (speechless / "chat_template.jinja").unlink()
     ran = place.run("ask", QUESTION, "--mode", "base", *place.options, "--base", speechless)
     refused(ran, "has no chat template: pick an instruction-tuned model")
+
+
+def test_a_data_folder_that_we_make_is_its_owners_alone_and_one_that_was_there_stays_as_it_is(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o775)
+    modes = {}
+    for name in ("open", "new"):
+        options = argparse.Namespace(data_dir=str(tmp_path / name))
+        modes[name] = stat.S_IMODE(Places.from_options(options).data.stat().st_mode)
+    assert modes == {"open": 0o775, "new": 0o700}
 
 
 def test_modes_lists_every_mode_and_why_one_cannot_be_used(place: Place) -> None:
