@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -76,6 +78,16 @@ def job(name: str) -> str:
     return name.split("-")[0].removesuffix("s")
 
 
+def _told_apart(modes: Iterable[ModeInfo]) -> list[ModeInfo]:
+    """The modes, where several have one title each with its name behind it."""
+    modes = list(modes)
+    count = Counter(mode.label for mode in modes)
+    return [
+        replace(mode, label=f"{mode.label} ({mode.id.partition(':')[2]})") if count[mode.label] > 1 else mode
+        for mode in modes
+    ]
+
+
 class Catalogue:
     """The modes that the personas and adapters at hand make up."""
 
@@ -85,7 +97,7 @@ class Catalogue:
 
     def list(self) -> list[ModeInfo]:
         """The bare base, every persona, every adapter, and every adapter with every persona in its language."""
-        prompted = [
+        prompted = _told_apart(
             ModeInfo(
                 f"persona:{entry.name}",
                 entry.persona.title if entry.persona else entry.name,
@@ -95,8 +107,8 @@ class Catalogue:
                 entry.persona.language if entry.persona else None,
             )
             for entry in self.personas.list()
-        ]
-        tuned = self._tuned()
+        )
+        tuned = _told_apart(self._tuned())
         both = [
             ModeInfo(
                 f"{adapter.id}+{persona.id}",

@@ -150,7 +150,12 @@ class Compare:
         self.copy_link.click(
             guarded(self._link), [self.question, *self.inputs], self.clipboard, **quiet
         ).then(None, self.clipboard, None, js="(text) => counterpoint.copyLink(text, 'copy_link')", **quiet)
-        self.add.click(guarded(self._add), [self.active], [self.active, *self.arrangement.columns], **quiet)
+        self.add.click(
+            guarded(self._add),
+            [self.active, *self.pickers],
+            [self.active, *self.arrangement.columns, *self.pickers],
+            **quiet,
+        )
         for view in self.panes:
             self._wire_pane(view, streams, quiet)
         for chip in self.chips:
@@ -166,8 +171,8 @@ class Compare:
         slot = view.slot
         view.mode.change(
             guarded(self._mode_changed),
-            [view.mode, self.drafts],
-            [view.column, view.caption, view.strength, view.greeting],
+            [view.mode, self.drafts, view.state],
+            [view.column, view.caption, view.strength, view.greeting, view.answered_by, view.prompt],
             **quiet,
         )
         view.stop.click(guarded(partial(self._stop_one, slot)), view.state, None, queue=False, **quiet)
@@ -269,7 +274,7 @@ class Compare:
         ):
             updates: dict[Any, Any] = {}
             for slot, state in changed.items():
-                updates |= pane.paint(self.panes[slot], painted.get(slot), state)
+                updates |= self.panes[slot].paint(painted.get(slot), state)
                 painted[slot] = state
             yield updates, painted
 
@@ -306,7 +311,7 @@ class Compare:
             self.parts.abandoned.add(state)
         updates = self._new_question
         for view in self.panes:
-            updates |= pane.blank(view)
+            updates |= view.blank()
         return updates
 
     def _copy_all(self, *values: Any) -> str:
@@ -331,29 +336,36 @@ class Compare:
 
     def _preview(self, slot: int, question: str, *values: Any) -> str:
         screen = self._screen(values)
-        shown = self.parts.preview(
-            screen.pane(slot, screen.states[slot]), question.strip() or say("preview_question")
-        )
-        return markup.preview(shown)
+        typed = question.strip()
+        shown = self.parts.preview(screen.pane(slot, screen.states[slot]), typed or say("preview_question"))
+        return markup.preview(shown, say("preview_invented") if not typed else "")
 
-    def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona]) -> Any:
+    def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona], state: PaneState) -> Any:
         return (
             gr.Column(elem_classes=pane.pane_classes(self.parts.mode(mode))),
             pane.mode_caption(self.parts, mode),
             gr.Slider(visible=bool(mode and setup.adapter_of(mode))),
             pane.greeting_text(self.parts, mode, drafts),
+            pane.answered_by(state, mode),
+            "",
         )
 
-    def _add(self, active: tuple[int, ...]) -> Any:
-        active = added(active)
-        return [active, *columns(active)]
+    def _add(self, active: tuple[int, ...], *modes: str | None) -> Any:
+        """One more pane, with a mode that no other pane has."""
+        wider = added(active)
+        shown = dict(zip(self.arrangement.columns, columns(wider), strict=True))
+        (slot,) = set(wider) - set(active)
+        mode = setup.next_mode(
+            self.parts.catalogue.list(), [modes[each] for each in active], self.parts.languages
+        )
+        return {self.active: wider, **shown, self.pickers[slot]: mode}
 
     def _remove(self, slot: int, active: tuple[int, ...], state: PaneState) -> Any:
         active = removed(active, slot)
         self._stop_one(slot, state)
         self.parts.abandoned.add(state)
         shown = dict(zip(self.arrangement.columns, columns(active), strict=True))
-        return {self.active: active, **shown, **pane.blank(self.panes[slot])}
+        return {self.active: active, **shown, **self.panes[slot].blank()}
 
     def _example(self, question: str, *values: Any) -> Any:
         if self._screen(values).busy:

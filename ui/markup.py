@@ -48,7 +48,8 @@ def older_messages(turns: Sequence[Turn]) -> list[Any]:
     """Chatbot messages of the turns before the last, each answer labelled with the mode that gave it."""
     messages: list[Any] = []
     for turn in turns:
-        body = turn.answer or f"*{plain(turn.notice)}*"
+        notice_line = f"*{plain(turn.notice)}*" if turn.notice else ""
+        body = "\n\n".join(part for part in (turn.answer, notice_line) if part)
         messages.append({"role": "user", "content": plain(turn.question)})
         messages.append({"role": "assistant", "content": f"{answered_by(turn)}\n\n{body}"})
     return messages
@@ -92,9 +93,9 @@ def receipt(turn: Turn) -> str:
     return "\n".join(lines)
 
 
-def preview(shown: Rendered) -> str:
-    """A prompt that has not been sent yet, with its length."""
-    lines = []
+def preview(shown: Rendered, note: str = "") -> str:
+    """A prompt that has not been sent yet, with its length, and what to know of it."""
+    lines = [f"*{plain(note)}*"] if note else []
     if shown.prompt_tokens is not None and shown.context is not None:
         lines.append(say("prompt_tokens", tokens=f"{shown.prompt_tokens:,}", context=f"{shown.context:,}"))
     if shown.typed:

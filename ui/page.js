@@ -70,6 +70,12 @@
     }
   }, true);
 
+  // What a fold beside the question opens would lie below the window.
+  document.addEventListener("click", (event) => {
+    const composer = event.target.closest(".cp-composer button.label-wrap")?.closest(".cp-composer");
+    if (composer) setTimeout(() => composer.scrollIntoView({ block: "end", behavior: "smooth" }), 120);
+  });
+
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.defaultPrevented) return;
     if (one('[role="listbox"]')) return;

@@ -31,8 +31,11 @@ from ui.words import label, say
 MAX_UPLOAD = "1gb"
 MAX_WAITING = 64
 """Events that may wait; what comes beyond is refused by Gradio with a line."""
-MAX_AT_ONCE = 16
-"""Handlers of one kind that run at once: several people, each asking several panes."""
+MAX_AT_ONCE = 96
+"""Handlers of one kind that run at once: more questions than the engine has rows and places in its queue, so
+that who has to wait is told by the engine which place is theirs, and does not wait unseen in Gradio's queue."""
+MAX_THREADS = 128
+"""Every question under way holds a thread while it waits for the next token; the rest is for everything else."""
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -86,6 +89,7 @@ def serve(parts: Parts, host: str, port: int, open_browser: bool = False) -> Non
             pwa=False,
             mcp_server=False,
             num_workers=0,
+            max_threads=MAX_THREADS,
             footer_links=[],
             quiet=True,
             prevent_thread_lock=True,

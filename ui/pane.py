@@ -31,6 +31,7 @@ class PaneView:
     greeting: gr.Markdown
     older: gr.Chatbot
     question: gr.Markdown
+    answered_by: gr.Markdown
     answer: gr.Markdown
     notice: gr.Markdown
     speed: gr.Markdown
@@ -53,13 +54,27 @@ class PaneView:
         return [
             self.older,
             self.question,
+            self.answered_by,
             self.answer,
             self.notice,
             self.speed,
             self.foot,
             self.receipt,
+            self.prompt,
             self.state,
         ]
+
+    def paint(self, before: PaneState | None, state: PaneState) -> Updates:
+        """What changes on the screen from one state to the next; from None, everything."""
+        updates = paint(self, before, state)
+        if self.older in updates:
+            # A new turn: the heading says who answers it, and the prompt shown for it is no longer the next one.
+            updates |= {self.answered_by: "", self.prompt: ""}
+        return updates
+
+    def blank(self) -> Updates:
+        """A pane that has not been asked anything."""
+        return {**blank(self), self.answered_by: "", self.prompt: ""}
 
 
 def older_turns(name: str) -> gr.Chatbot:
@@ -142,6 +157,7 @@ def build(parts: Parts, slot: int, mode: str, visible: bool) -> PaneView:
             greets = greeting(parts, mode, name)
             older = older_turns(name)
             question = text("question", name)
+            answered_by = text("by", name)
             answer = text("answer", name)
             notice = text("notice", name)
         speed = text("speed", name)
@@ -184,6 +200,7 @@ def build(parts: Parts, slot: int, mode: str, visible: bool) -> PaneView:
         greeting=greets,
         older=older,
         question=question,
+        answered_by=answered_by,
         answer=answer,
         notice=notice,
         speed=speed,
@@ -252,6 +269,12 @@ def blank(view: Paintable) -> Updates:
         view.foot: gr.Row(elem_classes=foot_classes(PaneState())),
         view.receipt: say("no_receipt"),
     }
+
+
+def answered_by(state: PaneState, mode: str | None) -> str:
+    """Whose the newest answer is, where the pane's heading names another mode by now; else empty."""
+    turn = state.last
+    return markup.answered_by(turn) if turn and turn.mode != mode else ""
 
 
 def pane_classes(mode: ModeInfo | None) -> list[str]:

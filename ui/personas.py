@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from ui.parts import Parts
 from ui.travel import Travel
 from ui.words import label, say
 
+_IF_SURE = f"(name, ...rest) => [confirm({json.dumps(say('delete_sure'))}) ? name : null, ...rest]"
 _TALL = {"role": 2, "instructions": 4, "context": 8, "constraints": 3, "style": 2, "description": 2}
 
 
@@ -33,6 +35,9 @@ class Personas:
         self.texts = gr.State({})
         entries = parts.personas.list()
         first = entries[0].name if entries else None
+        # For what runs because the persona shown has changed: the browser may still tell the list's value of
+        # before, and Gradio refuses one that was deleted.
+        self.open = gr.State(first)
         with gr.Row(elem_id="personas", elem_classes=["cp-tab", "cp-browser"]):
             with gr.Column(scale=1, min_width=260, elem_classes=["cp-list"]):
                 self.search = gr.Textbox(label=label("search"), placeholder=label("search_placeholder"))
@@ -99,7 +104,15 @@ class Personas:
     def _wire(self) -> None:
         self.quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         quiet = self.quiet
-        self.shown = [self.about, self.problems, self.yaml, *self.form, self.delete, self.copy_name]
+        self.shown = [
+            self.open,
+            self.about,
+            self.problems,
+            self.yaml,
+            *self.form,
+            self.delete,
+            self.copy_name,
+        ]
         listing = [self.search, self.tag, self.drafts]
         # Not `change`: whatever else sets the list sets what is shown with it, and a second time would come late,
         # over what a person has begun to type.
@@ -136,7 +149,7 @@ class Personas:
             )
         preview: dict[str, Any] = {
             "fn": guarded(self._preview),
-            "inputs": [self.list, self.trial, self.drafts],
+            "inputs": [self.open, self.trial, self.drafts],
             "outputs": self.prompt,
             **quiet,
         }
@@ -150,13 +163,13 @@ class Personas:
         quiet = self.quiet
         kept = [self.texts, self.drafts]
         after = [*kept, self.list, *self.shown]
-        for button, handler, inputs in (
-            (self.save, self._save, [self.list, self.yaml, *kept]),
-            (self.revert, self._revert, [self.list, *kept]),
-            (self.delete, self._delete, [self.list, *kept]),
-            (self.duplicate, self._duplicate, [self.list, self.copy_name, self.yaml, *kept]),
+        for button, handler, inputs, js in (
+            (self.save, self._save, [self.list, self.yaml, *kept], None),
+            (self.revert, self._revert, [self.list, *kept], None),
+            (self.delete, self._delete, [self.list, *kept], _IF_SURE),
+            (self.duplicate, self._duplicate, [self.list, self.copy_name, self.yaml, *kept], None),
         ):
-            button.click(guarded(handler), inputs, after, **quiet).then(
+            button.click(guarded(handler), inputs, after, js=js, **quiet).then(
                 guarded(partial(picker_updates, self.parts)), list(pickers), list(pickers), **quiet
             )
         self.travel.bring.click(
@@ -188,7 +201,7 @@ class Personas:
         """Values for `shown`."""
         entry = next((each for each in self.parts.personas.list() if each.name == name), None)
         if entry is None or name is None:
-            return ["", "", "", *[gr.skip() for _ in self.form], gr.Button(visible=False), ""]
+            return [None, "", "", "", *[gr.skip() for _ in self.form], gr.Button(visible=False), ""]
         text = texts.get(name)
         if text is None:
             text = self.parts.personas.text(name)
@@ -203,7 +216,15 @@ class Personas:
             label("delete_shadow" if entry.shadows else "delete"), visible=entry.origin == "yours"
         )
         about = self._about(name, name in drafts, persona)
-        return [about, markup.plain(problem), text, *fields, delete, persona_form.free_name(name, taken)]
+        return [
+            name,
+            about,
+            markup.plain(problem),
+            text,
+            *fields,
+            delete,
+            persona_form.free_name(name, taken),
+        ]
 
     def _edit_yaml(
         self, name: str | None, text: str, texts: dict[str, str], drafts: dict[str, Persona]
@@ -260,9 +281,9 @@ class Personas:
     def _revert(self, name: str | None, texts: dict[str, str], drafts: dict[str, Persona]) -> list[Any]:
         return self._after(name, _without(texts, name), _without(drafts, name))
 
-    def _delete(self, name: str | None, texts: dict[str, str], drafts: dict[str, Persona]) -> list[Any]:
+    def _delete(self, name: str | None, texts: dict[str, str], drafts: dict[str, Persona]) -> Any:
         if not name:
-            raise CounterpointError(say("choose_persona"))
+            return gr.skip()
         self.parts.personas.delete(name)
         inform(say("deleted", name=name))
         return self._after(name, _without(texts, name), _without(drafts, name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from comparison.modes import Family, ModeInfo, job
+from comparison.modes import BASE, Family, ModeInfo, job
 from errors import CounterpointError
 from personas.schema import Persona
 from personas.store import PersonaStore
@@ -105,6 +105,16 @@ def default_modes(modes: Sequence[ModeInfo], languages: Sequence[str] = (), coun
             chosen.append(min(of_family, key=lambda mode: job(mode.split(":")[1]) != SHOWCASE))
     chosen += ["base"] * (MIN_PANES - len(chosen))
     return chosen[:count]
+
+
+def next_mode(modes: Sequence[ModeInfo], taken: Sequence[str | None], languages: Sequence[str] = ()) -> str:
+    """What a further pane answers as: a usable mode of the catalogue that is not taken, the plainest first."""
+    free = [
+        mode
+        for mode in modes
+        if mode.usable and mode.id not in taken and not language_note(mode.language, languages)
+    ]
+    return min(free, key=lambda mode: FAMILIES.index(mode.family)).id if free else BASE
 
 
 def chat_mode(modes: Sequence[ModeInfo]) -> str:

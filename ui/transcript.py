@@ -121,7 +121,7 @@ def copy_text(states: list[PaneState]) -> str:
         if turn.question != asked:
             asked = turn.question
             blocks.append("> " + asked.replace("\n", "\n> "))
-        blocks.append(f"### {turn.label}\n\n{turn.answer or turn.notice}")
+        blocks.append("\n\n".join(part for part in (f"### {turn.label}", turn.answer, turn.notice) if part))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -90,7 +90,10 @@ def test_the_mode_of_a_pane_is_changed_and_the_next_answer_is_its(open_page: Ope
     panes.wait_done(page, 1, 2)
     panes.pick(page, "Pane 2 answers as", "Prompted · Coffee support desk")
     page.locator("#pane-2.cp-prompted").wait_for()
+    newest = page.locator(".block#pane-2-by")
+    newest.get_by_text("Bare", exact=True).wait_for()
     panes.ask(page, "And the sea?")
+    assert newest.inner_text().strip() == "", "the heading says it"
     panes.wait_done(page, 1, 2)
     page.locator("#pane-2-receipt").get_by_role("button", name="Receipt").click()
     receipt = page.locator("#pane-2-receipt")
@@ -121,6 +124,7 @@ def test_the_exact_prompt_can_be_seen_before_asking(open_page: OpenPage) -> None
     shown = page.locator("#pane-2-adjust")
     shown.get_by_text(re.compile(r"tokens of the [\d,]+ that fit")).wait_for()
     assert "Can I pause?" in shown.inner_text()
+    assert "made-up question" not in shown.inner_text()
     assert "Copper Heron Coffee" in shown.inner_text()
 
 
@@ -159,6 +163,8 @@ def test_panes_are_added_and_removed_between_two_and_six(open_page: OpenPage) ->
     for count in (3, 4, 5, 6):
         add.click()
         page.wait_for_function("n => document.querySelectorAll('.cp-pane').length === n", arg=count)
+    added = [panes.mode_shown(page, pane) for pane in (3, 4, 5, 6)]
+    assert len({"Bare", *added}) == 5, "each answers in a way of its own"
     add.click()
     page.get_by_text("There are 6 panes already").first.wait_for()
     page.get_by_role("button", name="Remove this pane").nth(2).click()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from tests.browser import panes
 from tests.browser.conftest import App, OpenPage
 from tests.browser.panes import link
@@ -79,6 +81,30 @@ def test_a_saved_copy_is_in_every_picker_and_in_the_data_folder(open_page: OpenP
     page.get_by_role("tab", name="Compare").click()
     panes.pick(page, "Pane 1 answers as", "Prompted · Our own notes")
     page.locator("#pane-1.cp-prompted").wait_for()
+
+
+def test_a_persona_of_ones_own_is_deleted_once_one_is_sure(open_page: OpenPage, app: App) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Personas").click()
+    page.get_by_role("radio", name="Meeting notes").click()
+    page.get_by_text("persona:meeting-notes").wait_for()
+    page.get_by_label("Name of the copy").fill("short-lived")
+    page.get_by_role("button", name="Duplicate").click()
+    page.get_by_text("persona:short-lived").wait_for()
+    asked: list[str] = []
+
+    def answer(sure: bool) -> Any:
+        return lambda dialog: (asked.append(dialog.message), dialog.accept() if sure else dialog.dismiss())
+
+    page.once("dialog", answer(sure=False))
+    page.get_by_role("button", name="Delete").click()
+    page.once("dialog", answer(sure=True))
+    assert (app.data / "personas" / "short-lived.yaml").exists()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_text("Deleted short-lived").wait_for()
+    assert len(asked) == 2
+    assert page.get_by_text("not in the list of choices").count() == 0
+    assert not (app.data / "personas" / "short-lived.yaml").exists()
 
 
 def test_a_mistake_in_the_yaml_is_told_with_its_line_and_keeps_what_was_typed(open_page: OpenPage) -> None:

@@ -79,6 +79,19 @@ def test_every_way_to_answer_is_listed_with_its_family(catalogue: Catalogue) -> 
     assert labels["adapter:one+persona:teller"] == "one + The teller"
 
 
+def test_two_of_one_title_are_told_apart_by_their_names(catalogue: Catalogue, tmp_path: Path) -> None:
+    personas = tmp_path / "personas"
+    personas.mkdir()
+    for name in ("teller", "narrator"):
+        (personas / f"{name}.yaml").write_text(TELLER.replace("name: teller", f"name: {name}"))
+    (personas / "plain.yaml").write_text(PLAIN)
+    modes = Catalogue(PersonaStore(personas, tmp_path), catalogue.adapters).list()
+    labels = {mode.id: mode.label for mode in modes}
+    assert labels["persona:teller"] == "The teller (teller)"
+    assert labels["adapter:one+persona:narrator"] == "one + The teller (narrator)"
+    assert labels["persona:plain"] == "Plain"
+
+
 def test_what_cannot_be_used_is_listed_with_its_reason(catalogue: Catalogue) -> None:
     unusable = {mode.id: mode.note or "" for mode in catalogue.list() if not mode.usable}
     assert "dora" in unusable["adapter:dora"].lower()

@@ -318,9 +318,8 @@ def test_a_persona_greets_where_nothing_has_been_asked(parts_with: PartsWith) ->
     with gr.Blocks() as blocks, gr.Tabs(), gr.Tab("Compare") as tab:
         compare = Compare(parts, gr.State({}), tab)
         chat = Chat(parts, gr.State({}), tab)
-    (greeting,) = [
-        each for each in compare._mode_changed("persona:interview-coach", {}) if "Welcome" in str(each)
-    ]
+    changed = compare._mode_changed("persona:interview-coach", {}, PaneState())
+    (greeting,) = [each for each in changed if "Welcome" in str(each)]
     assert "{{" not in greeting, "its variables are filled in"
     assert greeting in chat._mode_changed("persona:interview-coach", {})
     assert "Welcome" in pane.greeting_text(parts, "adapter:any+persona:interview-coach", {})

@@ -34,6 +34,11 @@ def test_without_adapters_the_first_screen_still_compares() -> None:
     assert setup.default_modes(MODES[:1]) == ["base", "base"]
 
 
+def test_a_further_pane_answers_as_nothing_that_another_does() -> None:
+    assert setup.next_mode(MODES, ["base", "persona:order-clerk"], ["en"]) == "persona:support-desk"
+    assert setup.next_mode(MODES[:2], ["base", "persona:order-clerk"]) == "base"
+
+
 def test_counterparts_pair_a_persona_with_the_adapter_of_its_job() -> None:
     assert [three[:2] for three in setup.counterparts(MODES)] == [
         ("persona:support-desk", "adapter:support"),

@@ -69,6 +69,12 @@ def test_older_answers_are_labelled_with_their_mode() -> None:
     assert messages[1]["content"].startswith("*Bare*\n\n")
 
 
+def test_that_an_answer_was_cut_off_is_still_told_after_a_follow_up_and_in_a_copy() -> None:
+    cut = turn("Why?", "Because", notice="Cut off.")
+    assert markup.older_messages([cut])[1]["content"].endswith("Because\n\n*Cut off\\.*")
+    assert transcript.copy_text([PaneState((cut,))]).endswith("Because\n\nCut off.\n")
+
+
 def test_copying_all_gives_the_question_once_and_every_answer_by_its_mode() -> None:
     text = transcript.copy_text(
         [PaneState((turn("Why?", "Because."),)), PaneState((turn("Why?", "So."),)), PaneState()]

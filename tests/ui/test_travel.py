@@ -41,14 +41,14 @@ def upload(tmp_path: Path) -> Path:
 def test_an_imported_persona_is_selected_listed_and_in_every_picker(
     parts: Parts, personas: Personas, upload: Path
 ) -> None:
-    file, name, report, texts, drafts, listed, tags, about, *_ = personas._import(
+    file, name, report, texts, drafts, listed, tags, opened, about, *_ = personas._import(
         str(upload), "", False, {}, {}
     )
     assert (file, name) == (None, ""), "there is room for another"
     assert "system\\_prompt → instructions" in report
     assert "alternate\\_greetings" in report
     assert (texts, drafts) == ({}, {})
-    assert listed.value == "ann-lee"
+    assert listed.value == opened == "ann-lee"
     assert "ann-lee" in [name for _, name in listed.choices]
     assert "sci-fi" in [name for _, name in tags.choices]
     assert "Ann Lee" in about
