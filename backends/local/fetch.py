@@ -54,6 +54,10 @@ EMBEDDED = Wheel(
     languages=("en",),
 )
 
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+"""What Transformers loads: the one file, or the shards that the index names."""
+SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
+
 LANGUAGES = {"smollm2": ("en",), "qwen": ("en", "fr", "zh", "de", "es", "it", "pt", "ja", "ko"),
              "llama-3": ("en", "fr", "de", "es", "it", "pt", "hi", "th"),
              "mistral": ("en", "fr", "de", "es", "it"), "gemma": ("en", "fr", "de", "es", "it", "pt")}  # fmt: skip
@@ -279,7 +283,7 @@ def _from_hub(base: str, report: Report) -> Path:
     wanted = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
     with contextlib.suppress(LocalEntryNotFoundError, OSError):
         folder = Path(snapshot_download(base, allow_patterns=wanted, local_files_only=True))
-        if (folder / "config.json").is_file() and list(folder.glob("*.safetensors")) and not _missing(folder):
+        if not _missing(folder):
             return folder
     report(0.1, f"Fetching {base} from the Hub")
     try:
@@ -293,26 +297,30 @@ def _from_hub(base: str, report: Report) -> Path:
 
 
 def _missing(folder: Path) -> list[str]:
-    """The weights' files that the folder's index names and that are not there: a fetch was interrupted."""
+    """The files that a model in safetensors must have and this folder has not: it is none, or a part of one."""
+    there = {path.name for path in folder.glob("*.safetensors") if path.is_file()}
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
     try:
-        index = json.loads((folder / "model.safetensors.index.json").read_text())
-        return sorted(name for name in set(index["weight_map"].values()) if not (folder / name).is_file())
+        index = json.loads((folder / INDEX).read_text())
+        return missing + sorted((set(map(str, index["weight_map"].values())) or {WEIGHTS}) - there)
     except FileNotFoundError:
-        return []
+        # Without the index, the shards' names say how many there are.
+        counts = {int(shard[1]) for name in there if (shard := SHARD.fullmatch(name))}
+        if not counts:
+            return missing + sorted({WEIGHTS} - there)
+        shards = {f"model-{n:05}-of-{count:05}.safetensors" for count in counts for n in range(1, count + 1)}
+        return [*missing, INDEX, *sorted(shards - there)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ["model.safetensors.index.json"]
+        return [*missing, INDEX]
 
 
 def _facts(identity: str, folder: Path, cache: Path, languages: tuple[str, ...]) -> BaseFacts:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise CounterpointError(
-            f"{folder} holds no .safetensors file: give the folder of a model saved with save_pretrained."
-        )
-    if not (folder / "config.json").is_file():
-        raise CounterpointError(f"{folder} holds no config.json: give the folder of a whole model.")
     if missing := _missing(folder):
-        raise CounterpointError(f"{folder} lacks {', '.join(missing[:3])}: fetch it again, whole.")
+        raise CounterpointError(
+            f"{folder} lacks {', '.join(missing[:3])}{' …' if missing[3:] else ''}: fetch it again, whole, or give "
+            "the folder of a model that save_pretrained wrote."
+        )
+    files = sorted(folder.glob("*.safetensors"))
     linears = {}
     for file in files:
         for name, shape in _shapes(file):

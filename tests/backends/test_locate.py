@@ -93,17 +93,32 @@ def replace_header(path: Path, header: bytes) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header)
 
 
+def shard(folder: Path, *numbers: int) -> None:
+    """Leaves only these of three shards, and no index."""
+    for number in numbers:
+        shutil.copy(folder / "model.safetensors", folder / f"model-{number:05}-of-00003.safetensors")
+    (folder / "model.safetensors").unlink()
+
+
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
-        (lambda folder: (folder / "model.safetensors").unlink(), "holds no .safetensors file"),
-        (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "lacks model.safetensors: fetch it again"),
+        (lambda folder: (folder / "config.json").unlink(), "lacks config.json: fetch it again"),
         (
             lambda folder: (folder / "model.safetensors.index.json").write_text(
                 '{"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}'
             ),
             "lacks model-2.safetensors: fetch it again",
         ),
+        (lambda folder: shard(folder, 2), "lacks model.safetensors.index.json, model-00001-of-00003.safetensors, "
+                                          "model-00003-of-00003.safetensors: fetch it again"),
+        (lambda folder: shard(folder, 1, 2, 3), "lacks model.safetensors.index.json: fetch it again"),
+        (lambda folder: (folder / "model.safetensors").rename(folder / "adapter_model.safetensors"),
+         "lacks model.safetensors: fetch it again"),
+        (lambda folder: [(folder / "model.safetensors").unlink(),
+                         (folder / "model.safetensors").symlink_to("nowhere")],
+         "lacks model.safetensors: fetch it again"),
         (lambda folder: cut(folder / "model.safetensors", 0), "cut short: fetch it again"),
         (lambda folder: cut(folder / "model.safetensors", 5), "cut short: fetch it again"),
         (lambda folder: cut(folder / "model.safetensors", 300), "cut short: fetch it again"),
@@ -112,7 +127,8 @@ def replace_header(path: Path, header: bytes) -> None:
         (lambda folder: replace_header(folder / "model.safetensors", b'{"a": 1}'), "is not a safetensors"),
         (lambda folder: (folder / "model.safetensors").write_text("version https://git-lfs"), "is not a"),
     ],
-    ids=["no-weights", "no-config", "no-shard", "empty", "no-length", "half-header", "half-data", "list", "number",
+    ids=["no-weights", "no-config", "no-shard", "one-shard", "no-index", "others-weights", "lost-blob",
+         "empty", "no-length", "half-header", "half-data", "list", "number",
          "pointer"],
 )  # fmt: skip
 def test_a_folder_that_is_not_a_whole_model_is_one_line_that_names_the_mend(
@@ -180,15 +196,21 @@ def test_a_hub_id_in_the_cache_needs_no_network(tiny_base: Path, tmp_path: Path)
     assert "fr" in languages
 
 
-@pytest.mark.parametrize("without", ["config.json", "model.safetensors", "model-00002-of-00002.safetensors"])
+@pytest.mark.parametrize(
+    "without",
+    ["config.json", "model.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"],
+)
 def test_a_hub_id_whose_fetch_was_interrupted_is_not_taken_for_whole(
     tiny_base: Path, tmp_path: Path, without: str
 ) -> None:
     base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
-    if without.startswith("model-"):
-        shutil.move(base / "model.safetensors", base / "model-00001-of-00002.safetensors")
-        weights = {"a": "model-00001-of-00002.safetensors", "b": without}
-        (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    if without.endswith(("of-00002.safetensors", "index.json")):
+        names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+        for name in names:
+            shutil.copy(base / "model.safetensors", base / name)
+        (base / "model.safetensors").unlink()
+        index = {"weight_map": dict(zip("ab", names, strict=True))}
+        (base / "model.safetensors.index.json").write_text(json.dumps(index))
     hub_cache(tmp_path / "hf", base, "example/half", without=(without,))
     ran = locate_apart("example/half", tmp_path / "cache", HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="1")
     assert ran.returncode == 1
