@@ -5,7 +5,8 @@ Kept apart so that the rest of the room can be imported in no time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +153,10 @@ def mean_loss(model: Any, rows: Sequence[Encoded], batch_size: int) -> float:
 
 
 class LoraTrainer(Trainer):
-    """Trainer with the loss of `summed_loss`, which counts what it reads."""
+    """Trainer with the loss of `summed_loss`, which counts what it reads and saves checkpoints within `writing`."""
 
     tokens = 0
+    writing: Callable[[], AbstractContextManager[None]]
     _loss = 0.0
 
     def compute_loss(
@@ -171,6 +173,10 @@ class LoraTrainer(Trainer):
         """The mean loss since it was last taken: one optimizer step's."""
         loss, self._loss = self._loss, 0.0
         return loss
+
+    def _save_checkpoint(self, *given: Any, **named: Any) -> None:
+        with self.writing():
+            super()._save_checkpoint(*given, **named)
 
 
 class _Rows(torch.utils.data.Dataset[dict[str, list[int]]]):
@@ -190,7 +196,11 @@ class _Rows(torch.utils.data.Dataset[dict[str, list[int]]]):
 
 
 def trainer(
-    model: Any, arguments: TrainingArguments, rows: Sequence[Encoded], watch: TrainerCallback
+    model: Any,
+    arguments: TrainingArguments,
+    rows: Sequence[Encoded],
+    watch: TrainerCallback,
+    writing: Callable[[], AbstractContextManager[None]],
 ) -> LoraTrainer:
     """A silent trainer of `model` on `rows`, which tells only `watch`."""
     made = LoraTrainer(
@@ -202,8 +212,14 @@ def trainer(
     )
     # So that num_items_in_batch arrives and accumulated batches weigh by their tokens.
     made.model_accepts_loss_kwargs = True
+    made.writing = writing
     made.remove_callback(PrinterCallback)
     return made
+
+
+def is_finite(model: Any) -> bool:
+    """Whether all that is trained still consists of finite numbers."""
+    return all(bool(part.isfinite().all()) for part in model.parameters() if part.requires_grad)
 
 
 def save(model: Any, folder: Path, base_id: str) -> None:

@@ -22,7 +22,7 @@ from adapters.training.recipe import Recipe, dataset_path
 from adapters.training.recipe import read as read_recipe
 from adapters.training.workplace import Workplace
 from backends.contract import BaseFacts
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
 
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "tokenizers")
 
@@ -54,7 +54,8 @@ def train(
     checkpoints beside `out`; with `resume` a killed run goes on from the newest one that is whole, and ends
     with the weights that it would have had (on the same machine); without, it is left alone. `report` is called
     after each optimizer step. Raises CounterpointError for anything wrong with the recipe, the data, the base or
-    `out`, all of it before the first step.
+    `out`, all of it before the first step; WorkFailed where the disk is full or the loss no finite number any
+    more, with the last good checkpoint kept.
     """
     recipe = read_recipe(recipe_path)
     folder, base_sha256 = _base(base, recipe)
@@ -84,9 +85,12 @@ def train(
         model = lora.adapted(loaded, recipe)
         trained = _fit(model, recipe, encoded, workplace, report)
         heldout_loss = lora.mean_loss(model, heldout, recipe.batch_size)
-        workplace.result.mkdir()
-        lora.save(model, workplace.result, recipe.base)
-        weights = workplace.result / lora.WEIGHTS
+        if not math.isfinite(heldout_loss):
+            raise _diverged("The held-out loss is not a finite number", trained.steps, recipe, workplace)
+        with workplace.writing():
+            workplace.result.mkdir()
+            lora.save(model, workplace.result, recipe.base)
+            adapter_sha256 = durable.sha256(workplace.result / lora.WEIGHTS)
         passport = Passport(
             name=recipe.name,
             title=recipe.title,
@@ -96,7 +100,7 @@ def train(
             base=recipe.base,
             base_sha256=base_sha256,
             quantization=recipe.quantization,
-            adapter_sha256=durable.sha256(weights),
+            adapter_sha256=adapter_sha256,
             train=train_data,
             heldout=heldout_data,
             recipe=recipe,
@@ -112,8 +116,9 @@ def train(
                 versions={"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
             ),
         )
-        passports.write(workplace.result, passport)
-        workplace.publish()
+        with workplace.writing():
+            passports.write(workplace.result, passport)
+            workplace.publish()
     return passport
 
 
@@ -155,6 +160,8 @@ def _fit(
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             losses.append(trainer.take_loss())
+            if not math.isfinite(losses[-1]):
+                raise _diverged("The loss is not a finite number", state.global_step, recipe, workplace)
             seconds = time.monotonic() - started
             report(
                 Progress(
@@ -167,8 +174,13 @@ def _fit(
             )
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if not lora.is_finite(model):
+                raise _diverged(
+                    "The adapter's weights are not finite numbers", state.global_step, recipe, workplace
+                )
             sealed = {"tokens": notes["tokens"] + trainer.tokens, "seconds": spent(), "losses": list(losses)}
-            workplace.seal(workplace.folder / f"checkpoint-{state.global_step}", sealed)
+            with workplace.writing():
+                workplace.seal(workplace.folder / f"checkpoint-{state.global_step}", sealed)
 
     arguments = TrainingArguments(
         output_dir=str(workplace.folder),
@@ -192,7 +204,7 @@ def _fit(
         dataloader_pin_memory=False,
         use_cpu=model.device.type == "cpu",
     )
-    trainer = lora.trainer(model, arguments, encoded, Watch())
+    trainer = lora.trainer(model, arguments, encoded, Watch(), workplace.writing)
     trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
     return _Fitted(
         steps=trainer.state.global_step,
@@ -200,6 +212,17 @@ def _fit(
         seconds=spent(),
         loss=sum(losses) / max(1, len(losses)),
     )
+
+
+def _diverged(what: str, step: int, recipe: Recipe, workplace: Workplace) -> WorkFailed:
+    """For what is no finite number any more after `step`; checkpoints of before stay."""
+    if step == 1:
+        mend = "nothing was learned yet, so it is the base: set dtype: float32, or fetch the base again."
+    else:
+        mend = f"lower learning_rate (it is {recipe.learning_rate:g}) and train into another --out."
+    kept = workplace.checkpoint()
+    where = f" The checkpoint of step {kept.step} is kept in {workplace.folder}." if kept else ""
+    return WorkFailed(f"{what} since step {step}: {mend}{where}")
 
 
 def _base(base: BaseFacts | Path, recipe: Recipe) -> tuple[Path, str]:

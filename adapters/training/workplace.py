@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 import durable
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
 
 MANIFEST = "manifest.json"
 
@@ -51,17 +52,15 @@ class Workplace:
             )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CounterpointError(
-                f"{self.out} cannot be made ({error.strerror}): choose another folder for --out."
-            ) from None
-        lock = FileLock(self.folder / "lock", timeout=0)
-        try:
-            held = lock.acquire()
+            held = FileLock(self.folder / "lock", timeout=0).acquire()
         except Timeout:
             raise CounterpointError(
                 f"{self.out} is being trained by another process: wait for it, or choose another folder for "
                 "--out."
+            ) from None
+        except OSError as error:
+            raise CounterpointError(
+                f"{self.out} cannot be made ({error.strerror}): choose another folder for --out."
             ) from None
         with held:
             job_file = self.folder / "job.json"
@@ -69,10 +68,11 @@ class Workplace:
                 self._same_job(json.loads(job_file.read_text(encoding="utf-8")), job)
             else:
                 self._nothing_kept()
-                for left in self.folder.iterdir():
-                    if left.name != "lock":
-                        _remove(left)
-                durable.write(job_file, json.dumps(job, indent=2) + "\n")
+                with self.writing():
+                    for left in self.folder.iterdir():
+                        if left.name != "lock":
+                            _remove(left)
+                    durable.write(job_file, json.dumps(job, indent=2) + "\n")
             _remove(self.result)
             yield
 
@@ -93,6 +93,24 @@ class Workplace:
         if kept is None:
             return "There is no checkpoint yet, so --resume would begin at step 1."
         return f"The checkpoint of step {kept.step} is kept: give the command again with --resume to go on from it."
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around what writes into the folder: a full disk and its like end the run in one line.
+
+        Raises WorkFailed for the errors of Python, safetensors (its own) and torch.save (RuntimeError).
+        """
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            raise self._unwritten(getattr(error, "strerror", None) or str(error)) from error
+        except RuntimeError as error:  # its text names places in torch's source
+            raise self._unwritten("torch could not write all of a file") from error
+
+    def _unwritten(self, why: str) -> WorkFailed:
+        return WorkFailed(
+            f"{self.folder} cannot be written ({why}): make room on its disk. {self.what_is_kept()}"
+        )
 
     def seal(self, checkpoint: Path, notes: dict[str, Any]) -> None:
         """Makes a checkpoint trusted: fsync its files, then write their sha256 (and `notes`) last."""
