@@ -9,7 +9,8 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -41,6 +42,10 @@ MAX_ORIGIN_CHARS = 128 * 1024
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 PLACEHOLDER = re.compile(r"\{\{[ \t]*([A-Za-z_][A-Za-z0-9_]*)[ \t]*\}\}")
 """A variable in a text. Anything else in braces, like {{7*7}} or {"key": 1}, is text and stays as typed."""
+
+
+_JUDGE: ContextVar[Callable[[str], str | None]] = ContextVar("_JUDGE", default=lambda name: None)
+"""What is wrong with a name where this file lies, if anything is; set while `parse_persona` reads it."""
 
 
 def _tupled(value: object) -> object:
@@ -182,8 +187,8 @@ class Persona(_Strict):
     @classmethod
     def _every_problem_at_once(cls, data: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         # An ordinary "after" validator would not run while any field is wrong, and a person would mend
-        # the file only to be told of the next problem. So placeholders are checked on the raw data.
-        found = list(_placeholder_problems(data)) if isinstance(data, dict) else []
+        # the file only to be told of the next problem. So placeholders and name are checked on the raw data.
+        found = [*_name_problems(data), *_placeholder_problems(data)] if isinstance(data, dict) else []
         try:
             persona = handler(data)
         except ValidationError as error:
@@ -211,9 +216,12 @@ def dump(content: Any) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100_000)
 
 
-def parse_persona(text: str, source: str) -> Persona:
+def parse_persona(
+    text: str, source: str, judge_name: Callable[[str], str | None] = lambda name: None
+) -> Persona:
     """Reads one persona; `source` names the file in messages.
 
+    `judge_name` says what else is wrong with the name that the text gives, or None; it is told with the rest.
     Raises CounterpointError with every problem of the file, each as "file:line: field: what is wrong".
     """
     size = len(text.encode(errors="replace"))
@@ -221,12 +229,22 @@ def parse_persona(text: str, source: str) -> Persona:
         raise CounterpointError(
             f"{source} has {size:,} bytes; a persona's file may have {MAX_FILE_BYTES:,}: shorten its context."
         )
-    return load(text, source, Persona)
+    token = _JUDGE.set(judge_name)
+    try:
+        return load(text, source, Persona)
+    finally:
+        _JUDGE.reset(token)
 
 
 def placeholders(text: str) -> set[str]:
     """The names of the variables that a text uses."""
     return set(PLACEHOLDER.findall(text))
+
+
+def _name_problems(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    name = data.get("name")
+    if isinstance(name, str) and (wrong := _JUDGE.get()(name)):
+        yield ("name",), wrong
 
 
 def _placeholder_problems(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -29,13 +29,23 @@ class PersonaEntry:
     shadows: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a file held when its `stamp` was taken. `name` is what it says itself, where that is a text."""
+
+    stamp: _Stamp | None
+    persona: Persona | None
+    problem: str | None
+    name: str | None
+
+
 class PersonaStore:
     """Personas by name. A file is read again only when it has changed on disk."""
 
     def __init__(self, library: Path, data_dir: Path) -> None:
         self._library = library
         self._yours = data_dir / "personas"
-        self._read: dict[Path, tuple[_Stamp, Persona | None, str | None]] = {}
+        self._read: dict[tuple[Path, tuple[str, ...]], _Reading] = {}
 
     def list(self) -> list[PersonaEntry]:
         """All personas by name; one of yours hides a shipped one of its name. A bad file is one entry."""
@@ -108,7 +118,7 @@ class PersonaStore:
                 f"The persona {name} could not be deleted from {self._yours} "
                 f"({error.strerror or error}): check its permissions."
             ) from None
-        self._read.pop(path, None)
+        self._read.pop((path, ()), None)
 
     def _taken(self, name: str) -> bool:
         return name in _files(self._library) or name in _files(self._yours)
@@ -126,27 +136,42 @@ class PersonaStore:
         return PersonaEntry(path.stem, persona, problem, origin, path, shadows)
 
     def _parsed(self, path: Path) -> tuple[Persona | None, str | None]:
+        reading = self._reading(path)
+        if reading.name not in (None, path.stem):
+            others = [other for other in _files(path.parent).values() if other != path]
+            twins = [other.name for other in others if self._reading(other).name == reading.name]
+            reading = self._reading(path, tuple(sorted(twins)))
+        return reading.persona, reading.problem
+
+    def _reading(self, path: Path, twins: tuple[str, ...] = ()) -> _Reading:
+        """The file, read again where it has changed. `twins` are the files that give its name too."""
         try:
             status = path.stat()
         except OSError as error:
-            return None, _unreadable(path, error)
+            return _Reading(None, None, _unreadable(path, error), None)
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-        known = self._read.get(path)
-        if known is None or known[0] != stamp:
-            known = self._read[path] = (stamp, *_parse_file(path))
-        return known[1], known[2]
+        known = self._read.get((path, twins))
+        if known is None or known.stamp != stamp:
+            known = self._read[path, twins] = _read_file(path, stamp, twins)
+        return known
 
 
-def _parse_file(path: Path) -> tuple[Persona | None, str | None]:
+def _read_file(path: Path, stamp: _Stamp, twins: tuple[str, ...]) -> _Reading:
+    given: list[str] = []
+
+    def judge(name: str) -> str | None:
+        given.append(name)
+        if name == path.stem:
+            return None
+        also = f" like that of {', '.join(twins)}" if twins else ""
+        return f"is {name[:80]!r}{also}, but the file's name says {path.stem!r}: make them the same"
+
+    persona, problem = None, None
     try:
-        persona = parse_persona(_text(path), path.name)
+        persona = parse_persona(_text(path), path.name, judge)
     except CounterpointError as error:
-        return None, str(error)
-    if persona.name != path.stem:
-        return None, (
-            f"{path.name}: name: is {persona.name}, but the file's name says {path.stem}: make them the same"
-        )
-    return persona, None
+        problem = str(error)
+    return _Reading(stamp, persona, problem, given[0] if given else None)
 
 
 def _files(folder: Path) -> dict[str, Path]:

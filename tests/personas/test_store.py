@@ -132,6 +132,32 @@ def test_a_bad_file_is_listed_with_its_problem_and_breaks_nothing_else(store, li
         store.text("huge")
 
 
+def test_a_name_that_is_not_the_files_is_told_with_its_line_and_with_all_else(store, library):
+    (library / "other.yaml").write_text(
+        "# mine\n" + MINIMAL.replace("name: tester", "name: mine") + "more: 1\n"
+    )
+    problem = next(e.problem for e in store.list() if e.name == "other")
+    assert problem.split("; ") == [
+        "other.yaml:2: name: is 'mine', but the file's name says 'other': make them the same",
+        "other.yaml:7: more: is not a field that is known here (a misspelling?)",
+    ]
+
+
+def test_a_name_that_several_files_give_is_told_of_those_whose_file_is_called_otherwise(store, library):
+    (library / "copy.yaml").write_text(MINIMAL.replace("You test.", "Be {{ghost}}."))
+    for twin in ("left", "right"):
+        (library / f"{twin}.yaml").write_text(MINIMAL.replace("name: tester", "name: both"))
+    problems = {e.name: e.problem for e in store.list() if e.problem}
+    assert problems.keys() == {"copy", "left", "right"}
+    assert "copy.yaml:1: name: is 'tester' like that of tester.yaml, but" in problems["copy"]
+    assert "copy.yaml:4: role: uses {{ghost}}" in problems["copy"]
+    assert problems["left"].startswith("left.yaml:1: name: is 'both' like that of right.yaml, but")
+    assert store.get("tester").role == "You test."
+    (library / "right.yaml").unlink()
+    with pytest.raises(CounterpointError, match=r"left\.yaml:1: name: is 'both', but"):
+        store.get("left")
+
+
 def test_a_bad_file_of_yours_is_not_silently_replaced_by_the_shipped_one(store, tmp_path):
     yours(tmp_path).mkdir(parents=True)
     (yours(tmp_path) / "tester.yaml").write_text("name: [")
@@ -202,7 +228,9 @@ def test_an_edit_on_disk_is_seen_and_an_unchanged_file_is_read_once(store, libra
     parsed = []
     real = store_module.parse_persona
     monkeypatch.setattr(
-        store_module, "parse_persona", lambda text, source: (parsed.append(source), real(text, source))[1]
+        store_module,
+        "parse_persona",
+        lambda text, source, judge: (parsed.append(source), real(text, source, judge))[1],
     )
     store.list()
     store.list()
