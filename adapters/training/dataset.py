@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backends.contract import Message
+from backends.local.prompt import tokenize
 from errors import CounterpointError
 
 NO_LOSS = -100
@@ -35,9 +36,14 @@ class Row(BaseModel):
     checks: tuple[dict[str, Any], ...] = ()
 
     @property
+    def talk(self) -> list[Message]:
+        """All messages, as a chat template takes them."""
+        return [{"role": turn.role, "content": turn.content} for turn in self.messages]
+
+    @property
     def question(self) -> list[Message]:
         """The messages before the last answer: what a model is asked."""
-        return [{"role": turn.role, "content": turn.content} for turn in self.messages[:-1]]
+        return self.talk[:-1]
 
     @property
     def answer(self) -> str:
@@ -49,6 +55,7 @@ class ChatTokenizer(Protocol):
     """The parts of a Transformers tokenizer that are used here."""
 
     eos_token: str
+    added_tokens_decoder: Mapping[int, Any]
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any: ...
     def __call__(self, text: str, **options: Any) -> Any: ...
@@ -109,8 +116,9 @@ def refuse_overlap(train: Sequence[Row], heldout: Sequence[Row]) -> None:
 def encode(rows: Sequence[Row], tokenizer: ChatTokenizer, max_length: int, name: str) -> list[Encoded]:
     """The rows as the base reads them, through its own chat template; loss on the assistant's tokens only.
 
-    The prompt's tokens are exactly those that the base is given when it answers. The end-of-turn token is
-    learned, what the template puts after it is not. Raises CounterpointError naming every row of `name` that
+    The prompt's tokens are exactly those that the engine gives the base when it answers: a control token that
+    somebody wrote is plain text, in the answers too. The end-of-turn token is learned, what the template puts
+    after it is not. Raises CounterpointError naming every row of `name` that
     is longer than `max_length` tokens or that the template refuses.
     """
     encoded: list[Encoded] = []
@@ -132,28 +140,53 @@ def encode(rows: Sequence[Row], tokenizer: ChatTokenizer, max_length: int, name:
 
 
 def _encode(row: Row, tokenizer: ChatTokenizer) -> Encoded:
-    messages = [turn.model_dump() for turn in row.messages]
+    messages = row.talk
     ids: list[int] = []
     labels: list[int] = []
-    rendered = ""
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
         prompt = _render(tokenizer, messages[:index], add_generation_prompt=True)
         whole = _render(tokenizer, messages[: index + 1], add_generation_prompt=False)
-        if not prompt.startswith(rendered) or not whole.startswith(prompt):
+        read = tokenize(tokenizer, messages[:index], prompt)
+        if not whole.startswith(prompt) or read[: len(ids)] != ids:
             raise CounterpointError("this base's chat template rewrites earlier turns: use rows of one turn")
-        learned, end, _after = whole[len(prompt) :].rpartition(tokenizer.eos_token)
-        # What follows the end token (a newline in ChatML) comes with the next turn's prompt.
-        for text, is_learned in ((prompt[len(rendered) :], False), (learned + end, True)):
-            piece = tokenizer(text, add_special_tokens=False)["input_ids"]
-            ids += piece
-            labels += piece if is_learned else [NO_LOSS] * len(piece)
-        rendered = prompt + learned + end
+        learned = _answer(tokenizer, whole[len(prompt) :], message["content"])
+        labels += [NO_LOSS] * (len(read) - len(ids)) + learned
+        ids = read + learned
     return Encoded(ids, labels)
 
 
-def _render(tokenizer: ChatTokenizer, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+def _answer(tokenizer: ChatTokenizer, said: str, content: str) -> list[int]:
+    """The tokens to learn of what the template made of an answer: up to its end token.
+
+    What follows that (a newline in ChatML) comes with the next turn's prompt. A control token that the answer's
+    `content` spells is not one, just as in a prompt.
+    """
+    answer, end, _after = said.rpartition(tokenizer.eos_token)
+    if not end:
+        raise CounterpointError(
+            f"this base's chat template ends no answer with {tokenizer.eos_token}, so no end could be learned"
+        )
+    if not any(str(token) in content for token in tokenizer.added_tokens_decoder.values()):
+        return _ids(tokenizer, answer + end)
+    before, typed, after = answer.partition(content)
+    if not typed:
+        raise CounterpointError(
+            "this base's chat template rewrites the answer, which spells a control token: take it out"
+        )
+    return (
+        _ids(tokenizer, before)
+        + _ids(tokenizer, typed, split_special_tokens=True)
+        + _ids(tokenizer, after + end)
+    )
+
+
+def _ids(tokenizer: ChatTokenizer, text: str, **options: bool) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False, **options)["input_ids"])
+
+
+def _render(tokenizer: ChatTokenizer, messages: list[Message], add_generation_prompt: bool) -> str:
     try:
         return tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=add_generation_prompt
