@@ -71,10 +71,10 @@ def fit(
             wanted = int(settings.ranks.value(module, settings.rank))
             if rank != wanted:
                 ranks.append(f"{module}: {rank}, not {wanted}")
-    _tell(problems, lonely, "an A without its B, or a B without its A: copy the adapter again")
-    _tell(problems, unknown, "no linear layer of this base has the name: it was trained for another base")
-    _tell(problems, misfits, "the shapes do not fit this base: choose the base it was trained for")
-    _tell(problems, ranks, "the rank is not what the configuration says: correct r or rank_pattern")
+    tell(problems, lonely, "an A without its B, or a B without its A: copy the adapter again")
+    tell(problems, unknown, "no linear layer of this base has the name: it was trained for another base")
+    tell(problems, misfits, "the shapes do not fit this base: choose the base it was trained for")
+    tell(problems, ranks, "the rank is not what the configuration says: correct r or rank_pattern")
     highest = max(fitted.ranks.values(), default=0)
     if highest > MAX_RANK:
         problems.append(f"its weights have rank {highest}, above the {MAX_RANK} that this engine takes.")
@@ -100,9 +100,9 @@ def _sides(tensors: Mapping[str, Tensor], problems: list[str]) -> dict[str, dict
     for part, reason in FOREIGN.items():
         told = [name for name in foreign if part in name]
         foreign = [name for name in foreign if part not in name]
-        _tell(problems, told, reason)
-    _tell(problems, foreign, "the tensor is no part of a LoRA: save the adapter alone, with PEFT")
-    _tell(problems, twice, "the module has weights twice: save one adapter alone")
+        tell(problems, told, reason)
+    tell(problems, foreign, "the tensor is no part of a LoRA: save the adapter alone, with PEFT")
+    tell(problems, twice, "the module has weights twice: save one adapter alone")
     if len(adapters) > 1 and not twice:
         names = ", ".join(sorted(show(name or "none") for name in adapters)[:4])
         problems.append(f"its tensors belong to several adapters ({names}): save one adapter alone.")
@@ -113,22 +113,22 @@ def _check_targets(
     settings: LoraSettings, present: set[str], linears: Mapping[str, tuple[int, int]], problems: list[str]
 ) -> None:
     absent = settings.targets.absent(linears)
-    _tell(problems, absent, "the target is no linear layer of this base: take it off target_modules")
+    tell(problems, absent, "the target is no linear layer of this base: take it off target_modules")
     wanted = settings.targets.select(linears)
     if wanted is None:
         if not present:
             problems.append("it adapts no module of this base: choose the base it was trained for.")
         return
     missing = sorted(wanted - present)
-    _tell(problems, missing, "target_modules means the module, but it has no weights: copy the adapter again")
+    tell(problems, missing, "target_modules means the module, but it has no weights: copy the adapter again")
     if not settings.targets.all_linear:
         extra = sorted(present - wanted)
-        _tell(problems, extra, "the module has weights, but target_modules leaves it out: add it there")
+        tell(problems, extra, "the module has weights, but target_modules leaves it out: add it there")
     if not wanted and not absent:
         problems.append("target_modules names nothing to adapt: list the adapted modules.")
 
 
-def _tell(problems: list[str], found: list[str], reason: str) -> None:
+def tell(problems: list[str], found: list[str], reason: str) -> None:
     """One line for a kind of problem, however many tensors or modules have it."""
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""

@@ -24,10 +24,11 @@ FIELDS = {"dtype", "shape", "data_offsets"}
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor as the header tells it; `dtype` is "F32", "F16" or "BF16"."""
+    """One tensor as the header tells it; `dtype` is "F32", "F16" or "BF16", `begin` its first byte in the file."""
 
     dtype: str
     shape: tuple[int, ...]
+    begin: int
 
     @property
     def parameters(self) -> int:
@@ -54,10 +55,10 @@ def read_header(path: Path) -> dict[str, Tensor]:
         raise ValueError("it holds no tensors")
     if len(header) > MAX_TENSORS:
         raise ValueError(f"it holds {len(header):,} tensors, more than the {MAX_TENSORS:,} allowed")
-    return _tensors(header, data_bytes=size - 8 - length)
+    return _tensors(header, data_begin=8 + length, data_bytes=size - 8 - length)
 
 
-def _tensors(header: Mapping[str, Any], data_bytes: int) -> dict[str, Tensor]:
+def _tensors(header: Mapping[str, Any], data_begin: int, data_bytes: int) -> dict[str, Tensor]:
     tensors = {}
     spans = []
     for name, entry in header.items():
@@ -75,7 +76,7 @@ def _tensors(header: Mapping[str, Any], data_bytes: int) -> dict[str, Tensor]:
         if end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
             raise ValueError(f"its tensor {show(name)} has bytes that do not fit its shape {show(shape)}")
         spans.append((begin, end))
-        tensors[name] = Tensor(dtype, tuple(shape))
+        tensors[name] = Tensor(dtype, tuple(shape), data_begin + begin)
     reached = 0
     for begin, end in sorted(spans):
         if begin != reached:

@@ -1,8 +1,8 @@
 """Looks at an adapter's folder before PEFT, torch or safetensors do, and says what is wrong with it.
 
-Nothing here imports torch, opens a pickle, evaluates a regular expression out of a file or reads tensor
-data: only JSON of bounded size, the weights' header, and the bytes once through sha256. NaN and weights
-without effect are for the engine's probe.
+Nothing here imports torch, opens a pickle or evaluates a regular expression out of a file: only JSON of
+bounded size, the weights' header, and their bytes for the sha256, for NaN and for zeros. An effect that is merely
+too small is for the engine's probe.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import durable
-from adapters import base_name, passport
+from adapters import base_name, passport, weight_values
 from adapters.adapter_tensors import Fitted, fit
 from adapters.inspection import Inspection, as_dict, describe
 from adapters.lora_config import LoraSettings, read_config
@@ -71,8 +71,9 @@ def _inspect_files(found: Inspection, base: BaseFacts, override_base: bool) -> I
         problems.append(f"{WEIGHTS} has {size:,} bytes, more than the {MAX_WEIGHT_BYTES:,} taken here.")
     else:
         try:
-            fitted, wrong = fit(read_header(folder / WEIGHTS), settings, base.linears)
-            problems += wrong
+            tensors = read_header(folder / WEIGHTS)
+            fitted, wrong = fit(tensors, settings, base.linears)
+            problems += wrong + weight_values.check(folder / WEIGHTS, tensors, fitted)
             sha256 = durable.sha256(folder / WEIGHTS)
         except ValueError as error:
             problems.append(f"{WEIGHTS} can't be used: {error}; copy or save the adapter again.")

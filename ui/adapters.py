@@ -134,7 +134,9 @@ class Adapters:
                 raise CounterpointError(say("import_needs_name"))
             entry = self.parts.adapters.import_folder(folder, name.strip() or None, override)
         self._try_out(entry.name)
-        return [findings(entry.inspection), *self.refresh(entry.name)]
+        # The trial may have found what the files do not tell.
+        found = self.parts.adapters.get(entry.name).inspection
+        return [findings(found), *self.refresh(entry.name)]
 
     def _try_out(self, name: str) -> None:
         """Says whether the adapter does anything at all, once there is an engine to try it in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import stat
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import adapters.store as store_module
+from adapters.inspection import describe
 from adapters.store import AdapterEntry, AdapterStore
 from backends.contract import BaseFacts
 from errors import CounterpointError
@@ -263,6 +265,21 @@ def test_a_repaired_folder_becomes_usable(store: AdapterStore, library: Path) ->
     (library / "narrow" / WEIGHTS).write_bytes(whole[:-8])
     assert names(store) == {"narrow": False}
     (library / "narrow" / WEIGHTS).write_bytes(whole)
+    assert names(store) == {"narrow": True}
+
+
+@pytest.mark.parametrize(("factor", "words"), [(0.0, "no effect"), (float("nan"), "not finite")])
+def test_an_import_refuses_useless_weights_in_the_words_of_the_check_and_copies_nothing(
+    store: AdapterStore, adapter: Path, tmp_path: Path, factor: float, words: str
+) -> None:
+    rewrite_tensors(adapter, lambda all: {name: tensor * factor for name, tensor in all.items()})
+    found = store.check(adapter)
+    (problem,) = found.problems
+    assert words in problem
+    assert describe(found)[0] == "one: not usable"
+    with pytest.raises(CounterpointError, match=re.escape(problem)):
+        store.import_folder(adapter)
+    assert yours(tmp_path) == []
     assert names(store) == {"narrow": True}
 
 

@@ -297,3 +297,52 @@ def test_names_are_slugs_of_the_folders(adapter: Path, base: BaseFacts) -> None:
     assert len(slug("é" * 300 + "a" * 300)) <= 64
     for bad in ("", "../x", "UP", ".hidden", "a" * 65, "a/b", "a\n"):
         assert "no adapter's name" in inspect(adapter, base, name=bad).problems[0]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_value_that_is_not_finite_makes_an_adapter_unusable(
+    dtype: str, value: str, adapter: Path, base: BaseFacts
+) -> None:
+    import torch
+
+    def spoil(tensors: dict[str, Any]) -> dict[str, Any]:
+        spoilt = {name: tensor.to(getattr(torch, dtype)) for name, tensor in tensors.items()}
+        spoilt[B][-1, -1] = float(value)
+        return spoilt
+
+    problem = only_problem(rewrite_tensors(adapter, spoil), base)
+    assert B.removeprefix(PREFIX) in problem
+    assert "values that are not finite: its training diverged" in problem
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_the_largest_and_the_smallest_numbers_are_finite(dtype: str, adapter: Path, base: BaseFacts) -> None:
+    import torch
+
+    kind = getattr(torch, dtype)
+
+    def stretch(tensors: dict[str, Any]) -> dict[str, Any]:
+        stretched = {name: tensor.to(kind) for name, tensor in tensors.items()}
+        stretched[B][0, :2] = torch.tensor([torch.finfo(kind).max, torch.finfo(kind).min])
+        stretched[B][1, :2] = torch.tensor([torch.finfo(kind).smallest_normal, -0.0])
+        return stretched
+
+    assert inspect(rewrite_tensors(adapter, stretch), base).problems == ()
+
+
+@pytest.mark.parametrize("sides", [("lora_B",), ("lora_A",), ("0.self_attn.q_proj.lora_A", "lora_B")])
+def test_an_adapter_whose_products_are_all_zero_has_no_effect(
+    sides: tuple[str, ...], adapter: Path, base: BaseFacts
+) -> None:
+    def empty(tensors: dict[str, Any]) -> dict[str, Any]:
+        return {name: -0.0 * t if any(side in name for side in sides) else t for name, t in tensors.items()}
+
+    assert "it has no effect: " in only_problem(rewrite_tensors(adapter, empty), base)
+
+
+def test_an_adapter_with_one_module_that_does_something_has_an_effect(adapter: Path, base: BaseFacts) -> None:
+    def emptied(tensors: dict[str, Any]) -> dict[str, Any]:
+        return {name: 0 * t if "lora_B" in name and name != B else t for name, t in tensors.items()}
+
+    assert inspect(rewrite_tensors(adapter, emptied), base).usable

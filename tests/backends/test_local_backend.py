@@ -28,7 +28,7 @@ def backend(
     place = tmp_path_factory.mktemp("engine")
     for name, folder in tiny_adapters.items():
         shutil.copytree(folder, place / "library" / name)
-    tiny.make_adapter(place / "library" / "nothing", tiny_base, scale=0.0)
+    tiny.make_adapter(place / "library" / "nothing", tiny_base, scale=1e-4)
     made: list[LocalBackend] = []
     store = AdapterStore(place / "library", place / "data", lambda: made[0].facts())
     made.append(LocalBackend(Options(str(tiny_base), "none", "auto", place / "cache"), store.source))

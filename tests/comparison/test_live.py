@@ -295,7 +295,7 @@ def test_closing_the_iterator_leaves_nothing_running(comparison: Comparison, bac
 def test_an_adapter_found_without_effect_is_unusable_in_the_list_from_then_on(
     tiny_base: Path, tmp_path: Path
 ) -> None:
-    tiny.make_adapter(tmp_path / "library" / "nothing", tiny_base, scale=0.0)
+    tiny.make_adapter(tmp_path / "library" / "nothing", tiny_base, scale=1e-4)
     made: list[LocalBackend] = []
     adapters = AdapterStore(tmp_path / "library", tmp_path / "data", lambda: made[0].facts())
     made.append(LocalBackend(Options(str(tiny_base), "none", "auto", tmp_path / "cache"), adapters.source))
