@@ -168,9 +168,10 @@ def _answer(tokenizer: ChatTokenizer, said: str, content: str) -> list[int]:
         raise CounterpointError(
             f"this base's chat template ends no answer with {tokenizer.eos_token}, so no end could be learned"
         )
-    if not any(str(token) in content for token in tokenizer.added_tokens_decoder.values()):
+    added = tokenizer.added_tokens_decoder.values()
+    if not any(token.special and str(token) in content for token in added):
         return _ids(tokenizer, answer + end)
-    before, typed, after = answer.partition(content)
+    before, typed, after = answer.partition(content.strip())  # some templates trim
     if not typed:
         raise CounterpointError(
             "this base's chat template rewrites the answer, which spells a control token: take it out"

@@ -120,6 +120,26 @@ def test_a_control_token_that_somebody_wrote_is_plain_text_when_trained_on_as_wh
     assert base.tokenizer.decode(learned) == "".join(f"{answer}<|im_end|>" for answer in texts[1::2])
 
 
+def test_an_answer_with_a_control_token_is_learned_though_the_template_trims_it(base: Pretrained) -> None:
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "message['content']", "message['content'].strip()"
+    )
+    row = chat("Is it?", f" {TYPED}\n")
+    (made,) = encode([row], tokenizer, 500, "rows")
+    (bare,) = encode([chat("Is it?", TYPED)], base.tokenizer, 500, "rows")
+    assert made == bare
+
+
+def test_an_answer_with_a_control_token_that_the_template_rewrites_is_refused(base: Pretrained) -> None:
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "message['content']", "message['content'].upper()"
+    )
+    with pytest.raises(CounterpointError, match=r"rows: row 1: .* rewrites the answer, .* a control token"):
+        encode([chat("Is it?", TYPED)], tokenizer, 500, "rows")
+
+
 def test_a_template_that_ends_no_answer_with_the_end_token_is_refused(base: Pretrained) -> None:
     tokenizer = copy.deepcopy(base.tokenizer)
     tokenizer.chat_template = tokenizer.chat_template.replace("<|im_end|>", "<|endoftext|>")

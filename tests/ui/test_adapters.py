@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
 import pytest
 
 from adapters.safetensors_header import read_header
-from adapters.store import AdapterStore
 from backends.contract import BaseFacts
-from comparison.backends import Backends
-from comparison.live import Comparison
-from comparison.modes import Catalogue
-from personas.store import PersonaStore
 from tests import tiny
 from tests.ui.scripted import ScriptedBackend
 from ui import adapters as tab
@@ -30,19 +26,21 @@ class Doubtful(ScriptedBackend):
 
 
 def test_an_import_that_the_engine_finds_useless_is_called_unusable_and_nothing_else(
-    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_base: Path,
+    tmp_path: Path,
+    parts_with: Callable[[ScriptedBackend], Parts],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tiny.make_adapter(tmp_path / "faint", tiny_base, scale=1e-4)
-    shapes = {
-        name.removesuffix(".weight"): one.shape
-        for name, one in read_header(tiny_base / "model.safetensors").items()
+    shapes = {name: tensor.shape for name, tensor in read_header(tiny_base / "model.safetensors").items()}
+    linears = {
+        name.removesuffix(".weight"): (shape[0], shape[1])
+        for name, shape in shapes.items()
+        if "_proj" in name
     }
-    linears = {name: (shape[0], shape[1]) for name, shape in shapes.items() if name.endswith("_proj")}
+    parts = parts_with(Doubtful(lambda requests: iter(())))
     facts = BaseFacts("some/base", tiny_base, "ab" * 32, ("en",), linears)
-    store = AdapterStore(tmp_path / "library", tmp_path / "data", lambda: facts)
-    backends = Backends(Doubtful(lambda requests: iter(())))
-    catalogue = Catalogue(PersonaStore(tmp_path / "personas", tmp_path / "data"), store, backends)
-    parts = Parts(catalogue.personas, store, catalogue, Comparison(catalogue))
+    monkeypatch.setattr(parts.adapters, "_base", lambda: facts)
     warned: list[str] = []
     monkeypatch.setattr(tab, "warn", warned.append)
     with gr.Blocks():
@@ -51,4 +49,4 @@ def test_an_import_that_the_engine_finds_useless_is_called_unusable_and_nothing_
     assert warned == [PROBLEM]
     assert f"faint: {say('state_unusable')}" in found
     assert markup.plain(PROBLEM) in found
-    assert found == tab.findings(store.get("faint").inspection)
+    assert found == tab.findings(parts.adapters.get("faint").inspection)
