@@ -78,13 +78,14 @@ class Decoder:
     @torch.inference_mode()
     def add(self, rows: Sequence[Row]) -> None:
         """Rows join, each with the beginning that is known already. Their adapters must be loaded."""
+        longest = max((len(row.prompt) + 1 for row in rows), default=0)
+        self.kv.reserve(len(self.rows) + len(rows), longest)
         # Rows of one adapter side by side can be picked out of the batch as a slice; short prompts first.
         for row in sorted(rows, key=lambda row: (row.adapter or "", len(row.prompt))):
             row.chooser = Chooser(row.sampling, row.prompt, self._vocabulary, row.top_logprobs)
             found = self.store.find(row.key, row.prompt)
             place = len(self.rows)
             self.rows.append(row)
-            self.kv.reserve(len(self.rows), len(row.prompt) + 1)
             if found is not None:
                 entry, row.length = found
                 row.cached = row.length
