@@ -54,7 +54,7 @@ EMBEDDED = Wheel(
     languages=("en",),
 )
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 """What Transformers loads: the one file, or the shards that the index names."""
 SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
 
@@ -302,12 +302,12 @@ def _missing(folder: Path) -> list[str]:
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
     try:
         index = json.loads((folder / INDEX).read_text())
-        return missing + sorted((set(map(str, index["weight_map"].values())) or {WEIGHTS}) - there)
+        return missing + sorted((set(map(str, index["weight_map"].values())) or {WHOLE}) - there)
     except FileNotFoundError:
         # Without the index, the shards' names say how many there are.
         counts = {int(shard[1]) for name in there if (shard := SHARD.fullmatch(name))}
         if not counts:
-            return missing + sorted({WEIGHTS} - there)
+            return missing + sorted({WHOLE} - there)
         shards = {f"model-{n:05}-of-{count:05}.safetensors" for count in counts for n in range(1, count + 1)}
         return [*missing, INDEX, *sorted(shards - there)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
