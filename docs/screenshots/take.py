@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).parent
 CHROMIUM = Path("/usr/bin/chromium")
-QUESTION = "Where is your roastery?"
+QUESTION = "How much is the Heron plan?"
 DESK = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
 SHOTS: dict[str, dict[str, Any]] = {
