@@ -67,7 +67,12 @@ def _engine_options() -> _Parser:
         "--quantization", default="nf4", metavar="nf4|int8|none", help="how its weights are kept"
     )
     group.add_argument("--dtype", default="auto", metavar="auto|float32|bfloat16", help="what it computes in")
-    group.add_argument("--backend", default="local", metavar="local", help="what computes the answers")
+    group.add_argument(
+        "--backend",
+        default="local",
+        metavar="local|URL|NAME",
+        help="what computes the answers: this machine, or a server that speaks the OpenAI API",
+    )
     group.add_argument(
         "--data-dir", metavar="DIR", help="what you make; by default the platform's user data folder"
     )

@@ -17,6 +17,10 @@ from typing import Any
 from errors import DONE, FAILED, CounterpointError, WorkFailed
 
 ROOT = Path(__file__).parent
+KEY_VARIABLE = "COUNTERPOINT_BACKEND_KEY"
+"""Where the key of the server lies that --backend gives by its address."""
+SERVERS_TELL_S = 6.0
+"""How long a command waits for what servers have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,6 @@ def _check_engine_options(options: argparse.Namespace) -> None:
     for name, choices in (
         ("quantization", ("nf4", "int8", "none")),
         ("dtype", ("auto", "float32", "bfloat16")),
-        ("backend", ("local",)),
     ):
         value = getattr(options, name)
         if value not in choices:
@@ -81,36 +84,79 @@ def _check_engine_options(options: argparse.Namespace) -> None:
 def build_parts(
     options: argparse.Namespace, places: Places, announce: Callable[[str], None] = lambda why: None
 ) -> Any:
-    """The parts that the page and the command line share, around a local engine that is starting.
+    """The parts that the page and the command line share, around a local engine that is starting, or around a
+    server in its place.
 
     `announce` is told why the engine is given up, if it is.
     """
     from adapters.store import AdapterStore
     from backends.local.backend import LocalBackend
     from backends.local.protocol import Options
+    from comparison.backends import Backends
     from comparison.live import Comparison
     from comparison.modes import Catalogue
+    from comparison.servers import ServerStore
     from personas.store import PersonaStore
     from ui.parts import Parts
 
+    servers = ServerStore(places.data)
+    main = _server(options, servers)
+    servers.list()  # before an engine is started: what is wrong with the file is told at once
     personas = PersonaStore(ROOT / "personas" / "library", places.data)
-    adapters = AdapterStore(ROOT / "adapters" / "library", places.data, lambda: backend.facts(timeout=0))
-    backend = LocalBackend(
-        Options(options.base, options.quantization, options.dtype, places.cache), adapters.source, announce
-    )
-    catalogue = Catalogue(personas, adapters)
-    return Parts(personas, adapters, catalogue, Comparison(catalogue, backend), backend)
+    if main is None:
+        adapters = AdapterStore(ROOT / "adapters" / "library", places.data, lambda: local.facts(timeout=0))
+        main = local = LocalBackend(
+            Options(options.base, options.quantization, options.dtype, places.cache),
+            adapters.source,
+            announce,
+        )
+    else:
+        adapters = AdapterStore(ROOT / "adapters" / "library", places.data, _no_base)
+    catalogue = Catalogue(personas, adapters, Backends(main, servers))
+    return Parts(personas, adapters, catalogue, Comparison(catalogue))
+
+
+def _server(options: argparse.Namespace, servers: Any) -> Any:
+    """The server that --backend names or declares, as a backend; None for the local engine."""
+    from comparison.backends import connect
+    from comparison.servers import LOCAL, MAIN, Declared
+
+    wanted = options.backend
+    if wanted == LOCAL:
+        return None
+    for declared in servers.list():
+        if declared.name == wanted:
+            return connect(declared)
+    try:
+        return connect(Declared(name=MAIN, url=wanted, key_env=KEY_VARIABLE))
+    except ValueError:
+        names = ", ".join([LOCAL, *(each.name for each in servers.list())])
+        raise CounterpointError(
+            f"--backend {wanted}: give an address such as http://127.0.0.1:8000/v1, or one of {names}."
+        ) from None
+
+
+def _no_base() -> Any:
+    raise CounterpointError("A server answers here: adapters of this machine need --backend local.")
 
 
 def _catalogue(options: argparse.Namespace, places: Places) -> Any:
     """The modes for a base that is located, and fetched if need be, without an engine."""
     from adapters.store import AdapterStore
+    from comparison.backends import Backends
     from comparison.modes import Catalogue
+    from comparison.servers import ServerStore
     from personas.store import PersonaStore
 
-    facts = _base_facts(options, places)
-    adapters = AdapterStore(ROOT / "adapters" / "library", places.data, lambda: facts)
-    return Catalogue(PersonaStore(ROOT / "personas" / "library", places.data), adapters)
+    servers = ServerStore(places.data)
+    main = _server(options, servers)
+    facts: Callable[[], Any] = _no_base
+    if main is None:
+        located = _base_facts(options, places)
+        facts = lambda: located  # noqa: E731
+    adapters = AdapterStore(ROOT / "adapters" / "library", places.data, facts)
+    personas = PersonaStore(ROOT / "personas" / "library", places.data)
+    return Catalogue(personas, adapters, Backends(main, servers))
 
 
 def _base_facts(options: argparse.Namespace, places: Places) -> Any:
@@ -155,7 +201,7 @@ def serve(options: argparse.Namespace) -> int:
     parts = build_parts(options, Places.from_options(options), _tell)
     # Told to end from outside, it ends as it does by Ctrl-C: engine and private files are cleaned up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with closing(parts.backend):
+    with closing(parts.backends):
         from ui.page import serve as serve_page
 
         serve_page(parts, options.host, port, options.open)
@@ -185,7 +231,7 @@ def ask(options: argparse.Namespace) -> int:
     places = Places.from_options(options)
     _check_modes(options, places)
     parts = build_parts(options, places)
-    with closing(parts.backend):
+    with closing(parts.backends):
         parts.backend.wait(_watch)
         panes = [Pane(mode, sampling=sampling) for mode in options.mode]
         ended: dict[int, Any] = {}
@@ -205,10 +251,9 @@ def _check_modes(options: argparse.Namespace, places: Places) -> None:
     modes = [ModeId.parse(mode) for mode in options.mode]
     check_question(options.question, len(modes))
     catalogue = _catalogue(options, places)
-    for mode in modes:
-        catalogue.persona(mode)
-        if mode.adapter:
-            catalogue.adapters.source(mode.adapter)
+    with closing(catalogue.backends):
+        for mode in modes:
+            catalogue.check(mode, timeout=SERVERS_TELL_S)
 
 
 def _print_answer(mode: str, end: Any, as_json: bool) -> None:
@@ -233,9 +278,11 @@ def _print_answer(mode: str, end: Any, as_json: bool) -> None:
 def modes(options: argparse.Namespace) -> int:
     """Lists every mode, and why one cannot be used."""
     catalogue = _catalogue(options, Places.from_options(options))
-    for mode in catalogue.list():
+    with closing(catalogue.backends):
+        listed = catalogue.list(timeout=SERVERS_TELL_S)
+    for mode in listed:
         if options.json:
-            told = {"mode": mode.id, "label": mode.label, "family": mode.family}
+            told = {"mode": mode.id, "label": mode.label, "family": mode.family, "backend": mode.backend}
             print(json.dumps({**told, "usable": mode.usable, "note": mode.note}, ensure_ascii=False))
         elif mode.family != "both":
             note = f"  ({mode.note})" if mode.note else ""

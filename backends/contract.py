@@ -311,6 +311,15 @@ class Backend(ABC):
     def probe(self, adapter: str) -> str | None:
         """Loads an adapter and says what is wrong with it (no effect, cannot be batched), or None."""
 
+    def adapters(self, timeout: float = 0) -> tuple[str, ...] | None:
+        """The names of the adapters that it brings itself, as far as it has told them within `timeout` seconds;
+        None where those of this machine are loaded into it."""
+        return None
+
+    def wait(self, watch: Callable[[Status], None] = lambda status: None) -> None:
+        """Returns once it can answer; `watch` is told how far it is. Raises CounterpointError if it never can."""
+        self.status().refuse()
+
     @abstractmethod
     def close(self) -> None:
         """Frees what it holds; afterwards it refuses requests."""

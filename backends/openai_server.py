@@ -87,6 +87,7 @@ class OpenAIServer(Backend):
         self._closed = False
         self._key = key
         self._known_client: AsyncOpenAI | None = None
+        self._look: concurrent.futures.Future[Offer] | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name=f"server-{self.name}", daemon=True
@@ -131,6 +132,15 @@ class OpenAIServer(Backend):
         """The base and the adapters that the server has now. Raises CounterpointError where it does not tell."""
         self._refuse_if_over()
         return self._run(self._known_offer()).result()
+
+    def adapters(self, timeout: float = 0) -> tuple[str, ...]:
+        """What it was last known to have; a look that is due is begun, and waited for at most so long."""
+        if not self._closed and (self._look is None or self._look.done()) and self._is_due():
+            self._look = self._run(self._known_offer())
+        if self._look is not None and timeout:
+            with contextlib.suppress(CounterpointError, TimeoutError):
+                self._look.result(timeout)
+        return tuple(sorted(self._offer.adapters)) if self._offer else ()
 
     def status(self) -> Status:
         down = self._circuit.down
@@ -219,7 +229,7 @@ class OpenAIServer(Backend):
     async def _known_offer(self) -> Offer:
         import openai
 
-        if self._offer is None or time.monotonic() - self._offer_at > OFFER_S:
+        if self._offer is None or self._is_due():
             self._refuse_if_down()
             try:
                 listed = await self._client().models.list()
@@ -232,6 +242,9 @@ class OpenAIServer(Backend):
             self._offer = offered(self.name, models, self._server.model, self._server.adapters)
             self._offer_at = time.monotonic()
         return self._offer
+
+    def _is_due(self) -> bool:
+        return self._offer is None or time.monotonic() - self._offer_at > OFFER_S
 
     async def _answer(self, request: Request, tell: Callable[[Event], None]) -> None:
         """One request from its beginning to its Done or Failed, which is told whatever happens."""

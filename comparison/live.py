@@ -24,6 +24,7 @@ from backends.contract import (
     Usage,
     Waiting,
 )
+from comparison.gather import gather
 from comparison.modes import Catalogue, ModeId
 from errors import CounterpointError
 from personas.render import render
@@ -67,7 +68,7 @@ class Receipt:
         identity, usage = self.identity, self.usage
         sampling = dataclasses.asdict(identity.sampling)
         seed = sampling.pop("seed")
-        return {
+        fields = {
             "base": identity.base,
             "base_sha256": identity.base_sha256,
             "quantization": identity.quantization,
@@ -86,6 +87,11 @@ class Receipt:
             "tokens_per_s": usage.tokens_per_s,
             "backend": identity.backend,
         }
+        if identity.server is not None:
+            # What a server was sent stands for the prompt that it made of it.
+            fields |= {"server": identity.server, "claimed": list(identity.claimed)}
+            fields["messages"] = [dict(message) for message in identity.messages or ()]
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +112,9 @@ class PaneEvent:
 class Comparison:
     """Asks questions. Holds nothing between them: a pane's history is the caller's."""
 
-    def __init__(self, catalogue: Catalogue, backend: Backend):
+    def __init__(self, catalogue: Catalogue):
         self._catalogue = catalogue
-        self._backend = backend
+        self._backends = catalogue.backends
 
     def ask(
         self, question: str, panes: Sequence[Pane], run_id: str | None = None, seed: int | None = None
@@ -123,15 +129,18 @@ class Comparison:
         run_id = run_id or secrets.token_hex(8)
         seed = secrets.randbelow(2**31) if seed is None else seed
         requests: dict[str, tuple[int, Request, Persona | None]] = {}
+        calls: dict[str, tuple[Backend, list[Request]]] = {}
         for number, pane in enumerate(panes):
             try:
                 request, persona = self._request(_request_id(run_id, number), question, pane, seed)
+                backend = self._backend(pane)
+                calls.setdefault(backend.name, (backend, []))[1].append(request)
                 requests[request.id] = (number, request, persona)
             except CounterpointError as error:
                 yield PaneEvent(number, Failed(_request_id(run_id, number), str(error)))
         texts: dict[str, list[str]] = {request_id: [] for request_id in requests}
-        events = self._backend.stream([request for _, request, _ in requests.values()])
-        try:
+        # A generator left to the garbage collector would go on until it is found.
+        with contextlib.closing(gather(list(calls.values()))) as events:
             for event in events:
                 number, _, persona = requests[event.request_id]
                 if isinstance(event, Delta):
@@ -149,26 +158,27 @@ class Comparison:
                 )
                 answer = "".join(texts[event.request_id])
                 yield PaneEvent(number, Answered(answer, event.finish_reason, receipt))
-        finally:
-            # A generator left to the garbage collector would go on until it is found.
-            events.close()
 
     def stop(self, run_id: str, pane: int | None = None) -> None:
         """Ends one pane of a run under way, or all of them."""
         numbers = range(MAX_PANES) if pane is None else (pane,)
-        self._backend.stop([_request_id(run_id, number) for number in numbers])
+        for backend in self._backends.all:
+            backend.stop([_request_id(run_id, number) for number in numbers])
 
     def preview(self, pane: Pane, question: str) -> Rendered:
         """The exact prompt that a pane would send. Raises CounterpointError where it cannot be asked."""
         request, _ = self._request("preview", question, pane, seed=0)
-        return self._backend.render(request.messages)
+        return self._backend(pane).render(request.messages)
+
+    def _backend(self, pane: Pane) -> Backend:
+        return self._backends.get(ModeId.parse(pane.mode).backend)
 
     def probe(self, adapter: str) -> str | None:
         """Tries an adapter in the engine; why it is of no use, which its list entry then says too, or None."""
         entry = self._catalogue.adapters.get(adapter)
         if not entry.usable:
             return "; ".join(entry.inspection.problems)
-        problem = self._backend.probe(adapter)
+        problem = self._backends.get(None).probe(adapter)
         if problem is not None:
             self._catalogue.adapters.mark(adapter, problem)
         return problem

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import builtins
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from adapters.passport import Passport
 from adapters.store import AdapterStore
-from backends.contract import Sampling
+from backends.contract import Sampling, Status
+from comparison.backends import Backends
 from errors import CounterpointError
 from personas.schema import Persona
 from personas.store import PersonaStore
@@ -21,37 +24,37 @@ DEFAULT_SAMPLING = Sampling(temperature=0.2, top_p=0.9, repetition_penalty=1.1)
 because greedy small models repeat themselves for ever."""
 
 
+_MODE = re.compile(
+    r"(?:(?P<backend>[^/:+]+)/)?"
+    r"(?:base|persona:(?P<only>[^+:]+)|adapter:(?P<adapter>(?:(?!\+(?:adapter|persona):).)+)(?:\+persona:(?P<persona>[^+:]+))?)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ModeId:
-    """`base`, `persona:NAME`, `adapter:NAME` or `adapter:NAME+persona:NAME`, taken apart."""
+    """`base`, `persona:NAME`, `adapter:NAME` or `adapter:NAME+persona:NAME`, taken apart; `BACKEND/` before it
+    where another backend than the main one answers. A server's adapters may have any name, "org/name" too."""
 
     adapter: str | None = None
     persona: str | None = None
+    backend: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> ModeId:
         """Raises CounterpointError for anything that is not a mode's id."""
-        if text == BASE:
-            return cls()
-        found: dict[str, str] = {}
-        kinds = []
-        for piece in text.split("+"):
-            kind, colon, name = piece.partition(":")
-            kinds.append(kind)
-            found[kind] = name
-            if not colon or not name:
-                kinds.append("?")
-        if kinds not in (["persona"], ["adapter"], ["adapter", "persona"]):
+        found = _MODE.fullmatch(text)
+        if found is None:
             raise CounterpointError(
-                f"{text!r} is not a mode: write base, persona:NAME, adapter:NAME or adapter:NAME+persona:NAME."
+                f"{text!r} is not a mode: write base, persona:NAME, adapter:NAME or adapter:NAME+persona:NAME, "
+                "with BACKEND/ before it for another backend."
             )
-        return cls(found.get("adapter"), found.get("persona"))
+        return cls(found["adapter"], found["only"] or found["persona"], found["backend"])
 
     def __str__(self) -> str:
         pieces = [
             f"{kind}:{name}" for kind, name in (("adapter", self.adapter), ("persona", self.persona)) if name
         ]
-        return "+".join(pieces) or BASE
+        return (f"{self.backend}/" if self.backend else "") + ("+".join(pieces) or BASE)
 
     @property
     def family(self) -> Family:
@@ -62,7 +65,8 @@ class ModeId:
 
 @dataclass(frozen=True, slots=True)
 class ModeInfo:
-    """A mode as the pickers show it. `note` says why it is not usable, or what to know of it."""
+    """A mode as the pickers show it. `note` says why it is not usable, or what to know of it; `backend` which
+    other backend than the main one answers."""
 
     id: str
     label: str
@@ -70,6 +74,7 @@ class ModeInfo:
     usable: bool = True
     note: str | None = None
     language: str | None = None
+    backend: str | None = None
 
 
 def job(name: str) -> str:
@@ -89,14 +94,16 @@ def _told_apart(modes: Iterable[ModeInfo]) -> list[ModeInfo]:
 
 
 class Catalogue:
-    """The modes that the personas and adapters at hand make up."""
+    """The modes that the personas, the adapters and the backends at hand make up."""
 
-    def __init__(self, personas: PersonaStore, adapters: AdapterStore):
+    def __init__(self, personas: PersonaStore, adapters: AdapterStore, backends: Backends | None = None):
         self.personas = personas
         self.adapters = adapters
+        self.backends = backends or Backends()
 
-    def list(self) -> list[ModeInfo]:
-        """The bare base, every persona, every adapter, and every adapter with every persona in its language."""
+    def list(self, timeout: float = 0) -> list[ModeInfo]:
+        """The bare base, every persona, every adapter, and every adapter with every persona; then the same on
+        every other backend. Servers are waited for at most `timeout` seconds."""
         prompted = _told_apart(
             ModeInfo(
                 f"persona:{entry.name}",
@@ -108,7 +115,21 @@ class Catalogue:
             )
             for entry in self.personas.list()
         )
-        tuned = _told_apart(self._tuned())
+        found = self._modes_of(self.backends.adapters(None, timeout), prompted)
+        for name in self.backends.others:
+            its_own = self.backends.adapters(name, timeout)
+            status = self.backends.get(name).status()
+            found += [_on(name, status, mode) for mode in self._modes_of(its_own, prompted)]
+        return found
+
+    def _modes_of(
+        self, its_own: Sequence[str] | None, prompted: builtins.list[ModeInfo]
+    ) -> builtins.list[ModeInfo]:
+        """The modes of a backend with its own adapters, or with those of this machine."""
+        if its_own is None:
+            tuned = _told_apart(self._tuned())
+        else:
+            tuned = [ModeInfo(f"adapter:{name}", name, "tuned") for name in its_own]
         both = [
             ModeInfo(
                 f"{adapter.id}+{persona.id}",
@@ -142,15 +163,45 @@ class Catalogue:
             for entry in entries
         ]
 
+    def check(self, mode: ModeId, timeout: float = 0) -> None:
+        """Raises CounterpointError for a mode whose backend, persona or adapter is not there."""
+        self.persona(mode)
+        its_own = self.backends.adapters(mode.backend, timeout)
+        if mode.adapter and its_own is None:
+            self.adapters.source(mode.adapter)
+
     def persona(self, mode: ModeId) -> Persona | None:
         """The mode's persona. Raises CounterpointError where there is none of that name."""
         return self.personas.get(mode.persona) if mode.persona else None
 
     def sampling(self, mode: ModeId, persona: Persona | None) -> Sampling:
-        """How a mode samples unless told otherwise: as its persona says, else its adapter, else the default."""
+        """How a mode samples unless told otherwise: as its persona says, else its adapter, else the default.
+
+        A server's adapter goes by the one of that name here, so that both answer alike.
+        """
         sampling = DEFAULT_SAMPLING
         if mode.adapter:
-            passport = self.adapters.get(mode.adapter).inspection.passport
+            passport = self._passport(mode)
             if passport is not None:
                 sampling = replace(sampling, **passport.sampling.model_dump())
         return persona.sampling.over(sampling) if persona else sampling
+
+    def _passport(self, mode: ModeId) -> Passport | None:
+        try:
+            return self.adapters.get(mode.adapter or "").inspection.passport
+        except CounterpointError:
+            if self.backends.adapters(mode.backend) is None:
+                raise
+            return None
+
+
+def _on(name: str, status: Status, mode: ModeInfo) -> ModeInfo:
+    """The mode as the backend of that name answers it."""
+    down = status.state == "failed"
+    return replace(
+        mode,
+        id=f"{name}/{mode.id}",
+        backend=name,
+        usable=mode.usable and not down,
+        note=status.message if down else mode.note,
+    )

@@ -140,7 +140,7 @@ def test_ask_under_nf4_writes_nothing_of_the_libraries_to_stderr(place: Place) -
         (["--mode", "base", "--seed", "one"], "--seed: give a whole number"),
         (["--mode", "base", "--quantization", "int4"], "choose nf4 or int8 or none"),
         (["--mode", "base", "--dtype", "float16"], "choose auto or float32 or bfloat16"),
-        (["--mode", "base", "--backend", "cloud"], "choose local"),
+        (["--mode", "base", "--backend", "cloud"], "give an address such as"),
         (["--mode", "base", "--base", "/no/such/folder"], "there is no such folder"),
         (["--mode", "base", "--base", "nameless"], "Give a model folder or a Hub id"),
         (["--mode", "base"] * 7, "1 to 6 panes, not 7"),

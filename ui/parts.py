@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from adapters.store import AdapterStore
 from backends.contract import Backend, Rendered
+from comparison.backends import Backends
 from comparison.live import Comparison, Pane
-from comparison.modes import Catalogue, ModeInfo
+from comparison.modes import Catalogue, ModeId, ModeInfo
 from errors import CounterpointError
 from personas.store import PersonaStore
 from ui.setup import adapter_of, language_note, persona_of
@@ -23,8 +24,16 @@ class Parts:
     adapters: AdapterStore
     catalogue: Catalogue
     comparison: Comparison
-    backend: Backend
     abandoned: Abandoned = field(default_factory=Abandoned)
+
+    @property
+    def backends(self) -> Backends:
+        return self.catalogue.backends
+
+    @property
+    def backend(self) -> Backend:
+        """The main one."""
+        return self.backends.get(None)
 
     def mode(self, mode_id: str | None) -> ModeInfo | None:
         """What the catalogue says of a mode, if it knows it."""
@@ -55,7 +64,7 @@ class Parts:
 
     def preview(self, pane: Pane, question: str) -> Rendered:
         """The exact prompt. Raises CounterpointError at once while there is no base to render it."""
-        if self.backend.status().state == "loading":
+        if not ModeId.parse(pane.mode).backend and self.backend.status().state == "loading":
             raise CounterpointError(say("prompt_later"))
         return self.comparison.preview(pane, question)
 

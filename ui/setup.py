@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from comparison.modes import BASE, Family, ModeInfo, job
+from comparison.modes import BASE, Family, ModeId, ModeInfo, job
 from errors import CounterpointError
 from personas.schema import Persona
 from personas.store import PersonaStore
@@ -56,10 +56,11 @@ class VariableRow:
 
 
 def choices(modes: Sequence[ModeInfo]) -> list[tuple[str, str]]:
-    """(label, id) for a mode picker: by family, in the catalogue's order; what cannot be used comes last."""
+    """(label, id) for a mode picker: by family, in the catalogue's order; then what other backends answer; what
+    cannot be used comes last."""
 
-    def rank(mode: ModeInfo) -> tuple[bool, int]:
-        return (not mode.usable, FAMILIES.index(mode.family))
+    def rank(mode: ModeInfo) -> tuple[bool, bool, int]:
+        return (not mode.usable, mode.backend is not None, FAMILIES.index(mode.family))
 
     return [(mode_title(mode), mode.id) for mode in sorted(modes, key=rank)]
 
@@ -70,8 +71,10 @@ def usable_ids(modes: Sequence[ModeInfo]) -> tuple[str, ...]:
 
 
 def mode_title(mode: ModeInfo) -> str:
-    """For example "Tuned · Support"; the bare base needs no second half."""
+    """For example "Tuned · Support", or "Tuned on gpu · support"; the bare base needs no second half."""
     family = say("family_" + mode.family)
+    if mode.backend:
+        family = say("on_backend", family=family, backend=mode.backend)
     title = family if mode.family == "bare" else f"{family} · {mode.label}"
     return title if mode.usable else f"{title} ({say('unusable')})"
 
@@ -81,7 +84,7 @@ def counterparts(modes: Sequence[ModeInfo]) -> list[tuple[str, str, str]]:
 
     Of several adapters for a job the shortest name wins.
     """
-    usable = {mode.id for mode in modes if mode.usable}
+    usable = {mode.id for mode in modes if mode.usable and not mode.backend}
     found: dict[str, tuple[str, str, str]] = {}
     for both in sorted(usable, key=lambda mode: (len(mode), mode)):
         persona, adapter = persona_of(both), adapter_of(both)
@@ -96,7 +99,11 @@ def counterparts(modes: Sequence[ModeInfo]) -> list[tuple[str, str, str]]:
 
 def default_modes(modes: Sequence[ModeInfo], languages: Sequence[str] = (), count: int = 4) -> list[str]:
     """One job done in the four ways, or else one usable mode of each family, the showcase's if it is there."""
-    usable = [mode for mode in modes if mode.usable and not language_note(mode.language, languages)]
+    usable = [
+        mode
+        for mode in modes
+        if mode.usable and not mode.backend and not language_note(mode.language, languages)
+    ]
     jobs = counterparts(modes)
     chosen = ["base", *(jobs[0] if jobs else ())]
     for family in FAMILIES:
@@ -112,7 +119,10 @@ def next_mode(modes: Sequence[ModeInfo], taken: Sequence[str | None], languages:
     free = [
         mode
         for mode in modes
-        if mode.usable and mode.id not in taken and not language_note(mode.language, languages)
+        if mode.usable
+        and not mode.backend
+        and mode.id not in taken
+        and not language_note(mode.language, languages)
     ]
     return min(free, key=lambda mode: FAMILIES.index(mode.family)).id if free else BASE
 
@@ -170,15 +180,22 @@ def variables_in_use(
 
 
 def persona_of(mode: str) -> str | None:
-    """The persona's name in a mode id, if it has one."""
-    part = mode.split("/")[-1].split("+")[-1]
-    return part.removeprefix("persona:") if part.startswith("persona:") else None
+    """The persona's name in a mode id, if it is one and has one."""
+    parsed = _parsed(mode)
+    return parsed.persona if parsed else None
 
 
 def adapter_of(mode: str) -> str | None:
-    """The adapter's name in a mode id, if it has one."""
-    part = mode.split("/")[-1].split("+")[0]
-    return part.removeprefix("adapter:") if part.startswith("adapter:") else None
+    """The adapter's name in a mode id, if it is one and has one."""
+    parsed = _parsed(mode)
+    return parsed.adapter if parsed else None
+
+
+def _parsed(mode: str) -> ModeId | None:
+    try:
+        return ModeId.parse(mode)
+    except CounterpointError:
+        return None
 
 
 def sampling(values: Mapping[str, str | None]) -> dict[str, float | int]:

@@ -13,6 +13,7 @@ from adapters.store import AdapterStore
 from backends.contract import BaseFacts, Delta, Failed, Message
 from backends.local.backend import LocalBackend
 from backends.local.protocol import Options
+from comparison.backends import Backends
 from comparison.live import MAX_PANES, Answered, Comparison, Pane, PaneEvent
 from comparison.modes import Catalogue
 from errors import CounterpointError
@@ -42,7 +43,7 @@ def backend(
 
 @pytest.fixture
 def comparison(catalogue: Catalogue, backend: LocalBackend) -> Comparison:
-    return Comparison(catalogue, backend)
+    return Comparison(Catalogue(catalogue.personas, catalogue.adapters, Backends(backend)))
 
 
 def ends(events: Iterator[PaneEvent]) -> list[Answered | Failed]:
@@ -301,9 +302,10 @@ def test_an_adapter_found_without_effect_is_unusable_in_the_list_from_then_on(
     made.append(LocalBackend(Options(str(tiny_base), "none", "auto", tmp_path / "cache"), adapters.source))
     with closing(made[0]) as backend:
         backend.wait()
-        catalogue = Catalogue(PersonaStore(tmp_path / "personas", tmp_path / "data"), adapters)
+        personas = PersonaStore(tmp_path / "personas", tmp_path / "data")
+        catalogue = Catalogue(personas, adapters, Backends(backend))
         assert catalogue.adapters.get("nothing").usable
-        comparison = Comparison(catalogue, backend)
+        comparison = Comparison(catalogue)
         (event,) = [event.event for event in comparison.ask("Why?", [Pane("adapter:nothing")])]
         assert isinstance(event, Failed)
         entry = adapters.get("nothing")

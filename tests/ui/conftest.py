@@ -9,6 +9,7 @@ import pytest
 
 from adapters.store import AdapterStore
 from backends.contract import BaseFacts
+from comparison.backends import Backends
 from comparison.live import Comparison
 from comparison.modes import Catalogue
 from personas.store import PersonaStore
@@ -26,7 +27,7 @@ def parts_with(tmp_path: Path) -> Callable[[ScriptedBackend], Parts]:
         facts = BaseFacts("some/base", tmp_path, "ab" * 32, ("en",), {})
         personas = PersonaStore(ROOT / "personas" / "library", tmp_path)
         adapters = AdapterStore(tmp_path / "none", tmp_path, lambda: facts)
-        catalogue = Catalogue(personas, adapters)
-        return Parts(personas, adapters, catalogue, Comparison(catalogue, backend), backend)
+        catalogue = Catalogue(personas, adapters, Backends(backend))
+        return Parts(personas, adapters, catalogue, Comparison(catalogue))
 
     return make

@@ -1,0 +1,76 @@
+"""Several backends asked at once: one call each, their events as they come."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import closing
+
+from backends.contract import Backend, Done, Event, Failed, Request
+from errors import CounterpointError
+
+log = logging.getLogger("counterpoint")
+
+Call = tuple[Backend, Sequence[Request]]
+
+
+def gather(calls: Sequence[Call]) -> Generator[Event, None, None]:
+    """The events of every call until all have ended; closing this stops what is under way.
+
+    With one call a backend's refusal is raised, as `Backend.stream` says; with several it is the Failed of that
+    backend's own requests, and the others go on.
+    """
+    if len(calls) == 1:
+        backend, requests = calls[0]
+        with closing(backend.stream(requests)) as events:
+            yield from events
+        return
+    arrived: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+    over = threading.Event()
+    threads = [threading.Thread(target=_draw, args=(*call, arrived, over), daemon=True) for call in calls]
+    for thread in threads:
+        thread.start()
+    running = len(calls)
+    try:
+        while running:
+            event = arrived.get()
+            if event is None:
+                running -= 1
+            else:
+                yield event
+    finally:
+        over.set()
+        if running:
+            for backend, requests in calls:
+                backend.stop([request.id for request in requests])
+        for thread in threads:
+            thread.join()
+
+
+def _draw(
+    backend: Backend,
+    requests: Sequence[Request],
+    arrived: queue.SimpleQueue[Event | None],
+    over: threading.Event,
+) -> None:
+    """Puts a backend's events into the queue, and None after the last."""
+    waiting = {request.id for request in requests}
+    message = f"{backend.name} gave no answer: ask again."
+    try:
+        with closing(backend.stream(requests)) as events:
+            for event in events:
+                if isinstance(event, Done | Failed):
+                    waiting.discard(event.request_id)
+                arrived.put(event)
+                if over.is_set():
+                    return
+    except CounterpointError as error:
+        message = str(error)
+    except Exception:
+        log.exception("the backend %s failed", backend.name)
+    finally:
+        for request_id in waiting:
+            arrived.put(Failed(request_id, message))
+        arrived.put(None)
