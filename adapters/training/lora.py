@@ -5,7 +5,7 @@ Kept apart so that the rest of the room can be imported in no time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -179,22 +179,6 @@ class LoraTrainer(Trainer):
             super()._save_checkpoint(*given, **named)
 
 
-class _Rows(torch.utils.data.Dataset[dict[str, list[int]]]):
-    """Rows the way the trainer wants them: as dictionaries."""
-
-    def __init__(self, rows: Sequence[Encoded]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
-        return {"input_ids": self.rows[index].input_ids, "labels": self.rows[index].labels}
-
-    def __iter__(self) -> Iterator[dict[str, list[int]]]:
-        return (self[index] for index in range(len(self)))
-
-
 def trainer(
     model: Any,
     arguments: TrainingArguments,
@@ -206,8 +190,8 @@ def trainer(
     made = LoraTrainer(
         model=model,
         args=arguments,
-        train_dataset=_Rows(rows),
-        data_collator=lambda batch: pack([Encoded(**row) for row in batch]),
+        train_dataset=rows,
+        data_collator=pack,
         callbacks=[watch],
     )
     # So that num_items_in_batch arrives and accumulated batches weigh by their tokens.
