@@ -186,25 +186,32 @@ def _watch(status: Any) -> None:
 
 def serve(options: argparse.Namespace) -> int:
     """Serves the page until it is interrupted."""
+    from api import access
+
     try:
         port = int(options.port)
     except ValueError:
         port = -1
     if not 0 < port < 65536:
         raise CounterpointError(f"--port {options.port}: give a number from 1 to 65535.")
-    if options.host not in ("127.0.0.1", "localhost", "::1"):
+    keys = access.keys(os.environ)
+    if options.host not in ("127.0.0.1", "localhost", "::1") and not keys:
         raise CounterpointError(
-            f"--host {options.host} is a public address, and Counterpoint has no log-in yet: leave it at "
-            "127.0.0.1 and reach it through an SSH tunnel or a reverse proxy that asks who is there."
+            f"--host {options.host} is a public address: set {access.VARIABLE} to one or more keys, with commas "
+            "between them, which everybody who comes has to show; or leave it at 127.0.0.1."
         )
     _check_free(options.host, port)
     parts = build_parts(options, Places.from_options(options), _tell)
     # Told to end from outside, it ends as it does by Ctrl-C: engine and private files are cleaned up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with closing(parts.backends):
+        from starlette.middleware import Middleware
+
+        from api.routes import Api
         from ui.page import serve as serve_page
 
-        serve_page(parts, options.host, port, options.open)
+        doorkeeper = [Middleware(access.Doorkeeper, keys=keys)] if keys else []
+        serve_page(parts, options.host, port, options.open, Api(parts.comparison).routes, doorkeeper)
     return DONE
 
 

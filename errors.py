@@ -1,4 +1,4 @@
-"""The one error that a person sees, and the exit statuses."""
+"""The one error that a person sees, what kinds of it there are, and the exit statuses."""
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -9,3 +9,7 @@ class CounterpointError(Exception):
 
 class WorkFailed(CounterpointError):
     """What was asked for is right, but could not be done here and now: no network, no room, an engine that died."""
+
+
+class Busy(WorkFailed):
+    """More is asked than can be answered now: the same may be asked again later."""

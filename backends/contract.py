@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from errors import CounterpointError, WorkFailed
+from errors import Busy, CounterpointError, WorkFailed
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled"]
+Cause = Literal["input", "adapter", "busy", "work"]
 
 
 class Message(TypedDict):
@@ -222,12 +223,24 @@ class Done:
 class Failed:
     """This request failed, in one line that names the mend; the others go on.
 
-    `adapter_at_fault` says that its adapter is of no use to anybody, whatever is asked.
+    `cause` is "input" for what is wrong with the request, "adapter" where its adapter is of no use to anybody,
+    whatever is asked, "busy" where it may be asked again later, and "work" for what happened to the backend.
     """
 
     request_id: str
     message: str
-    adapter_at_fault: bool = False
+    cause: Cause = "input"
+
+    @classmethod
+    def of(cls, request_id: str, error: CounterpointError) -> Failed:
+        """What that error means for a request."""
+        causes: tuple[tuple[type[CounterpointError], Cause], ...] = (
+            (AdapterFault, "adapter"),
+            (Busy, "busy"),
+            (WorkFailed, "work"),
+        )
+        cause: Cause = next((cause for kind, cause in causes if isinstance(error, kind)), "input")
+        return cls(request_id, str(error), cause)
 
 
 Event = Queued | Waiting | Delta | Done | Failed
@@ -310,6 +323,10 @@ class Backend(ABC):
     @abstractmethod
     def probe(self, adapter: str) -> str | None:
         """Loads an adapter and says what is wrong with it (no effect, cannot be batched), or None."""
+
+    def base(self) -> str | None:
+        """What its base model is called, as far as it is known without waiting."""
+        return None
 
     def adapters(self, timeout: float = 0) -> tuple[str, ...] | None:
         """The names of the adapters that it brings itself, as far as it has told them within `timeout` seconds;

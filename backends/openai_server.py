@@ -30,7 +30,7 @@ from backends.contract import (
 )
 from backends.served import Offer, offered
 from backends.server_answer import ServerAnswer, parameters, plain
-from errors import CounterpointError, WorkFailed
+from errors import Busy, CounterpointError, WorkFailed
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -132,6 +132,9 @@ class OpenAIServer(Backend):
         """The base and the adapters that the server has now. Raises CounterpointError where it does not tell."""
         self._refuse_if_over()
         return self._run(self._known_offer()).result()
+
+    def base(self) -> str | None:
+        return self._offer.base_name if self._offer else None
 
     def adapters(self, timeout: float = 0) -> tuple[str, ...]:
         """What it was last known to have; a look that is due is begun, and waited for at most so long."""
@@ -264,11 +267,10 @@ class OpenAIServer(Backend):
             answer.reason = "cancelled"
             tell(answer.done(self.name, self._server.url))
         except CounterpointError as error:
-            tell(Failed(request.id, str(error)))
+            tell(Failed.of(request.id, error))
         except Exception as error:
-            tell(
-                Failed(request.id, f"{self.name}: this could not be asked ({type(error).__name__}: {error}).")
-            )
+            why = f"{self.name}: this could not be asked ({type(error).__name__}: {error})."
+            tell(Failed(request.id, why, "work"))
 
     async def _stream(self, request: Request, answer: ServerAnswer, tell: Callable[[Event], None]) -> None:
         import openai
@@ -378,9 +380,7 @@ class OpenAIServer(Backend):
                 f"{where} refuses the key: set the environment variable of its key. It says: {said}"
             )
         if isinstance(error, openai.RateLimitError):
-            return WorkFailed(
-                f"{where} is asked too much, or its quota is used up: try later. It says: {said}"
-            )
+            return Busy(f"{where} is asked too much, or its quota is used up: try later. It says: {said}")
         if isinstance(error, openai.InternalServerError):
             return WorkFailed(f"{where} failed: look at its own log. It says: {said}")
         if isinstance(error, openai.NotFoundError):

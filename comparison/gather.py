@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 
 from backends.contract import Backend, Done, Event, Failed, Request
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
 
 log = logging.getLogger("counterpoint")
 
@@ -57,7 +57,7 @@ def _draw(
 ) -> None:
     """Puts a backend's events into the queue, and None after the last."""
     waiting = {request.id for request in requests}
-    message = f"{backend.name} gave no answer: ask again."
+    failure: CounterpointError = WorkFailed(f"{backend.name} gave no answer: ask again.")
     try:
         with closing(backend.stream(requests)) as events:
             for event in events:
@@ -67,10 +67,10 @@ def _draw(
                 if over.is_set():
                     return
     except CounterpointError as error:
-        message = str(error)
+        failure = error
     except Exception:
         log.exception("the backend %s failed", backend.name)
     finally:
         for request_id in waiting:
-            arrived.put(Failed(request_id, message))
+            arrived.put(Failed.of(request_id, failure))
         arrived.put(None)

@@ -113,7 +113,7 @@ class Comparison:
     """Asks questions. Holds nothing between them: a pane's history is the caller's."""
 
     def __init__(self, catalogue: Catalogue):
-        self._catalogue = catalogue
+        self.catalogue = catalogue
         self._backends = catalogue.backends
 
     def ask(
@@ -132,12 +132,12 @@ class Comparison:
         calls: dict[str, tuple[Backend, list[Request]]] = {}
         for number, pane in enumerate(panes):
             try:
-                request, persona = self._request(_request_id(run_id, number), question, pane, seed)
-                backend = self._backend(pane)
+                request, persona = self.request(_request_id(run_id, number), question, pane, seed)
+                backend = self.backend(pane)
                 calls.setdefault(backend.name, (backend, []))[1].append(request)
                 requests[request.id] = (number, request, persona)
             except CounterpointError as error:
-                yield PaneEvent(number, Failed(_request_id(run_id, number), str(error)))
+                yield PaneEvent(number, Failed.of(_request_id(run_id, number), error))
         texts: dict[str, list[str]] = {request_id: [] for request_id in requests}
         # A generator left to the garbage collector would go on until it is found.
         with contextlib.closing(gather(list(calls.values()))) as events:
@@ -145,7 +145,7 @@ class Comparison:
                 number, _, persona = requests[event.request_id]
                 if isinstance(event, Delta):
                     texts[event.request_id].append(event.text)
-                if isinstance(event, Failed) and event.adapter_at_fault:
+                if isinstance(event, Failed) and event.cause == "adapter":
                     self._mark(panes[number].mode, event.message)
                 if not isinstance(event, Done):
                     yield PaneEvent(number, event)
@@ -167,20 +167,17 @@ class Comparison:
 
     def preview(self, pane: Pane, question: str) -> Rendered:
         """The exact prompt that a pane would send. Raises CounterpointError where it cannot be asked."""
-        request, _ = self._request("preview", question, pane, seed=0)
-        return self._backend(pane).render(request.messages)
-
-    def _backend(self, pane: Pane) -> Backend:
-        return self._backends.get(ModeId.parse(pane.mode).backend)
+        request, _ = self.request("preview", question, pane, seed=0)
+        return self.backend(pane).render(request.messages)
 
     def probe(self, adapter: str) -> str | None:
         """Tries an adapter in the engine; why it is of no use, which its list entry then says too, or None."""
-        entry = self._catalogue.adapters.get(adapter)
+        entry = self.catalogue.adapters.get(adapter)
         if not entry.usable:
             return "; ".join(entry.inspection.problems)
         problem = self._backends.get(None).probe(adapter)
         if problem is not None:
-            self._catalogue.adapters.mark(adapter, problem)
+            self.catalogue.adapters.mark(adapter, problem)
         return problem
 
     def _mark(self, mode: str, problem: str) -> None:
@@ -188,19 +185,25 @@ class Comparison:
         if adapter:
             # It may have been deleted while it was asked.
             with contextlib.suppress(CounterpointError):
-                self._catalogue.adapters.mark(adapter, problem)
+                self.catalogue.adapters.mark(adapter, problem)
 
-    def _request(
+    def backend(self, pane: Pane) -> Backend:
+        """What answers a pane. Raises CounterpointError for a backend that is not declared."""
+        return self._backends.get(ModeId.parse(pane.mode).backend)
+
+    def request(
         self, request_id: str, question: str, pane: Pane, seed: int
     ) -> tuple[Request, Persona | None]:
+        """What a pane asks its backend, and the persona in it. Raises CounterpointError where it cannot be
+        asked."""
         question = pane.question or question
         check_question(question)
         mode = ModeId.parse(pane.mode)
-        persona = pane.persona if mode.persona and pane.persona else self._catalogue.persona(mode)
+        persona = pane.persona if mode.persona and pane.persona else self.catalogue.persona(mode)
         if not 0 <= pane.adapter_scale <= MAX_SCALE:
             raise CounterpointError(f"An adapter's strength lies between 0 and {MAX_SCALE:g}.")
         messages = render(persona, question, pane.history, pane.variables)
-        sampling = self._catalogue.sampling(mode, persona)
+        sampling = self.catalogue.sampling(mode, persona)
         unknown = set(pane.sampling) - {field.name for field in dataclasses.fields(Sampling)}
         if unknown:
             raise CounterpointError(f"Sampling has no such field: {sorted(unknown)[0]}.")

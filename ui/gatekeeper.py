@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+EVERYWHERE = frozenset({"0.0.0.0", "::"})
 
 # Answers may hold Markdown images: nothing is fetched from elsewhere, whatever a model writes.
 # Gradio's own page needs inline scripts and evaluation.
@@ -36,12 +37,12 @@ class Gatekeeper:
     """ASGI middleware.
 
     A request whose Host is not one of `hosts` is refused: a foreign name that resolves to this machine is DNS
-    rebinding. A request with an Origin must come from the very host and port it goes to.
+    rebinding. `hosts` None lets every name in. A request with an Origin must come from the very host and port it goes to.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None) -> None:
         self._app = app
-        self._hosts = frozenset(host.lower() for host in hosts)
+        self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -72,7 +73,7 @@ class Gatekeeper:
 
     def _problem(self, headers: Headers) -> str | None:
         host = headers.get("host", "")
-        if host_name(host) not in self._hosts:
+        if self._hosts is not None and host_name(host) not in self._hosts:
             return "This host name is not one that Counterpoint serves: open the address that it printed."
         origins = headers.getlist("origin")
         if any(_netloc(origin) != host.lower() for origin in origins):
@@ -113,9 +114,12 @@ def host_name(host: str) -> str:
         return ""
 
 
-def allowed_hosts(bound: str) -> frozenset[str]:
-    """The names under which a server bound to this address may be asked for."""
+def allowed_hosts(bound: str) -> frozenset[str] | None:
+    """The names under which a server bound to this address may be asked for; None for any, where it is bound to
+    every address of its machine: it may have any name then, and whoever asks has to show a key."""
     name = bound.strip("[]").lower()
+    if name in EVERYWHERE:
+        return None
     try:
         address = ipaddress.ip_address(name)
     except ValueError:

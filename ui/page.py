@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+from collections.abc import Sequence
 from typing import Any
 
 # Read when Gradio is imported: no figures about use leave this machine.
@@ -11,6 +12,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from backends.contract import Status
 from errors import CounterpointError
@@ -68,8 +70,18 @@ def build(parts: Parts) -> gr.Blocks:
     return page
 
 
-def serve(parts: Parts, host: str, port: int, open_browser: bool = False) -> None:
-    """Serves the page until it is interrupted. Raises CounterpointError where the address is taken."""
+def serve(
+    parts: Parts,
+    host: str,
+    port: int,
+    open_browser: bool = False,
+    routes: Sequence[Route] = (),
+    middleware: Sequence[Middleware] = (),
+) -> None:
+    """Serves the page, and `routes` beside it, until it is interrupted; `middleware` stands before both.
+
+    Raises CounterpointError where the address is taken.
+    """
     uploads.make_private()
     page = build(parts)
     page.queue(
@@ -99,7 +111,8 @@ def serve(parts: Parts, host: str, port: int, open_browser: bool = False) -> Non
             js=SCRIPT.read_text(encoding="utf-8"),
             i18n=gr.I18n(**LANGUAGES),
             app_kwargs={
-                "middleware": [Middleware(Gatekeeper, hosts=allowed_hosts(host))],
+                "middleware": [Middleware(Gatekeeper, hosts=allowed_hosts(host)), *middleware],
+                "routes": list(routes),
                 "docs_url": None,
                 "redoc_url": None,
                 "openapi_url": None,

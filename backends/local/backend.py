@@ -112,7 +112,7 @@ class LocalBackend(Backend):
             try:
                 ready[request.id] = (request, self._resolve(request.adapter) if request.adapter else None)
             except CounterpointError as error:
-                arrived.put(Failed(request.id, str(error)))
+                arrived.put(Failed.of(request.id, error))
         with self._lock:
             for request_id in list(ready):
                 if request_id not in self._streams:
@@ -144,6 +144,9 @@ class LocalBackend(Backend):
 
     def status(self) -> Status:
         return self._status
+
+    def base(self) -> str | None:
+        return self._facts.id if self._facts else None
 
     def facts(self, timeout: float | None = None) -> BaseFacts:
         """What is known of the base. Waits up to `timeout` seconds (None: as long as it takes) for it.
@@ -271,7 +274,7 @@ class LocalBackend(Backend):
     def _fail_all(self, why: str) -> None:
         """With the lock held: tells all who wait, and forgets them."""
         for request_id, arrived in self._streams.items():
-            arrived.put(Failed(request_id, why))
+            arrived.put(Failed(request_id, why, "work"))
         for number, answer in self._calls.items():
             answer.put(Reply(number, error=why))
         self._streams.clear()

@@ -36,7 +36,7 @@ from backends.contract import (
 )
 from backends.local.prompt import tokenize
 from backends.local.protocol import Call, Options, Quit, Reply, Stop, Submit
-from errors import CounterpointError, WorkFailed
+from errors import Busy, CounterpointError, WorkFailed
 
 if TYPE_CHECKING:
     from backends.local.answer import AnswerText
@@ -114,7 +114,7 @@ class Engine:
                 value = getattr(self, f"call_{message.method}")(message.argument)
                 self._out.append(Reply(message.number, value))
             except Exception as error:
-                self._out.append(Reply(message.number, error=_told(error)))
+                self._out.append(Reply(message.number, error=str(_told(error))))
 
     def step(self) -> None:
         """Ends what was stopped, lets waiting requests in, reads a part of the prompts, decodes one token."""
@@ -196,9 +196,7 @@ class Engine:
             self._renew()  # of those that came since the last step some may have a row
         try:
             if len(self._waiting) >= QUEUE:
-                raise CounterpointError(
-                    f"{QUEUE} questions are waiting already: try again when some have been answered."
-                )
+                raise Busy(f"{QUEUE} questions are waiting already: try again when some have been answered.")
             prompt, tokens = self._render(request.messages)
             if len(tokens) >= self._base.context:
                 raise CounterpointError(
@@ -206,7 +204,7 @@ class Engine:
                     "shorten the question or the persona, or begin a new conversation."
                 )
         except Exception as error:
-            self._out.append(Failed(request.id, _told(error)))
+            self._out.append(Failed.of(request.id, _told(error)))
             return
         self._waiting.append(_Job(request, source, prompt, tokens, arrived))
 
@@ -230,7 +228,7 @@ class Engine:
             try:
                 joined.append(self._row(job))
             except Exception as error:
-                self._out.append(Failed(job.request.id, _told(error), isinstance(error, AdapterFault)))
+                self._out.append(Failed.of(job.request.id, _told(error)))
         self.decoder.add(joined)
         for place, job in enumerate(self._waiting, start=1):
             if place != job.place:
@@ -351,12 +349,14 @@ class Engine:
         )
 
 
-def _told(error: Exception) -> str:
+def _told(error: Exception) -> CounterpointError:
     """What a request that failed is told. One request never takes the others with it, whatever it met."""
     if isinstance(error, CounterpointError):
-        return str(error)
+        return error
     traceback.print_exception(error)
-    return f"This could not be computed ({type(error).__name__}); the terminal says more. Try it otherwise."
+    return WorkFailed(
+        f"This could not be computed ({type(error).__name__}); the terminal says more. Try it otherwise."
+    )
 
 
 def main(options: Options, connection: Connection) -> None:

@@ -1,0 +1,1 @@
+"""Every mode as a model of the OpenAI API."""

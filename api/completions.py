@@ -1,0 +1,224 @@
+"""One chat completion: from what a client asks to requests of a backend, and from its events to OpenAI's objects."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from api.draw import draw
+from api.errors import NoSuchModel
+from api.metrics import Metrics
+from api.schema import ChatRequest
+from backends.contract import Backend, Delta, Done, Failed, Request, TokenLogprob
+from comparison.live import Comparison, Pane
+from comparison.modes import ModeId
+from errors import Busy, CounterpointError, WorkFailed
+from personas.schema import Persona
+
+
+@dataclass
+class Completion:
+    """A completion under way: `n` choices, each a request of one call to the backend."""
+
+    asked: ChatRequest
+    backend: Backend
+    requests: tuple[Request, ...]
+    persona: Persona | None
+    metrics: Metrics
+    id: str = ""
+    began: float = field(default_factory=time.monotonic)
+    created: int = field(default_factory=lambda: int(time.time()))
+    ended: dict[int, Done] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.id = f"chatcmpl-{self.requests[0].id.rpartition('/')[0]}"
+        self._numbers = {request.id: number for number, request in enumerate(self.requests)}
+
+    @classmethod
+    def of(cls, asked: ChatRequest, comparison: Comparison, metrics: Metrics) -> Completion:
+        """Raises NoSuchModel, or another CounterpointError for what cannot be asked."""
+        try:
+            mode = ModeId.parse(asked.model)
+            comparison.catalogue.check(mode)
+        except CounterpointError as error:
+            raise NoSuchModel(f"{error} /v1/models lists the modes.") from None
+        pane, question = _conversation(asked, mode)
+        seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
+        run, top = secrets.token_hex(12), asked.wanted_logprobs
+        requests = []
+        for number in range(asked.n):
+            request, persona = comparison.request(f"{run}/{number}", question, pane, seed)
+            sampling = dataclasses.replace(request.sampling, seed=(seed + number) % 2**63)
+            requests.append(dataclasses.replace(request, sampling=sampling, top_logprobs=top))
+        return cls(asked, comparison.backend(pane), tuple(requests), persona, metrics)
+
+    def stop(self) -> None:
+        """Ends it within two tokens: nobody waits any more."""
+        self.backend.stop([request.id for request in self.requests])
+
+    async def events(self) -> AsyncGenerator[tuple[int, Delta | Done], None]:
+        """(choice, event) as they come. Raises CounterpointError at the first choice that fails."""
+        outcome = "left"
+        try:
+            async with aclosing(draw(self.backend, self.requests)) as drawn:
+                async for together in drawn:
+                    for event in together:
+                        if isinstance(event, Failed):
+                            raise _error(event)
+                        if isinstance(event, Delta | Done):
+                            yield self._numbers[event.request_id], self._counted(event)
+            outcome = "answered"
+        except CounterpointError as error:
+            outcome = Failed.of("", error).cause
+            raise
+        finally:
+            self.metrics.requests.labels(self.asked.model, outcome).inc()
+
+    def _counted(self, event: Delta | Done) -> Delta | Done:
+        if isinstance(event, Done):
+            self.ended[self._numbers[event.request_id]] = event
+            self.metrics.answered(self.asked.model, event.usage, time.monotonic() - self.began)
+        return event
+
+    # --- OpenAI's objects
+
+    async def whole(self) -> dict[str, Any]:
+        """The chat.completion object, once every choice is complete."""
+        texts: dict[int, list[str]] = {number: [] for number in range(self.asked.n)}
+        tokens: dict[int, list[TokenLogprob]] = {number: [] for number in range(self.asked.n)}
+        async with aclosing(self.events()) as events:
+            async for number, event in events:
+                if isinstance(event, Delta):
+                    texts[number].append(event.text)
+                    tokens[number] += event.logprobs
+        choices = [
+            {
+                "index": number,
+                "message": {"role": "assistant", "content": "".join(texts[number]), "refusal": None},
+                "logprobs": _logprobs(tokens[number]) if self.asked.logprobs else None,
+                "finish_reason": _reason(self.ended[number]),
+            }
+            for number in range(self.asked.n)
+        ]
+        return {**self._head("chat.completion"), "choices": choices, "usage": self._usage()}
+
+    async def chunks(self) -> AsyncGenerator[dict[str, Any], None]:
+        """The chat.completion.chunk objects in their order."""
+        options = self.asked.stream_options
+        with_usage = bool(options and options.include_usage)
+        head = self._head("chat.completion.chunk")
+        begun: set[int] = set()
+
+        def chunk(
+            number: int, delta: dict[str, Any], reason: str | None, logprobs: Any = None
+        ) -> dict[str, Any]:
+            choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+            return {**head, "choices": [choice], **({"usage": None} if with_usage else {})}
+
+        async with aclosing(self.events()) as events:
+            async for number, event in events:
+                if number not in begun:
+                    begun.add(number)
+                    yield chunk(number, {"role": "assistant", "content": ""}, None)
+                if isinstance(event, Delta):
+                    if event.text or event.logprobs:
+                        told = _logprobs(event.logprobs) if self.asked.logprobs else None
+                        yield chunk(number, {"content": event.text}, None, told)
+                else:
+                    head["system_fingerprint"] = self._fingerprint()
+                    yield chunk(number, {}, _reason(event))
+        if with_usage:
+            yield {**head, "choices": [], "usage": self._usage()}
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.asked.model,
+            "system_fingerprint": self._fingerprint(),
+        }
+
+    def _fingerprint(self) -> str | None:
+        """Changes with whatever computed the answer: base, quantization, adapter and its strength, persona."""
+        if not self.ended:
+            return None
+        identity = next(iter(self.ended.values())).identity
+        told = [
+            identity.base,
+            identity.base_sha256,
+            identity.quantization,
+            identity.adapter,
+            identity.adapter_sha256,
+            identity.adapter_scale,
+            self.persona.sha256 if self.persona else None,
+        ]
+        return "fp_" + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+    def _usage(self) -> dict[str, Any]:
+        """The prompt is counted once, as OpenAI does, however many choices it has."""
+        used = [done.usage for done in self.ended.values()]
+        prompt = max((usage.prompt_tokens or 0 for usage in used), default=0)
+        written = sum(usage.completion_tokens for usage in used)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": written,
+            "total_tokens": prompt + written,
+            "prompt_tokens_details": {
+                "cached_tokens": max((usage.cached_tokens for usage in used), default=0)
+            },
+        }
+
+
+def _conversation(asked: ChatRequest, mode: ModeId) -> tuple[Pane, str]:
+    """The pane and the question that a client's messages are. Raises CounterpointError where they are none."""
+    messages = [turn.message for turn in asked.messages]
+    if messages[-1]["role"] != "user":
+        raise CounterpointError("messages: the last one must be the user's.")
+    system = [message["role"] == "system" for message in messages]
+    if any(system[1:]):
+        raise CounterpointError("messages: there may be one system message, and it comes first.")
+    if system[0] and mode.persona:
+        raise CounterpointError(
+            f"messages: persona:{mode.persona} brings the system message itself. Leave yours out, or ask a model "
+            "without a persona."
+        )
+    return Pane(asked.model, tuple(messages[:-1]), sampling=asked.sampling), messages[-1]["content"]
+
+
+def _error(failed: Failed) -> CounterpointError:
+    kinds: dict[str, type[CounterpointError]] = {"busy": Busy, "work": WorkFailed}
+    return kinds.get(failed.cause, CounterpointError)(failed.message)
+
+
+def _reason(done: Done) -> str:
+    return "length" if done.finish_reason == "length" else "stop"
+
+
+def _logprobs(tokens: Iterable[TokenLogprob]) -> dict[str, Any]:
+    def told(token: str, logprob: float) -> dict[str, Any]:
+        return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+
+    content = [
+        {
+            **told(token.token, token.logprob),
+            "top_logprobs": [told(other, logprob) for other, logprob in token.top],
+        }
+        for token in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def event_bytes(data: Any) -> bytes:
+    """A server-sent event."""
+    return b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+END = b"data: [DONE]\n\n"

@@ -1,0 +1,40 @@
+"""Errors in OpenAI's shape, with its status codes."""
+
+from __future__ import annotations
+
+from starlette.responses import JSONResponse, Response
+
+from backends.contract import Cause, Failed
+from errors import CounterpointError
+
+STATUS: dict[Cause, int] = {"input": 400, "adapter": 400, "busy": 429, "work": 503}
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    404: "invalid_request_error",
+    405: "invalid_request_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+
+def shape(status: int, message: str, code: str | None = None, param: str | None = None) -> dict[str, object]:
+    """The body that says what is wrong."""
+    kind = _TYPES.get(status, "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def refusal(status: int, message: str, code: str | None = None, param: str | None = None) -> Response:
+    headers = {"retry-after": "1"} if status in (429, 503) else None
+    return JSONResponse(shape(status, message, code, param), status, headers)
+
+
+class NoSuchModel(CounterpointError):
+    """A model id that is no mode here."""
+
+
+def refused(error: CounterpointError) -> Response:
+    """The answer to a request that failed with that error."""
+    if isinstance(error, NoSuchModel):
+        return refusal(404, str(error), "model_not_found", "model")
+    return refusal(STATUS[Failed.of("", error).cause], str(error))

@@ -1,0 +1,73 @@
+"""What /metrics tells Prometheus: requests, tokens and waiting times by model, and the engine's own figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from backends.contract import Backend, Usage
+from errors import CounterpointError
+
+_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
+
+
+class Metrics:
+    """One server's figures, in a registry of their own."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._registry = CollectorRegistry()
+        told: dict[str, Any] = {"registry": self._registry, "namespace": "counterpoint"}
+        self.requests = Counter(
+            "requests", "Chat completions, by how they ended.", ["model", "outcome"], **told
+        )
+        self.tokens = Counter(
+            "tokens", "Tokens read (prompt) and written (completion).", ["model", "kind"], **told
+        )
+        self.first_token = Histogram(
+            "time_to_first_token_seconds", "From the request's arrival.", ["model"], buckets=_SECONDS, **told
+        )
+        self.seconds = Histogram(
+            "request_seconds", "From the request's arrival to its end.", ["model"], buckets=_SECONDS, **told
+        )
+        self._registry.register(_EngineFigures(backend))
+
+    def answered(self, model: str, usage: Usage, seconds: float) -> None:
+        """One choice of a completion is complete."""
+        self.tokens.labels(model, "prompt").inc(usage.prompt_tokens or 0)
+        self.tokens.labels(model, "completion").inc(usage.completion_tokens)
+        if usage.ttft_s is not None:
+            self.first_token.labels(model).observe(usage.ttft_s)
+        self.seconds.labels(model).observe(seconds)
+
+    def text(self) -> bytes:
+        """The exposition format, version 0.0.4."""
+        return generate_latest(self._registry)
+
+
+class _EngineFigures(Collector):
+    """Rows, queue and memory inside the local engine, asked for when Prometheus asks."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def collect(self) -> Iterator[Metric]:
+        up = self._backend.status().state == "ready"
+        yield GaugeMetricFamily("counterpoint_up", "Whether the main backend can answer.", value=float(up))
+        statistics = getattr(self._backend, "statistics", None)
+        if not up or statistics is None:
+            return
+        try:
+            figures = statistics()
+        except CounterpointError:
+            return
+        for name, value in sorted(figures.items()):
+            yield GaugeMetricFamily(
+                f"counterpoint_engine_{name}", f"The engine's {name}.", value=float(value)
+            )
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())

@@ -1,0 +1,181 @@
+"""/v1/models, /v1/chat/completions, /health and /metrics beside the page."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from api import schema
+from api.completions import END, Completion, event_bytes
+from api.draw import draw
+from api.errors import STATUS, NoSuchModel, refusal, refused, shape
+from api.metrics import Metrics
+from backends.contract import Done, Failed, Request, Sampling
+from backends.served import OWN
+from comparison.live import Comparison
+from comparison.modes import ModeId, ModeInfo
+from errors import CounterpointError
+
+HEALTH_S = 30.0
+"""What a one-token generation may take."""
+
+
+class Api:
+    """The API over one comparison. Holds nothing of a request."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self._comparison = comparison
+        self._catalogue = comparison.catalogue
+        self._main = comparison.catalogue.backends.get(None)
+        self._metrics = Metrics(self._main)
+        self._began = int(time.time())
+        self._generation: asyncio.Task[Response] | None = None
+
+    @property
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/models", _told(self.models), methods=["GET"]),
+            Route("/v1/models/{model:path}", _told(self.model), methods=["GET"]),
+            Route("/v1/chat/completions", _told(self.chat), methods=["POST"]),
+            Route("/v1/{rest:path}", _told(self.elsewhere), methods=["GET", "POST", "PUT", "DELETE"]),
+            Route("/health", _told(self.health), methods=["GET"]),
+            Route("/metrics", _told(self.metrics), methods=["GET"]),
+        ]
+
+    async def models(self, request: HttpRequest) -> Response:
+        modes = await run_in_threadpool(self._catalogue.list)
+        return JSONResponse({"object": "list", "data": [self._entry(mode) for mode in modes if mode.usable]})
+
+    async def model(self, request: HttpRequest) -> Response:
+        wanted = request.path_params["model"]
+        modes = await run_in_threadpool(self._catalogue.list)
+        found = next((mode for mode in modes if mode.id == wanted and mode.usable), None)
+        if found is None:
+            raise NoSuchModel(f"{wanted[:200]!r} is no mode here: /v1/models lists them.")
+        return JSONResponse(self._entry(found))
+
+    def _entry(self, mode: ModeInfo) -> dict[str, Any]:
+        """A mode as a model; `parent` marks an adapter, as vLLM does, `root` tells the base."""
+        entry: dict[str, Any] = {
+            "id": mode.id,
+            "object": "model",
+            "created": self._began,
+            "owned_by": OWN,
+            "name": mode.label,
+        }
+        parsed = ModeId.parse(mode.id)
+        if not parsed.backend:
+            entry["root"] = self._main.base()
+            entry["parent"] = "base" if parsed.adapter and not parsed.persona else None
+        return entry
+
+    async def chat(self, request: HttpRequest) -> Response:
+        asked = schema.read(await request.body())
+        completion = await run_in_threadpool(Completion.of, asked, self._comparison, self._metrics)
+        if not asked.stream:
+            async with _stopped_without(request, completion):
+                return JSONResponse(await completion.whole())
+        chunks = completion.chunks()
+        # Answered only once the first words are there: until then a refusal can be told by its status.
+        async with _stopped_without(request, completion):
+            first = await anext(chunks)
+        events = _events(request, completion, first, chunks)
+        return StreamingResponse(
+            events, media_type="text/event-stream", headers={"cache-control": "no-cache"}
+        )
+
+    async def health(self, request: HttpRequest) -> Response:
+        """Those who ask at the same time share one generation."""
+        if self._generation is None or self._generation.done():
+            self._generation = asyncio.create_task(self._one_token())
+        return await asyncio.shield(self._generation)
+
+    async def _one_token(self) -> Response:
+        status = self._main.status()
+        if status.state != "ready":
+            return JSONResponse({"status": status.state, "message": status.message}, 503)
+        began = time.monotonic()
+        request = Request(
+            f"health-{secrets.token_hex(8)}/0", ({"role": "user", "content": "Hi"},), Sampling(max_tokens=1)
+        )
+        try:
+            async with asyncio.timeout(HEALTH_S), contextlib.aclosing(draw(self._main, [request])) as drawn:
+                async for together in drawn:
+                    for event in together:
+                        if isinstance(event, Failed):
+                            return JSONResponse({"status": "failed", "message": event.message}, 503)
+                        if isinstance(event, Done):
+                            seconds = round(time.monotonic() - began, 4)
+                            tokens = event.usage.completion_tokens
+                            return JSONResponse({"status": "ok", "tokens": tokens, "seconds": seconds})
+        except TimeoutError:
+            return JSONResponse({"status": "failed", "message": f"No token came in {HEALTH_S:.0f} s."}, 503)
+        except CounterpointError as error:
+            return JSONResponse({"status": "failed", "message": str(error)}, 503)
+        return JSONResponse({"status": "failed", "message": "No token came."}, 503)
+
+    async def metrics(self, request: HttpRequest) -> Response:
+        return Response(await run_in_threadpool(self._metrics.text), media_type=CONTENT_TYPE_LATEST)
+
+    async def elsewhere(self, request: HttpRequest) -> Response:
+        return refusal(
+            404,
+            f"There is no {request.method} {request.url.path} here: /v1/models and /v1/chat/completions are.",
+        )
+
+
+def _told(
+    endpoint: Callable[[HttpRequest], Awaitable[Response]],
+) -> Callable[[HttpRequest], Awaitable[Response]]:
+    """The endpoint, but errors are told in OpenAI's shape."""
+
+    async def told(request: HttpRequest) -> Response:
+        try:
+            return await endpoint(request)
+        except CounterpointError as error:
+            return refused(error)
+
+    return told
+
+
+async def _events(
+    request: HttpRequest,
+    completion: Completion,
+    first: dict[str, Any],
+    chunks: AsyncGenerator[dict[str, Any], None],
+) -> AsyncGenerator[bytes, None]:
+    """The stream's bytes; a failure that comes after the first words is its last event."""
+    async with contextlib.aclosing(chunks), _stopped_without(request, completion):
+        try:
+            yield event_bytes(first)
+            async for chunk in chunks:
+                yield event_bytes(chunk)
+            yield END
+        except CounterpointError as error:
+            yield event_bytes(shape(STATUS[Failed.of("", error).cause], str(error)))
+
+
+@contextlib.asynccontextmanager
+async def _stopped_without(request: HttpRequest, completion: Completion) -> AsyncIterator[None]:
+    """Stops the completion when its client goes away."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        completion.stop()
+
+    watch = asyncio.create_task(gone())
+    try:
+        yield
+    finally:
+        watch.cancel()
