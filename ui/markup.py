@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backends.contract import Rendered
+from backends.contract import Message, Rendered
 from ui.transcript import Turn
 from ui.words import say
 
@@ -61,6 +61,8 @@ _ROWS = (
     "base_sha256",
     "quantization",
     "backend",
+    "server",
+    "claimed",
     "adapter",
     "adapter_sha256",
     "adapter_scale",
@@ -74,6 +76,8 @@ _ROWS = (
     "tokens_per_s",
     "prompt_sha256",
 )
+_OF_SERVERS = ("server", "claimed")
+"""Rows that only a receipt has whose answer came from a server."""
 
 
 def receipts(turns: Sequence[Turn]) -> str:
@@ -83,24 +87,38 @@ def receipts(turns: Sequence[Turn]) -> str:
 
 
 def receipt(turn: Turn) -> str:
-    """One receipt: a table of what ran, then the prompt as the base read it."""
+    """One receipt: a table of what ran, then the prompt as the base read it, or what a server was sent for it."""
     values: dict[str, Any] = {"mode": turn.mode, **turn.receipt}
+    claimed = values.get("claimed") or ()
+    for key in claimed:
+        values[key] = values.get(key) or say("not_told")
+    if "claimed" in values:
+        values["claimed"] = ", ".join(say("receipt_" + key) for key in claimed)
     lines = [f"**{plain(turn.label)}**", "", "| | |", "|:--|:--|"]
-    lines += [f"| {say('receipt_' + key)} | {_cell(key, values.get(key))} |" for key in _ROWS]
-    prompt = turn.receipt.get("prompt")
+    rows = [key for key in _ROWS if key in values or key not in _OF_SERVERS]
+    lines += [f"| {say('receipt_' + key)} | {_cell(key, values.get(key))} |" for key in rows]
+    prompt, messages = values.get("prompt"), values.get("messages")
     if prompt:
         lines += ["", f"**{say('receipt_prompt')}**", "", fenced(str(prompt), "text")]
+    elif messages:
+        lines += ["", f"**{say('receipt_messages')}**", "", fenced(_sent(messages), "text")]
     return "\n".join(lines)
 
 
 def preview(shown: Rendered, note: str = "") -> str:
     """A prompt that has not been sent yet, with its length, and what to know of it."""
     lines = [f"*{plain(note)}*"] if note else []
+    if shown.prompt_tokens is None:
+        lines.append(say("preview_messages"))
     if shown.prompt_tokens is not None and shown.context is not None:
         lines.append(say("prompt_tokens", tokens=f"{shown.prompt_tokens:,}", context=f"{shown.context:,}"))
     if shown.typed:
         lines.append(plain(say("typed_controls", names=", ".join(shown.typed))))
     return "\n\n".join([*lines, fenced(shown.prompt, "text")])
+
+
+def _sent(messages: Sequence[Message]) -> str:
+    return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
 
 
 def _cell(key: str, value: Any) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from backends.contract import Rendered
 from ui import markup, transcript
 from ui.transcript import PaneState, Turn
 
@@ -80,3 +81,35 @@ def test_copying_all_gives_the_question_once_and_every_answer_by_its_mode() -> N
         [PaneState((turn("Why?", "Because."),)), PaneState((turn("Why?", "So."),)), PaneState()]
     )
     assert text == "> Why?\n\n### Bare\n\nBecause.\n\n### Bare\n\nSo.\n"
+
+
+def test_a_receipt_of_a_server_tells_what_is_only_claimed_and_what_was_sent() -> None:
+    receipt = {
+        "base": "org/base",
+        "base_sha256": None,
+        "adapter": "support",
+        "prompt": None,
+        "server": "http://gpu:8000/v1, model org/support",
+        "claimed": ["base", "adapter"],
+        "messages": [{"role": "system", "content": "Be *kind*."}, {"role": "user", "content": "Why?\n```"}],
+    }
+    turn = Turn(
+        "Why?", "gpu/adapter:support", "Tuned on gpu · support", "tuned", "done", "So.", receipt=receipt
+    )
+    shown = markup.receipt(turn)
+    assert "| server | http\\:\\/\\/gpu" in shown
+    assert "| only claimed by the server | base\\, adapter |" in shown
+    assert "| base sha256 | – |" in shown
+    assert "The exact prompt" not in shown
+    assert "````text\n[system]\nBe *kind*.\n\n[user]\nWhy?\n```\n````" in shown
+    untold = markup.receipt(Turn("W", "m", "L", "bare", "done", "So.", receipt={**receipt, "base": ""}))
+    assert "| base | not told |" in untold
+    local = markup.receipt(Turn("W", "base", "Bare", "bare", "done", "So.", receipt={"prompt": "P"}))
+    assert "claimed" not in local
+    assert "| server |" not in local
+
+
+def test_a_preview_for_a_server_shows_what_it_is_sent_as_that() -> None:
+    sent = markup.preview(Rendered("[user]\nWhy?", None, None))
+    assert "its own template makes the prompt" in sent
+    assert "its own template" not in markup.preview(Rendered("<user>Why?", 3, 100))
