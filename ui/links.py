@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlencode
 
@@ -22,7 +22,7 @@ class Link:
     """A set-up that a link carries. `problems` says what in the link could not be used, a line each.
 
     `scales` has a strength for each mode; `sampling` holds what was set, the seed apart; `variables` are
-    by persona.
+    by persona. `absent` are modes that the link asks for and that are not here.
     """
 
     modes: tuple[str, ...] = ()
@@ -32,6 +32,7 @@ class Link:
     sampling: Mapping[str, float | int] = field(default_factory=dict)
     variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
 
 def read_link(query: str, modes: Sequence[ModeInfo]) -> Link:
@@ -48,11 +49,11 @@ def read_link(query: str, modes: Sequence[ModeInfo]) -> Link:
         name: kept for name, texts in parsed.items() if (kept := [t for t in texts if t or "." in name])
     }
     known = {mode.id for mode in modes}
-    # A form decodes "+" as a space, and nobody who types a link by hand writes %2B.
-    wanted = [value.strip().replace(" ", "+") for value in values.get("mode", [])]
+    wanted = _wanted(values.get("mode", []), known)
     scales, problems = _scales(values.get("scale", []), len(wanted))
     chosen = [(mode, scale) for mode, scale in zip(wanted, scales, strict=True) if mode in known]
-    problems += [say("link_no_mode", mode=mode[:80]) for mode in wanted if mode not in known]
+    absent = tuple(mode for mode in wanted if mode not in known)
+    problems += [say("link_no_mode", mode=mode[:80]) for mode in absent]
     if len(chosen) > MAX_PANES:
         problems.append(say("link_too_many", limit=MAX_PANES))
         chosen = chosen[:MAX_PANES]
@@ -66,6 +67,7 @@ def read_link(query: str, modes: Sequence[ModeInfo]) -> Link:
         sampling=sampling,
         variables=_variables(values),
         problems=(*problems, *seed_problem, *sampling_problems),
+        absent=absent,
     )
 
 
@@ -95,6 +97,16 @@ def write_link(
     if len(query) > MAX_LINK_CHARS:
         raise CounterpointError(say("link_too_long", limit=f"{MAX_LINK_CHARS:,}"))
     return query
+
+
+def _wanted(texts: Sequence[str], known: Collection[str]) -> list[str]:
+    """The ids that a link asks for. A form decodes "+" as a space, and nobody who types a link by hand writes %2B;
+    but the name of a server's adapter may hold a space."""
+    typed = {mode.replace("+", " "): mode for mode in known}
+    return [
+        text if text in known else typed.get(text.replace("+", " "), text.replace(" ", "+"))
+        for text in map(str.strip, texts)
+    ]
 
 
 def _scales(texts: Sequence[str], panes: int) -> tuple[list[float], list[str]]:
