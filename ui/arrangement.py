@@ -16,6 +16,8 @@ from ui.parts import Parts
 from ui.words import say
 
 Updates = dict[Any, Any]
+SERVERS_TELL_S = 3.0
+"""How long a page waits for each server whose adapters its link asks for."""
 
 
 def chip_texts(parts: Parts) -> list[tuple[str, bool]]:
@@ -75,6 +77,13 @@ class Arrangement:
     def _set_up(self, query: str) -> Updates:
         modes = self.parts.catalogue.list()
         link = links.read_link(query, modes)
+        unseen = {setup.server_of(mode) for mode in link.absent}.intersection(self.parts.backends.others)
+        if unseen:
+            # The page may be opened before they have told what they have.
+            for server in unseen:
+                self.parts.backends.adapters(server, SERVERS_TELL_S)
+            modes = self.parts.catalogue.list()
+            link = links.read_link(query, modes)
         waits = bool(query) and not self.parts.base_is_known
         chosen = link.modes or tuple(setup.default_modes(modes, self.parts.languages))
         if not waits:
@@ -86,7 +95,7 @@ class Arrangement:
             if name in typed:
                 updates[control] = str(typed[name])
         for slot, (mode, scale) in enumerate(zip(link.modes, link.scales, strict=True)):
-            if setup.adapter_of(mode):
+            if setup.has_strength(mode):
                 updates[self.panes[slot].strength] = gr.Slider(value=scale, visible=True)
         updates[self.link] = query if waits else ""
         filled = self.variables.arrange(self.parts.personas, chosen, {}, link.variables)
@@ -108,10 +117,10 @@ class Arrangement:
         """Updates for `caught_up` where the modes there are have changed; while nobody has touched the
         showcase, it grows with them, or a link that waited is followed: adapters are known only once the
         base is."""
-        modes = self.parts.catalogue.list()
+        screen = screen_of(tuple(values))
+        modes = self.parts.modes(*screen.modes)
         if setup.usable_ids(modes) == tuple(known):
             return {}
-        screen = screen_of(tuple(values))
         asked = any(state.turns for state in screen.states)
         followed = bool(link) and self.parts.base_is_known
         if followed and not asked:
@@ -127,7 +136,8 @@ class Arrangement:
         untouched = not question and not asked
         if known and untouched and shown == setup.default_modes(before, self.parts.languages):
             chosen = setup.default_modes(modes, self.parts.languages)
-            updates |= self._arrange(chosen, question)
+            # Not where nothing changes: another mode may have been picked meanwhile.
+            updates |= self._arrange(chosen, question) if chosen != shown else {}
         return updates
 
     def _catch_up(self, modes: Sequence[ModeInfo]) -> Updates:

@@ -43,7 +43,7 @@ class Chat:
                     step=0.05,
                     label=label("strength"),
                     scale=1,
-                    visible=bool(setup.adapter_of(mode)),
+                    visible=setup.has_strength(mode),
                 )
             self.caption = gr.Markdown(
                 pane.mode_caption(parts, mode), elem_classes=["cp-caption"], latex_delimiters=[]
@@ -218,19 +218,20 @@ class Chat:
     def catch_up(self, known: Sequence[str], mode: str | None, state: PaneState) -> dict[Any, Any]:
         """Updates for `caught_up` where the modes there are have changed from `known`. What a person picked
         stays; the mode that the tab opened with gives way to a better one as long as nothing was said."""
-        modes = self.parts.catalogue.list()
+        modes = self.parts.modes(mode)
         if setup.usable_ids(modes) == tuple(known):
             return {}
         opened_with = setup.chat_mode([each for each in modes if each.id in known])
         untouched = mode == opened_with and not state.turns
-        if untouched or mode not in {each.id for each in modes}:
+        better = untouched and mode != setup.chat_mode(modes)
+        if better or mode not in {each.id for each in modes}:
             return self.on_load()
         # Not the picker's value: another may have been picked meanwhile.
         picker = gr.Dropdown(choices=setup.choices(modes))
         return {self.known: setup.usable_ids(modes), self.picker: picker}
 
     def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona]) -> Any:
-        strength = gr.Slider(visible=bool(mode and setup.adapter_of(mode)))
+        strength = gr.Slider(visible=setup.has_strength(mode or ""))
         greeting = pane.greeting_text(self.parts, mode, drafts) or say("chat_greeting")
         return pane.mode_caption(self.parts, mode), strength, greeting
 

@@ -344,7 +344,7 @@ class Compare:
         return (
             gr.Column(elem_classes=pane.pane_classes(self.parts.mode(mode))),
             pane.mode_caption(self.parts, mode),
-            gr.Slider(visible=bool(mode and setup.adapter_of(mode))),
+            gr.Slider(visible=setup.has_strength(mode or "")),
             pane.greeting_text(self.parts, mode, drafts),
             pane.answered_by(state, mode),
             "",

@@ -180,7 +180,7 @@ def build(parts: Parts, slot: int, mode: str, visible: bool) -> PaneView:
                     1.0,
                     step=0.05,
                     label=label("strength"),
-                    visible=bool(setup.adapter_of(mode)),
+                    visible=setup.has_strength(mode),
                 )
                 rewording = gr.Textbox(
                     label=label("rewording"),
@@ -295,6 +295,8 @@ def mode_caption(parts: Parts, mode_id: str | None) -> str:
     if mode is None:
         return say("choose_mode")
     text, note = say("caption_" + mode.family), parts.note(mode)
+    if mode.backend:
+        text = say("caption_on_" + mode.family, backend=mode.backend)
     if note:
         text = f"{text} **{markup.plain(note)}**"
     return "\n\n".join([text, *(markup.plain(each) for each in parts.about(mode.id))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from adapters.store import AdapterStore
@@ -11,7 +12,7 @@ from comparison.live import Comparison, Pane
 from comparison.modes import Catalogue, ModeId, ModeInfo
 from errors import CounterpointError
 from personas.store import PersonaStore
-from ui.setup import adapter_of, language_note, persona_of
+from ui.setup import adapter_of, language_note, persona_of, server_of
 from ui.streaming import Abandoned
 from ui.words import say
 
@@ -35,9 +36,28 @@ class Parts:
         """The main one."""
         return self.backends.get(None)
 
+    def modes(self, *picked: str | None) -> list[ModeInfo]:
+        """The catalogue's modes, and those of the picked that a declared server does not tell of now: it may not
+        have answered yet, or load its adapters anew, and nobody's pick is taken back for that."""
+        modes = self.catalogue.list()
+        there = {mode.id for mode in modes}
+        untold = dict.fromkeys(mode for mode in picked if mode and mode not in there)
+        return [*modes, *(info for mode in untold if (info := self._untold(mode, there)))]
+
+    def _untold(self, mode_id: str, there: Container[str]) -> ModeInfo | None:
+        server = server_of(mode_id)
+        if server not in self.backends.others:
+            return None
+        mode = ModeId.parse(mode_id)
+        if not mode.adapter or (mode.persona and f"persona:{mode.persona}" not in there):
+            return None
+        title = " + ".join(name for name in (mode.adapter, mode.persona) if name)
+        note = say("server_not_told", server=server, adapter=mode.adapter)
+        return ModeInfo(mode_id, title, mode.family, False, note, backend=server)
+
     def mode(self, mode_id: str | None) -> ModeInfo | None:
-        """What the catalogue says of a mode, if it knows it."""
-        return next((mode for mode in self.catalogue.list() if mode.id == mode_id), None)
+        """What is known of a mode; None where there is none of that id."""
+        return next((mode for mode in self.modes(mode_id) if mode.id == mode_id), None)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -50,7 +70,9 @@ class Parts:
 
     @property
     def base_is_known(self) -> bool:
-        """Whether adapters can be judged: against a base that is located, loaded or not."""
+        """Whether adapters can be judged: against a base that is located, loaded or not. A server judges its own."""
+        if self.backend.adapters() is not None:
+            return True
         try:
             self.adapters.list()
         except CounterpointError:
@@ -72,7 +94,8 @@ class Parts:
         """What a person should know of a mode before asking it."""
         if mode is None:
             return None
-        return mode.note or language_note(mode.language, self.languages)
+        # Which languages a server's base speaks is not known.
+        return mode.note or language_note(mode.language, () if mode.backend else self.languages)
 
     def about(self, mode_id: str) -> list[str]:
         """What the mode's persona and its adapter are for, in their own words: plain text, a line each."""
@@ -82,7 +105,8 @@ class Parts:
             found = next((entry.persona for entry in self.personas.list() if entry.name == name), None)
             lines += [found.description] if found else []
         adapter = adapter_of(mode_id)
-        if adapter:
+        # A server's adapter of the same name may be another.
+        if adapter and not server_of(mode_id):
             try:
                 passport = self.adapters.get(adapter).inspection.passport
             except CounterpointError:

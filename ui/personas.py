@@ -374,7 +374,7 @@ class Personas:
 
 def picker_updates(parts: Parts, *picked: str | None) -> Any:
     """The modes there are now, for every picker; what each has picked stays where it is still there."""
-    choices = setup.choices(parts.catalogue.list())
+    choices = setup.choices(parts.modes(*picked))
     ids = {mode for _, mode in choices}
     updates = [
         gr.Dropdown(choices=choices) if mode in ids else gr.Dropdown(choices=choices, value="base")

@@ -57,8 +57,8 @@ class Screen:
         return explicit
 
     def scale(self, slot: int) -> float:
-        """The strength of a slot's adapter; 1 where its mode has none."""
-        return float(self.strengths[slot]) if setup.adapter_of(self.modes[slot] or "") else 1.0
+        """The strength of a slot's adapter; 1 where its mode has none, or a server's."""
+        return float(self.strengths[slot]) if setup.has_strength(self.modes[slot] or "") else 1.0
 
     def pane(self, slot: int, state: PaneState) -> Pane:
         """What a slot asks with, its history taken from `state`. Raises CounterpointError without a mode."""

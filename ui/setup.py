@@ -191,6 +191,17 @@ def adapter_of(mode: str) -> str | None:
     return parsed.adapter if parsed else None
 
 
+def server_of(mode: str) -> str | None:
+    """The name of the other backend that answers, where the mode id names one."""
+    parsed = _parsed(mode)
+    return parsed.backend if parsed else None
+
+
+def has_strength(mode: str) -> bool:
+    """Whether the mode's adapter can be made stronger or weaker: servers have theirs as trained."""
+    return bool(adapter_of(mode)) and not server_of(mode)
+
+
 def _parsed(mode: str) -> ModeId | None:
     try:
         return ModeId.parse(mode)

@@ -13,6 +13,7 @@ from backends.contract import Delta
 from comparison.live import Comparison, Pane
 from errors import CounterpointError
 from ui import transcript
+from ui.setup import server_of
 from ui.transcript import PaneState, Turn
 from ui.words import say
 
@@ -72,15 +73,21 @@ def answers(
     Deltas of one decode step arrive together; they are painted together, as soon as every running pane has
     its own, at most every REPAINT_S seconds, and less often where a repaint takes long. Whatever else happens
     (a place in the queue, a failure, an end) is painted at once: nothing may follow it for long.
-    `waiting_for` is what panes say until something comes; those in `abandoned` are not painted any more.
-    Closing this iterator closes the comparison's, which stops the generation. Never raises: a refusal is each
-    pane's own notice, so that the question is kept.
+    `waiting_for` is what panes on the main backend say until something comes; those in `abandoned` are not
+    painted any more. Closing this iterator closes the comparison's, which stops the generation. Never raises: a
+    refusal is each pane's own notice, so that the question is kept.
     """
     run = uuid.uuid4().hex
     states = {
         item.slot: transcript.begin(
             item.state,
-            Turn(item.pane.question or question, item.pane.mode, item.label, item.family, notice=waiting_for),
+            Turn(
+                item.pane.question or question,
+                item.pane.mode,
+                item.label,
+                item.family,
+                notice="" if server_of(item.pane.mode) else waiting_for,
+            ),
             run,
             position,
         )

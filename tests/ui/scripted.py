@@ -22,6 +22,8 @@ Script = Callable[[Sequence[Request]], Iterator[Event]]
 
 class ScriptedBackend(Backend):
     name = "scripted"
+    own: tuple[str, ...] | None = None
+    """The adapters that it brings itself, as it tells them now; None: those of this machine."""
 
     def __init__(self, script: Script, status: Status | None = None) -> None:
         self._script = script
@@ -43,8 +45,14 @@ class ScriptedBackend(Backend):
     def status(self) -> Status:
         return self._status
 
+    def becomes(self, status: Status) -> None:
+        self._status = status
+
     def render(self, messages: Sequence[Message]) -> Rendered:
         return Rendered("\n".join(message["content"] for message in messages), 7, 100)
+
+    def adapters(self, timeout: float = 0) -> tuple[str, ...] | None:
+        return self.own
 
     def probe(self, adapter: str) -> str | None:
         return None
