@@ -1,0 +1,329 @@
+"""The API over real HTTP, mostly through OpenAI's own client."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import OpenAI
+
+from backends.contract import Event, Failed, Queued, Request, Status
+from comparison.live import Comparison, Pane
+from errors import Busy, WorkFailed
+from tests.api.conftest import Serve
+from tests.ui.scripted import ScriptedBackend, delta, done
+
+KEY = "a-key-of-24-characters--"
+WHY: list[Any] = [{"role": "user", "content": "Why is the sky blue?"}]
+EVERY_MODE = (
+    "base", "persona:teller", "persona:plain", "adapter:one", "adapter:two", "adapter:one+persona:teller",
+    "adapter:one+persona:plain", "adapter:two+persona:teller", "adapter:two+persona:plain",
+)  # fmt: skip
+
+
+def client(address: str, key: str = "none") -> OpenAI:
+    return OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, timeout=60)
+
+
+def greedy(address: str, model: str = "base", **more: Any) -> Any:
+    asked = {"temperature": 0, "max_tokens": 12, "messages": WHY, **more}
+    return client(address).chat.completions.create(model=model, **asked)
+
+
+def text(completion: Any, choice: int = 0) -> str:
+    return str(completion.choices[choice].message.content)
+
+
+def test_every_usable_mode_is_a_model_and_adapters_name_their_base(tiny_api: str) -> None:
+    models = {model.id: model.model_dump() for model in client(tiny_api).models.list()}
+    assert tuple(sorted(models)) == tuple(sorted(EVERY_MODE)), "the unusable adapter is not among them"
+    assert {model["owned_by"] for model in models.values()} == {"counterpoint"}
+    assert [name for name, model in models.items() if model["parent"]] == ["adapter:one", "adapter:two"]
+    assert client(tiny_api).models.retrieve("adapter:one+persona:teller").id == "adapter:one+persona:teller"
+    with pytest.raises(openai.NotFoundError, match="no mode here"):
+        client(tiny_api).models.retrieve("adapter:dora")
+
+
+@pytest.mark.parametrize("model", EVERY_MODE)
+def test_a_mode_answers_as_it_does_in_a_comparison(
+    tiny_api: str, tiny_comparison: Comparison, model: str
+) -> None:
+    pane = Pane(model, sampling={"temperature": 0.0, "max_tokens": 12})
+    events = tiny_comparison.ask(WHY[0]["content"], [pane], seed=3)
+    (expected,) = [each.event for each in events if hasattr(each.event, "receipt")]
+    answered = greedy(tiny_api, model)
+    assert text(answered) == expected.answer
+    assert answered.usage.prompt_tokens == expected.receipt.usage.prompt_tokens
+    assert answered.usage.completion_tokens == expected.receipt.usage.completion_tokens
+    assert answered.model == model
+
+
+def test_a_stream_gives_the_same_words_its_usage_and_its_end(tiny_api: str) -> None:
+    whole = greedy(tiny_api, "adapter:two")
+    chunks = list(greedy(tiny_api, "adapter:two", stream=True, stream_options={"include_usage": True}))
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == text(whole)
+    assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+    assert chunks[-1].system_fingerprint == whole.system_fingerprint
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_the_fingerprint_tells_apart_what_answered(tiny_api: str) -> None:
+    prints = {greedy(tiny_api, model).system_fingerprint for model in EVERY_MODE}
+    assert len(prints) == len(EVERY_MODE)
+
+
+def test_several_choices_differ_by_seed_and_come_again_with_it(tiny_api: str) -> None:
+    asked = {"n": 3, "temperature": 1.5, "seed": 11, "max_tokens": 10}
+    first, again = greedy(tiny_api, **asked), greedy(tiny_api, **asked)
+    texts = [text(first, choice) for choice in range(3)]
+    assert len(set(texts)) == 3
+    assert texts == [text(again, choice) for choice in range(3)]
+    streamed: dict[int, str] = dict.fromkeys(range(3), "")
+    for chunk in greedy(tiny_api, stream=True, **asked):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.delta.content or ""
+    assert list(streamed.values()) == texts
+
+
+def test_it_stops_at_a_stop_text_and_at_the_most_tokens(tiny_api: str) -> None:
+    long = greedy(tiny_api, "adapter:one", max_tokens=16)
+    assert long.choices[0].finish_reason == "length"
+    middle = text(long)[3:6]
+    cut = greedy(tiny_api, "adapter:one", max_tokens=16, stop=[middle, "never"])
+    assert text(cut) == text(long)[: text(long).index(middle)]
+    assert cut.choices[0].finish_reason == "stop"
+    assert greedy(tiny_api, max_completion_tokens=2, max_tokens=openai.omit).usage.completion_tokens == 2
+
+
+def test_log_probabilities_come_with_each_token_whole_and_streamed(tiny_api: str) -> None:
+    whole = greedy(tiny_api, logprobs=True, top_logprobs=3)
+    tokens = whole.choices[0].logprobs.content
+    assert len(tokens) == whole.usage.completion_tokens
+    for token in tokens:
+        assert len(token.top_logprobs) == 3
+        assert token.logprob == max(other.logprob for other in token.top_logprobs), "it was greedy"
+    streamed = [
+        token.logprob
+        for chunk in greedy(tiny_api, logprobs=True, top_logprobs=3, stream=True)
+        for token in (chunk.choices[0].logprobs.content if chunk.choices[0].logprobs else ())
+    ]
+    assert streamed == pytest.approx([token.logprob for token in tokens])
+
+
+def test_penalties_reach_the_engine(tiny_api: str) -> None:
+    plain = greedy(tiny_api, max_tokens=40, extra_body={"repetition_penalty": 1.0})
+    other = greedy(tiny_api, max_tokens=40, presence_penalty=2, frequency_penalty=2)
+    assert text(plain) != text(other)
+
+
+def test_a_clients_own_system_message_is_read_where_no_persona_brings_one(tiny_api: str) -> None:
+    told = [{"role": "developer", "content": "You are a fox."}, *WHY]
+    assert greedy(tiny_api, messages=told).usage.prompt_tokens > greedy(tiny_api).usage.prompt_tokens
+    with pytest.raises(openai.BadRequestError, match="brings the system message itself"):
+        greedy(tiny_api, "persona:teller", messages=told)
+
+
+def test_text_in_parts_is_the_text(tiny_api: str) -> None:
+    parts = [{"type": "text", "text": "Why is the "}, {"type": "text", "text": "sky blue?"}]
+    assert text(greedy(tiny_api, messages=[{"role": "user", "content": parts}])) == text(greedy(tiny_api))
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ("{", 400, "cannot be read"),
+        ("[]", 400, "must be an object"),
+        ('{"model": "base", "model": "base", "messages": []}', 400, "cannot be read"),
+        ({"model": "base"}, 400, "messages: is missing"),
+        ({"model": "base", "messages": []}, 400, "messages"),
+        ({"model": "gpt-4", "messages": WHY}, 404, "is not a mode"),
+        ({"model": "adapter:gone", "messages": WHY}, 404, "gone"),
+        ({"model": "adapter:dora", "messages": WHY}, 404, "DoRA"),
+        ({"model": "persona:gone", "messages": WHY}, 404, "gone"),
+        ({"model": "lab/base", "messages": WHY}, 404, "There is no server lab"),
+        ({"model": "base", "messages": WHY, "temprature": 1}, 400, "temprature"),
+        ({"model": "base", "messages": WHY, "temperature": 9}, 400, "temperature must lie between"),
+        ({"model": "base", "messages": WHY, "temperature": "hot"}, 400, "temperature: must be a number"),
+        ({"model": "base", "messages": WHY, "max_tokens": 0}, 400, "max_tokens must lie between"),
+        ({"model": "base", "messages": WHY, "max_tokens": 1, "max_completion_tokens": 2}, 400, "differ"),
+        ({"model": "base", "messages": WHY, "n": 17}, 400, "n: "),
+        ({"model": "base", "messages": WHY, "top_logprobs": 2}, 400, "needs logprobs"),
+        ({"model": "base", "messages": WHY, "tools": [{"type": "function"}]}, 400, "tools"),
+        ({"model": "base", "messages": WHY, "response_format": {"type": "json_object"}}, 400, "response_format"),
+        ({"model": "base", "messages": [*WHY, {"role": "assistant", "content": "x"}]}, 400, "the user's"),
+        ({"model": "base", "messages": [*WHY, {"role": "system", "content": "x"}, *WHY]}, 400, "comes first"),
+        ({"model": "base", "messages": [{"role": "tool", "content": "x"}]}, 400, "messages[0].role"),
+        ({"model": "base", "messages": [{"role": "user", "content": " "}]}, 400, "no question"),
+        ({"model": "base", "messages": [{"role": "user", "content": "x " * 15_000}]}, 400, "tokens"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_cannot_be_asked_is_told_in_openais_shape(
+    tiny_api: str, body: Any, status: int, told: str, stream: bool
+) -> None:
+    if isinstance(body, dict):
+        body = json.dumps({**body, "stream": stream})
+    answer = httpx.post(f"{tiny_api}/v1/chat/completions", content=body, timeout=60)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert told in error["message"]
+    assert error["type"] == "invalid_request_error"
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["code"] == "model_not_found") == (status == 404)
+
+
+def test_fields_that_clients_send_unasked_are_passed_over(tiny_api: str) -> None:
+    sent = {"user": "me", "metadata": {"a": "b"}, "store": False, "tools": [], "extra_body": {"seed": None}}
+    assert text(greedy(tiny_api, **sent)) == text(greedy(tiny_api))
+
+
+def test_another_path_is_told_in_openais_shape(tiny_api: str) -> None:
+    answer = httpx.post(f"{tiny_api}/v1/embeddings", json={})
+    assert answer.status_code == 404
+    assert "POST /v1/embeddings" in answer.json()["error"]["message"]
+
+
+def test_those_who_wait_together_are_decoded_together(serve: Serve) -> None:
+    """Each answer goes on only once all have begun: one after another would never end."""
+    together = threading.Barrier(4, timeout=30)
+
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        together.wait()
+        yield delta(requests[0], requests[0].adapter or "bare")
+        yield done(requests[0])
+
+    address = serve(ScriptedBackend(script))
+    modes = ["base", "adapter:one", "adapter:two", "adapter:one+persona:teller"]
+    with ThreadPoolExecutor(4) as pool:
+        texts = list(pool.map(lambda mode: text(greedy(address, mode)), modes))
+    assert texts == ["bare", "one", "two", "one"]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_stops_its_generation(serve: Serve, stream: bool, begun: bool) -> None:
+    asked, stopped = threading.Event(), threading.Event()
+
+    class Endless(ScriptedBackend):
+        def stop(self, request_ids: Sequence[str]) -> None:
+            super().stop(request_ids)
+            stopped.set()
+
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        if begun:
+            yield delta(requests[0], "on and on")
+        else:
+            yield Queued(requests[0].id, 3)
+        asked.set()
+        assert stopped.wait(30)
+        yield done(requests[0], "cancelled")
+
+    backend = Endless(script)
+    address = serve(backend)
+
+    def leave() -> None:
+        body = {"model": "base", "messages": WHY, "stream": stream}
+        with httpx.Client(timeout=30) as http:
+            if stream and begun:
+                with http.stream("POST", f"{address}/v1/chat/completions", json=body) as answer:
+                    assert next(answer.iter_lines()).startswith("data: ")
+            else:
+                with pytest.raises(httpx.ReadTimeout):
+                    http.post(f"{address}/v1/chat/completions", json=body, timeout=1)
+
+    leave()
+    assert asked.wait(30)
+    assert stopped.wait(30)
+    assert backend.stopped[0] == backend.asked[0].id
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "kind"),
+    [
+        (Failed("", "64 questions are waiting already.", "busy"), 429, "rate_limit_error"),
+        (Failed("", "The engine died.", "work"), 503, "server_error"),
+        (Failed("", "No effect.", "adapter"), 400, "invalid_request_error"),
+        (Busy("Too many."), 429, "rate_limit_error"),
+        (WorkFailed("It is down."), 503, "server_error"),
+        (RuntimeError("secret"), 503, "server_error"),
+    ],
+)
+def test_a_failure_has_the_status_of_its_cause_and_hides_what_is_nobodys_business(
+    serve: Serve, failure: Failed | Exception, status: int, kind: str
+) -> None:
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        if isinstance(failure, Exception):
+            raise failure
+        yield Failed(requests[0].id, failure.message, failure.cause)
+
+    address = serve(ScriptedBackend(script))
+    for stream in (False, True):
+        body = {"model": "base", "messages": WHY, "stream": stream}
+        answer = httpx.post(f"{address}/v1/chat/completions", json=body)
+        assert answer.status_code == status
+        assert answer.json()["error"]["type"] == kind
+        assert "secret" not in answer.text
+        assert ("retry-after" in answer.headers) == (status in (429, 503))
+
+
+def test_a_failure_after_the_first_words_is_the_streams_last_event(serve: Serve) -> None:
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        yield delta(requests[0], "So")
+        yield Failed(requests[0].id, "The engine died.", "work")
+
+    address = serve(ScriptedBackend(script))
+    with pytest.raises(openai.APIError, match="The engine died"):
+        list(greedy(address, stream=True))
+    answer = httpx.post(
+        f"{address}/v1/chat/completions", json={"model": "base", "messages": WHY, "stream": True}
+    )
+    assert "[DONE]" not in answer.text
+
+
+def test_health_answers_after_a_real_token_and_says_when_there_is_none(tiny_api: str, serve: Serve) -> None:
+    sound = httpx.get(f"{tiny_api}/health", timeout=60)
+    assert (sound.status_code, sound.json()["status"], sound.json()["tokens"]) == (200, "ok", 1)
+    loading = serve(ScriptedBackend(lambda requests: iter(()), Status("loading", "Fetching")))
+    assert httpx.get(f"{loading}/health").status_code == 503
+
+    def failing(requests: Sequence[Request]) -> Iterator[Event]:
+        yield Failed(requests[0].id, "The engine died.", "work")
+
+    answer = httpx.get(f"{serve(ScriptedBackend(failing))}/health")
+    assert (answer.status_code, answer.json()["message"]) == (503, "The engine died.")
+
+
+def test_metrics_count_requests_tokens_and_the_engine(serve: Serve, tiny_comparison: Comparison) -> None:
+    address = serve(tiny_comparison.catalogue.backends.get(None))
+    greedy(address, "adapter:one", n=2)
+    with pytest.raises(openai.BadRequestError):
+        greedy(address, "adapter:one", messages=[{"role": "user", "content": "x " * 15_000}])
+    told = httpx.get(f"{address}/metrics").text
+    assert 'counterpoint_requests_total{model="adapter:one",outcome="answered"} 1.0' in told
+    assert 'counterpoint_requests_total{model="adapter:one",outcome="input"} 1.0' in told
+    assert 'counterpoint_tokens_total{kind="completion",model="adapter:one"} 24.0' in told
+    assert "counterpoint_up 1.0" in told
+    assert "counterpoint_engine_rows 0.0" in told
+
+
+def test_with_keys_nothing_but_health_is_told_without_one(serve: Serve, tiny_comparison: Comparison) -> None:
+    address = serve(tiny_comparison.catalogue.backends.get(None), ["another-key-of-its-own", KEY])
+    for path in ("/v1/models", "/metrics", "/"):
+        assert httpx.get(address + path).status_code == 401
+    for wrong in ("", KEY[:-1], f"{KEY}x"):
+        with pytest.raises(openai.AuthenticationError, match="asks for a key"):
+            client(address, wrong or "none").models.list()
+    assert httpx.get(f"{address}/health", timeout=60).status_code == 200
+    assert len(list(client(address, KEY).models.list())) == len(EVERY_MODE)
+    assert httpx.get(f"{address}/metrics", auth=("anybody", KEY)).status_code == 200
+    asked = httpx.get(address + "/")
+    assert asked.headers["www-authenticate"].startswith("Basic")
