@@ -26,6 +26,7 @@ from ui.guard import guarded
 from ui.parts import Parts
 from ui.personas import Personas
 from ui.prompt_store import PromptStore
+from ui.servers import Servers
 from ui.theme import CSS, SCRIPT, Counterpoint
 from ui.translations import LANGUAGES
 from ui.words import label, say
@@ -61,11 +62,15 @@ def build(parts: Parts) -> gr.Blocks:
                 personas = Personas(parts, drafts)
             with gr.Tab(label("tab_adapters"), id="adapters") as adapters_tab:
                 adapters = Adapters(parts)
+            with gr.Tab(label("tab_servers"), id="servers") as servers_tab:
+                servers = Servers(parts)
         pickers = [*compare.pickers, chat.picker]
         personas.on_change(pickers)
         adapters.on_change(pickers)
+        servers.on_change(pickers)
         personas_tab.select(guarded(personas.refresh), personas.refresh_inputs, personas.refreshed, **QUIET)
         adapters_tab.select(guarded(adapters.refresh), adapters.list, adapters.refreshed, **QUIET)
+        servers.on_select(servers_tab)
         _load(page, parts, compare, chat, status, store, timer)
     return page
 
