@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.backends.scripted_server import serving
 from tests.browser import panes
 from tests.browser.conftest import App, OpenPage
 from tests.browser.panes import link
@@ -173,3 +174,44 @@ def test_an_import_of_nothing_is_one_line(open_page: OpenPage) -> None:
     page.get_by_role("button", name="Import", exact=True).click()
     page.get_by_text("can't be used as an adapter").wait_for()
     assert page.get_by_label("Folder on this machine").input_value() == "/no/such/folder"
+
+
+def test_a_server_declared_on_the_page_answers_beside_the_local_base(open_page: OpenPage) -> None:
+    with serving(lambda call: call.answer("From ", "afar.")) as far:
+        page = open_page(link("base", "base"))
+        page.get_by_role("tab", name="Servers").click()
+        page.get_by_role("heading", name="A new server").wait_for()
+        page.get_by_label("Name", exact=True).fill("far")
+        address = page.get_by_label("Address")
+        address.fill("far away")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_text("Address must be an address").wait_for()
+        assert address.input_value() == "far away"
+        address.fill(far.url)
+        page.get_by_role("button", name="Save").click()
+        page.locator(".block#server-about").get_by_text("Its base is org/base").wait_for()
+        page.get_by_role("radio", name="far · ready").wait_for()
+
+        page.get_by_role("tab", name="Compare").click()
+        panes.pick(page, "Pane 2 answers as", "Bare on far")
+        page.locator("#pane-2").get_by_text("answered by far").wait_for()
+        panes.set_most_tokens(page, 6)
+        panes.ask(page, "Where are you?")
+        panes.wait_done(page, 1, 2)
+        assert panes.answer(page, 2) == "From afar."
+        assert panes.answer(page, 1) not in ("", "From afar.")
+        assert [asked["messages"][-1]["content"] for asked in far.asked] == ["Where are you?"]
+        page.locator("#pane-2-receipt").get_by_role("button", name="Receipt").click()
+        receipt = page.locator("#pane-2-receipt .block.cp-receipt")
+        receipt.get_by_text("What it was sent").wait_for()
+        told = receipt.inner_text()
+        assert far.url in told
+        assert "only claimed by the server\tbase" in told
+        assert "[user]\nWhere are you?" in told
+
+        page.get_by_role("tab", name="Servers").click()
+        page.once("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name="Remove", exact=True).click()
+        page.get_by_text("Removed far").wait_for()
+        page.get_by_role("tab", name="Compare").click()
+        page.wait_for_function("document.querySelector('#pane-2-mode input').value === 'Bare'")
