@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +14,35 @@ from transformers import AttentionInterface
 from errors import CounterpointError
 
 NAME = "counterpoint_rows"
+PADDING = 64
+"""Places that a row may be shorter than another of its run: reading them costs less than a further call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Rows `first` to `end` of a decode step, side by side and about as long: `reach` is the longest's length."""
+
+    first: int
+    end: int
+    reach: int
+    even: bool
+    """Whether all are equally long, so that nothing is hidden from any of them."""
+
+
+def runs(lengths: Sequence[int]) -> tuple[Run, ...]:
+    """The rows of a decode step, whose lengths with the new token these are, parted where lengths differ much.
+
+    One call over all of them would read every row as far as the longest: a persona's long prompt would slow down
+    all the short ones beside it.
+    """
+    found: list[Run] = []
+    first = 0
+    for end in range(1, len(lengths) + 1):
+        longest, shortest = max(lengths[first:end]), min(lengths[first:end])
+        if end == len(lengths) or max(longest, lengths[end]) - min(shortest, lengths[end]) > PADDING:
+            found.append(Run(first, end, longest, longest == shortest))
+            first = end
+    return tuple(found)
 
 
 def attend(
@@ -23,23 +54,49 @@ def attend(
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: torch.Tensor | None = None,
+    row_runs: Sequence[Run] = (),
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Query (rows, heads, width, dim), key and value (rows, kv_heads, reach, dim) → (rows, width, heads, dim).
 
     Computed in the dtype that the keys are kept in: on a CPU that is float32, where torch's fused kernel is
-    several times faster than in 16 bit.
+    several times faster than in 16 bit. `row_runs` parts the rows, where that is worth it.
     """
     if s_aux is not None:
         raise CounterpointError("This base's attention sinks are not supported: choose another base model.")
     query_ = query.to(key.dtype)
-    if softcap is None:
-        output = scaled_dot_product_attention(
-            query_, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True
-        )
+    if len(row_runs) <= 1:
+        output = _attend(query_, key, value, attention_mask, scaling, softcap)
     else:
-        output = _soft_capped(query_, key, value, attention_mask, scaling, softcap)
+        output = torch.cat(
+            [
+                _attend(
+                    query_[run.first : run.end],
+                    key[run.first : run.end, :, : run.reach],
+                    value[run.first : run.end, :, : run.reach],
+                    None
+                    if run.even or attention_mask is None
+                    else attention_mask[run.first : run.end, :, :, : run.reach],
+                    scaling,
+                    softcap,
+                )
+                for run in row_runs
+            ]
+        )
     return output.to(query.dtype).transpose(1, 2), None
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    if softcap is not None:
+        return _soft_capped(query, key, value, mask, scaling, softcap)
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=True)
 
 
 def _soft_capped(

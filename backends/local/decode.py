@@ -185,6 +185,9 @@ class Decoder:
             past_key_values=kv,
             use_cache=True,
             logits_to_keep=1,
+            row_runs=attention.runs([start + 1 for start in starts])
+            if width == 1 and device.type == "cpu"
+            else (),
         )
         for row, chunk in zip(rows, chunks, strict=True):
             row.length += len(chunk)
