@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run install test test-slow lint screenshots benchmark
+.PHONY: run install test test-slow test-vllm lint screenshots benchmark benchmark-serving
 
 run: install
 	@echo "Starting; the page comes first, and shows how far the base model is"
@@ -26,11 +26,22 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not vllm"
 
 # What takes longer: fetching the base from nothing, two processes at once.
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
+
+# vLLM in an environment of its own (3.5 GB): its CPU build brings parts made for CUDA, which break its import.
+.venv-vllm/installed: requirements-vllm.txt
+	@echo "Installing vLLM into .venv-vllm (3.5 GB)"
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-vllm.txt
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+test-vllm: .venv/installed-dev .venv-vllm/installed
+	$(BIN)/python -m pytest -m vllm tests/vllm
 
 # From a running app (`make run` in another terminal).
 screenshots: .venv/installed-dev
@@ -38,3 +49,7 @@ screenshots: .venv/installed-dev
 
 benchmark: install
 	$(BIN)/python benchmarks/panes.py
+
+benchmark-serving: install .venv-vllm/installed
+	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/agreement.py

@@ -1,0 +1,63 @@
+"""vLLM on this machine with the shipped base and adapters, in an environment of its own (`make .venv-vllm/installed`)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
+START_S = 300
+BASE = "smollm2"
+
+
+@contextmanager
+def vllm(
+    base: Path, adapters: Mapping[str, Path], port: int, log: Path, more: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """The address of a vLLM that serves `base` in bfloat16 with these adapters. Raises RuntimeError where it does
+    not start; `more` are further environment variables."""
+    command = [
+        str(PYTHON), "-m", "vllm.entrypoints.openai.api_server",
+        "--model", str(base), "--served-model-name", BASE, "--dtype", "bfloat16", "--max-model-len", "2048",
+        "--host", "127.0.0.1", "--port", str(port),
+        "--enable-lora", "--max-lora-rank", "16", "--max-loras", "4",
+        "--lora-modules", *(f"{name}={folder}" for name, folder in adapters.items()),
+    ]  # fmt: skip
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        **(more or {}),
+    }
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            _wait(process, f"http://127.0.0.1:{port}/health", log)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise RuntimeError(f"vLLM ended at once:\n{log.read_text(errors='replace')[-2000:]}")
+        try:
+            if httpx.get(url).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.5)
+    raise RuntimeError(f"vLLM did not answer within {START_S} s:\n{log.read_text(errors='replace')[-2000:]}")
