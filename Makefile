@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run install test test-slow test-vllm lint screenshots benchmark benchmark-serving
+.PHONY: run install test test-slow test-vllm lint check-deploy screenshots benchmark benchmark-serving
 
 run: install
 	@echo "Starting; the page comes first, and shows how far the base model is"
@@ -42,6 +42,9 @@ test-slow: .venv/installed-dev
 
 test-vllm: .venv/installed-dev .venv-vllm/installed
 	$(BIN)/python -m pytest -m vllm tests/vllm
+
+check-deploy: .venv-vllm/installed
+	.venv-vllm/bin/python deploy/check.py
 
 # From a running app (`make run` in another terminal).
 screenshots: .venv/installed-dev
