@@ -119,7 +119,7 @@ class Arrangement:
         base is."""
         screen = screen_of(tuple(values))
         modes = self.parts.modes(*screen.modes)
-        if setup.usable_ids(modes) == tuple(known):
+        if setup.known_ids(modes) == tuple(known):
             return {}
         asked = any(state.turns for state in screen.states)
         followed = bool(link) and self.parts.base_is_known
@@ -142,7 +142,7 @@ class Arrangement:
 
     def _catch_up(self, modes: Sequence[ModeInfo]) -> Updates:
         choices = setup.choices(modes)
-        updates: Updates = {self.known: setup.usable_ids(modes)}
+        updates: Updates = {self.known: setup.known_ids(modes)}
         updates |= {picker: gr.Dropdown(choices=choices) for picker in self.pickers}
         for chip, (question, shown) in zip(self.chips, chip_texts(self.parts), strict=True):
             updates[chip] = gr.Button(question, visible=shown)

@@ -213,13 +213,13 @@ class Chat:
         """The modes there are by now, for a page that was laid out when fewer were known."""
         modes = self.parts.catalogue.list()
         picker = gr.Dropdown(choices=setup.choices(modes), value=setup.chat_mode(modes))
-        return {self.known: setup.usable_ids(modes), self.picker: picker}
+        return {self.known: setup.known_ids(modes), self.picker: picker}
 
     def catch_up(self, known: Sequence[str], mode: str | None, state: PaneState) -> dict[Any, Any]:
         """Updates for `caught_up` where the modes there are have changed from `known`. What a person picked
         stays; the mode that the tab opened with gives way to a better one as long as nothing was said."""
         modes = self.parts.modes(mode)
-        if setup.usable_ids(modes) == tuple(known):
+        if setup.known_ids(modes) == tuple(known):
             return {}
         opened_with = setup.chat_mode([each for each in modes if each.id in known])
         untouched = mode == opened_with and not state.turns
@@ -228,7 +228,7 @@ class Chat:
             return self.on_load()
         # Not the picker's value: another may have been picked meanwhile.
         picker = gr.Dropdown(choices=setup.choices(modes))
-        return {self.known: setup.usable_ids(modes), self.picker: picker}
+        return {self.known: setup.known_ids(modes), self.picker: picker}
 
     def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona]) -> Any:
         strength = gr.Slider(visible=setup.has_strength(mode or ""))

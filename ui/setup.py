@@ -56,18 +56,23 @@ class VariableRow:
 
 
 def choices(modes: Sequence[ModeInfo]) -> list[tuple[str, str]]:
-    """(label, id) for a mode picker: by family, in the catalogue's order; then what other backends answer; what
-    cannot be used comes last."""
+    """(label, id) for a mode picker: by family, in each what other backends answer after what the main one does;
+    what cannot be used comes last.
 
-    def rank(mode: ModeInfo) -> tuple[bool, bool, int]:
-        return (not mode.usable, mode.backend is not None, FAMILIES.index(mode.family))
+    Gradio shows the first 100 and the rest to who types: families go first, so that what is cut off is but some of
+    the many pairs of an adapter and a persona.
+    """
+
+    def rank(mode: ModeInfo) -> tuple[bool, int, bool]:
+        return (not mode.usable, FAMILIES.index(mode.family), mode.backend is not None)
 
     return [(mode_title(mode), mode.id) for mode in sorted(modes, key=rank)]
 
 
-def usable_ids(modes: Sequence[ModeInfo]) -> tuple[str, ...]:
-    """What a tab keeps of the modes that it knows, to notice that others came or went."""
-    return tuple(mode.id for mode in modes if mode.usable)
+def known_ids(modes: Sequence[ModeInfo]) -> tuple[str, ...]:
+    """What a tab keeps of the modes that it knows, to notice that others came or went: the ids of the usable ones,
+    and of the others with a mark."""
+    return tuple(mode.id if mode.usable else f"!{mode.id}" for mode in modes)
 
 
 def mode_title(mode: ModeInfo) -> str:

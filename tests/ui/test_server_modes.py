@@ -186,3 +186,27 @@ def test_a_link_is_followed_at_once_where_a_server_stands_in_for_the_local_base(
     parts = parts_on(tmp_path, main)
     monkeypatch.setattr(parts.adapters, "list", lambda: pytest.fail("this machine's adapters are not asked"))
     assert parts.base_is_known
+
+
+def test_a_server_that_is_down_comes_and_goes_in_every_window(parts: Parts) -> None:
+    server(parts).becomes(Status("failed", "gpu is down."))
+    compare, chat = compare_and_chat(parts)
+    known = compare.arrangement.catch_up((), "", "", values(["base"]))[compare.arrangement.known]
+    in_chat = chat.on_load()[chat.known]
+    assert compare.arrangement.catch_up(known, "", "", values(["base"])) == {}
+    store = parts.backends.store
+    assert store is not None
+    store.remove("gpu")
+    parts.backends.refresh()
+    updates = compare.arrangement.catch_up(known, "", "", values(["gpu/base", "base"]))
+    assert updates[compare.pickers[0]].value == "base"
+    assert chat.catch_up(in_chat, "gpu/base", PaneState())[chat.picker].value == "base"
+
+
+def test_a_picker_shows_what_servers_answer_among_its_first_hundred(parts: Parts) -> None:
+    adapters = tuple(f"a{number}" for number in range(9))
+    server(parts).own = adapters
+    first = [mode for _, mode in setup.choices(parts.catalogue.list())][:100]
+    assert {"gpu/base", "gpu/persona:meeting-notes", *(f"gpu/adapter:{name}" for name in adapters)} <= {
+        *first
+    }
