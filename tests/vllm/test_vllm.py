@@ -14,12 +14,11 @@ import pytest
 from adapters.store import AdapterStore
 from backends.contract import Delta, Done, Request, Sampling
 from backends.local.backend import LocalBackend
-from backends.local.fetch import cache_folder, locate
+from backends.local.fetch import cache_folder
 from backends.local.protocol import Options
 from backends.openai_server import OpenAIServer, Server
 from benchmarks.agreement import ADAPTERS, LIBRARY, compare
-from benchmarks.serving import free_port
-from benchmarks.vllm_server import BASE, vllm
+from benchmarks.vllm_server import BASE
 from comparison.backends import Backends
 from comparison.live import Answered, Comparison, Pane
 from comparison.modes import Catalogue
@@ -29,16 +28,6 @@ from personas.store import PersonaStore
 pytestmark = pytest.mark.vllm
 ROOT = Path(__file__).parents[2]
 WAIT_S = 120
-
-
-@pytest.fixture(scope="session")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    place = tmp_path_factory.mktemp("vllm")
-    adapters = {name: LIBRARY / name for name in ADAPTERS}
-    base = locate("embedded", cache_folder()).folder
-    allowed = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
-    with vllm(base, adapters, free_port(), place / "vllm.log", allowed) as found:
-        yield found
 
 
 @pytest.fixture(scope="session")
