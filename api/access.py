@@ -15,8 +15,8 @@ from api.errors import refusal
 from errors import CounterpointError
 
 VARIABLE = "COUNTERPOINT_API_KEYS"
-OPEN = frozenset({"/health"})
-"""What a load balancer may ask without a key."""
+OPEN = frozenset({"/health", "/gradio_api/startup-events"})
+"""What a load balancer may ask without a key, and what Gradio asks itself when it starts."""
 SHORTEST = 16
 
 

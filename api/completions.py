@@ -22,6 +22,9 @@ from comparison.modes import ModeId
 from errors import Busy, CounterpointError, WorkFailed
 from personas.schema import Persona
 
+SERVERS_TELL_S = 2.0
+"""How long a request waits for what a server has, where that is not known yet."""
+
 
 @dataclass
 class Completion:
@@ -46,7 +49,9 @@ class Completion:
         """Raises NoSuchModel, or another CounterpointError for what cannot be asked."""
         try:
             mode = ModeId.parse(asked.model)
-            comparison.catalogue.check(mode)
+            comparison.catalogue.check(mode, SERVERS_TELL_S)
+        except WorkFailed:
+            raise
         except CounterpointError as error:
             raise NoSuchModel(f"{error} /v1/models lists the modes.") from None
         pane, question = _conversation(asked, mode)
@@ -74,7 +79,7 @@ class Completion:
                             raise _error(event)
                         if isinstance(event, Delta | Done):
                             yield self._numbers[event.request_id], self._counted(event)
-            outcome = "answered"
+            outcome = "left" if self._cancelled else "answered"
         except CounterpointError as error:
             outcome = Failed.of("", error).cause
             raise
@@ -84,8 +89,13 @@ class Completion:
     def _counted(self, event: Delta | Done) -> Delta | Done:
         if isinstance(event, Done):
             self.ended[self._numbers[event.request_id]] = event
-            self.metrics.answered(self.asked.model, event.usage, time.monotonic() - self.began)
+            if event.finish_reason != "cancelled":
+                self.metrics.answered(self.asked.model, event.usage, time.monotonic() - self.began)
         return event
+
+    @property
+    def _cancelled(self) -> bool:
+        return any(done.finish_reason == "cancelled" for done in self.ended.values())
 
     # --- OpenAI's objects
 
@@ -204,7 +214,9 @@ def _reason(done: Done) -> str:
 
 def _logprobs(tokens: Iterable[TokenLogprob]) -> dict[str, Any]:
     def told(token: str, logprob: float) -> dict[str, Any]:
-        return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+        # A token that is part of a character decodes to U+FFFD: which bytes it stands for is not known then.
+        known = "\N{REPLACEMENT CHARACTER}" not in token
+        return {"token": token, "logprob": logprob, "bytes": list(token.encode()) if known else None}
 
     content = [
         {

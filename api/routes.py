@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -24,10 +26,14 @@ from backends.contract import Done, Failed, Request, Sampling
 from backends.served import OWN
 from comparison.live import Comparison
 from comparison.modes import ModeId, ModeInfo
-from errors import CounterpointError
+from errors import Busy, CounterpointError
+
+log = logging.getLogger("counterpoint")
 
 HEALTH_S = 30.0
 """What a one-token generation may take."""
+HEALTH_LASTS_S = 2.0
+"""How long its result holds."""
 
 
 class Api:
@@ -39,7 +45,8 @@ class Api:
         self._main = comparison.catalogue.backends.get(None)
         self._metrics = Metrics(self._main)
         self._began = int(time.time())
-        self._generation: asyncio.Task[Response] | None = None
+        self._generation: asyncio.Task[tuple[dict[str, Any], int]] | None = None
+        self._generated = 0.0
 
     @property
     def routes(self) -> list[Route]:
@@ -80,9 +87,8 @@ class Api:
         return entry
 
     async def chat(self, request: HttpRequest) -> Response:
-        asked = schema.read(await request.body())
-        completion = await run_in_threadpool(Completion.of, asked, self._comparison, self._metrics)
-        if not asked.stream:
+        completion = await run_in_threadpool(self._completion, await request.body())
+        if not completion.asked.stream:
             async with _stopped_without(request, completion):
                 return JSONResponse(await completion.whole())
         chunks = completion.chunks()
@@ -94,16 +100,22 @@ class Api:
             events, media_type="text/event-stream", headers={"cache-control": "no-cache"}
         )
 
-    async def health(self, request: HttpRequest) -> Response:
-        """Those who ask at the same time share one generation."""
-        if self._generation is None or self._generation.done():
-            self._generation = asyncio.create_task(self._one_token())
-        return await asyncio.shield(self._generation)
+    def _completion(self, body: bytes) -> Completion:
+        return Completion.of(schema.read(body), self._comparison, self._metrics)
 
-    async def _one_token(self) -> Response:
-        status = self._main.status()
-        if status.state != "ready":
-            return JSONResponse({"status": status.state, "message": status.message}, 503)
+    async def health(self, request: HttpRequest) -> Response:
+        """Those who ask within a while share one generation: without a key nobody keeps the engine busy."""
+        now = time.monotonic()
+        if self._generation is None or (self._generation.done() and now - self._generated > HEALTH_LASTS_S):
+            self._generation, self._generated = asyncio.create_task(self._one_token()), now
+        body, status = await asyncio.shield(self._generation)
+        return JSONResponse(body, status)
+
+    async def _one_token(self) -> tuple[dict[str, Any], int]:
+        """What /health says, and its status. Why it failed stands in the log: who asks here has shown no key."""
+        state = self._main.status().state
+        if state != "ready":
+            return {"status": state}, 503
         began = time.monotonic()
         request = Request(
             f"health-{secrets.token_hex(8)}/0", ({"role": "user", "content": "Hi"},), Sampling(max_tokens=1)
@@ -113,16 +125,25 @@ class Api:
                 async for together in drawn:
                     for event in together:
                         if isinstance(event, Failed):
-                            return JSONResponse({"status": "failed", "message": event.message}, 503)
+                            log.warning("/health: %s", event.message)
+                            # Alive, and at work for others.
+                            return (
+                                ({"status": "busy"}, 200)
+                                if event.cause == "busy"
+                                else ({"status": "failed"}, 503)
+                            )
                         if isinstance(event, Done):
                             seconds = round(time.monotonic() - began, 4)
-                            tokens = event.usage.completion_tokens
-                            return JSONResponse({"status": "ok", "tokens": tokens, "seconds": seconds})
-        except TimeoutError:
-            return JSONResponse({"status": "failed", "message": f"No token came in {HEALTH_S:.0f} s."}, 503)
-        except CounterpointError as error:
-            return JSONResponse({"status": "failed", "message": str(error)}, 503)
-        return JSONResponse({"status": "failed", "message": "No token came."}, 503)
+                            return {
+                                "status": "ok",
+                                "tokens": event.usage.completion_tokens,
+                                "seconds": seconds,
+                            }, 200
+        except Busy:
+            return {"status": "busy"}, 200
+        except (TimeoutError, CounterpointError) as error:
+            log.warning("/health: %s", error or f"no token came in {HEALTH_S:.0f} s")
+        return {"status": "failed"}, 503
 
     async def metrics(self, request: HttpRequest) -> Response:
         return Response(await run_in_threadpool(self._metrics.text), media_type=CONTENT_TYPE_LATEST)
@@ -144,6 +165,11 @@ def _told(
             return await endpoint(request)
         except CounterpointError as error:
             return refused(error)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody reads it
+        except Exception:
+            log.exception("%s failed", request.url.path)
+            return refusal(500, "The server failed at this: its log says more.")
 
     return told
 

@@ -132,10 +132,21 @@ def read(body: bytes) -> ChatRequest:
         raise CounterpointError(f"The body cannot be read: {error}.") from None
     if not isinstance(fields, dict):
         raise CounterpointError("The body must be an object with model and messages.")
-    given = {name: value for name, value in fields.items() if value is not None and name not in IGNORED}
+    given = {name: value for name, value in _without_nulls(fields).items() if name not in IGNORED}
+    if isinstance(given.get("messages"), list):
+        # An answer's message can be sent back as it came, its empty fields included.
+        given["messages"] = [_without_nulls(message) for message in given["messages"]]
     try:
         return ChatRequest.model_validate_json(json.dumps(given), strict=True)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
         told = dict.fromkeys(f"{dotted(problem['loc'])}: {friendly(problem)}" for problem in problems)
         raise CounterpointError("; ".join(list(told)[:20])) from None
+
+
+def _without_nulls(fields: Any) -> Any:
+    return (
+        {name: value for name, value in fields.items() if value is not None}
+        if isinstance(fields, dict)
+        else fields
+    )

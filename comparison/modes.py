@@ -169,6 +169,11 @@ class Catalogue:
         its_own = self.backends.adapters(mode.backend, timeout)
         if mode.adapter and its_own is None:
             self.adapters.source(mode.adapter)
+        elif mode.adapter and mode.adapter not in (its_own or ()):
+            known = ", ".join((its_own or ())[:20]) or "none that it tells"
+            raise CounterpointError(
+                f"{mode.backend or 'The server'} has no adapter {mode.adapter[:80]}. It has: {known}."
+            )
 
     def persona(self, mode: ModeId) -> Persona | None:
         """The mode's persona. Raises CounterpointError where there is none of that name."""

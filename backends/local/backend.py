@@ -28,7 +28,7 @@ from backends.contract import (
 from backends.local import engine
 from backends.local.fetch import at_hand
 from backends.local.protocol import Call, Options, Quit, Reply, Stop, Submit
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
 
 RESTARTS = 3
 """An engine that dies this often without ever having been ready is not started again."""
@@ -156,7 +156,7 @@ class LocalBackend(Backend):
         self._located.wait(timeout)
         if self._facts is None:
             self._status.refuse()
-            raise CounterpointError("The base model is still being fetched: try again in a moment.")
+            raise WorkFailed("The base model is still being fetched: try again in a moment.")
         return self._facts
 
     def wait(self, watch: Callable[[Status], None] = lambda status: None) -> None:

@@ -120,9 +120,10 @@ def test_log_probabilities_come_with_each_token_whole_and_streamed(tiny_api: str
 
 
 def test_penalties_reach_the_engine(tiny_api: str) -> None:
-    plain = greedy(tiny_api, max_tokens=40, extra_body={"repetition_penalty": 1.0})
-    other = greedy(tiny_api, max_tokens=40, presence_penalty=2, frequency_penalty=2)
-    assert text(plain) != text(other)
+    asked = {"max_tokens": 40, "extra_body": {"repetition_penalty": 1.0}}
+    plain = greedy(tiny_api, **asked)
+    assert text(plain) != text(greedy(tiny_api, presence_penalty=2, **asked))
+    assert text(plain) != text(greedy(tiny_api, frequency_penalty=2, **asked))
 
 
 def test_a_clients_own_system_message_is_read_where_no_persona_brings_one(tiny_api: str) -> None:
@@ -130,6 +131,12 @@ def test_a_clients_own_system_message_is_read_where_no_persona_brings_one(tiny_a
     assert greedy(tiny_api, messages=told).usage.prompt_tokens > greedy(tiny_api).usage.prompt_tokens
     with pytest.raises(openai.BadRequestError, match="brings the system message itself"):
         greedy(tiny_api, "persona:teller", messages=told)
+
+
+def test_an_answers_message_is_sent_back_as_it_came(tiny_api: str) -> None:
+    message = greedy(tiny_api).choices[0].message
+    second = greedy(tiny_api, messages=[*WHY, message, {"role": "user", "content": "And the sea?"}])
+    assert second.usage.prompt_tokens > greedy(tiny_api).usage.prompt_tokens + 10
 
 
 def test_text_in_parts_is_the_text(tiny_api: str) -> None:
@@ -299,7 +306,12 @@ def test_health_answers_after_a_real_token_and_says_when_there_is_none(tiny_api:
         yield Failed(requests[0].id, "The engine died.", "work")
 
     answer = httpx.get(f"{serve(ScriptedBackend(failing))}/health")
-    assert (answer.status_code, answer.json()["message"]) == (503, "The engine died.")
+    assert (answer.status_code, answer.json()) == (503, {"status": "failed"})
+
+    def full(requests: Sequence[Request]) -> Iterator[Event]:
+        yield Failed(requests[0].id, "64 wait already.", "busy")
+
+    assert httpx.get(f"{serve(ScriptedBackend(full))}/health").json() == {"status": "busy"}
 
 
 def test_metrics_count_requests_tokens_and_the_engine(serve: Serve, tiny_comparison: Comparison) -> None:
