@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +152,8 @@ def _catalogue(options: argparse.Namespace, places: Places) -> Any:
 
     servers = ServerStore(places.data)
     main = _server(options, servers)
-    facts: Callable[[], Any] = _no_base
-    if main is None:
-        located = _base_facts(options, places)
-        facts = lambda: located  # noqa: E731
+    # The base is located when an adapter of this machine is asked for: a server's modes need none.
+    facts = _no_base if main is not None else functools.cache(partial(_base_facts, options, places))
     adapters = AdapterStore(ROOT / "adapters" / "library", places.data, facts)
     personas = PersonaStore(ROOT / "personas" / "library", places.data)
     return Catalogue(personas, adapters, Backends(main, servers))
@@ -231,6 +231,7 @@ def ask(options: argparse.Namespace) -> int:
     """Asks one question through the modes and prints the answers; exit 1 if any pane failed."""
     from backends.contract import Failed, Sampling
     from comparison.live import Answered, Pane
+    from comparison.modes import ModeId
 
     wanted = {"temperature": options.temperature, "max_tokens": options.max_tokens}
     sampling = {name: value for name, value in wanted.items() if value is not None}
@@ -239,7 +240,8 @@ def ask(options: argparse.Namespace) -> int:
     _check_modes(options, places)
     parts = build_parts(options, places)
     with closing(parts.backends):
-        parts.backend.wait(_watch)
+        if any(ModeId.parse(mode).backend is None for mode in options.mode):
+            parts.backend.wait(_watch)
         panes = [Pane(mode, sampling=sampling) for mode in options.mode]
         ended: dict[int, Any] = {}
         for event in parts.comparison.ask(options.question, panes, seed=options.seed):
