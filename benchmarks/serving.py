@@ -158,6 +158,8 @@ def app(data: Path, *options: str) -> Iterator[str]:
             if process.poll() is not None:
                 raise RuntimeError("the app ended at once")
             time.sleep(0.5)
+        else:
+            raise RuntimeError(f"the app was not ready within {START_S} s")
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
