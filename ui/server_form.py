@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 
 from pydantic import ValidationError
 
 import strict_yaml
-from comparison.servers import Declared
+from comparison.servers import KEY_PREFIX, KEY_VARIABLE, Declared, Entry
 from errors import CounterpointError
 from ui.words import say
 
@@ -18,7 +17,7 @@ FIELDS = ("name", "url", "model", "key_env", "adapters", "extended")
 KNOWS = {"says": None, "yes": True, "no": False}
 """The choices of `extended`."""
 EMPTY = ("", "", "", "", "", "says")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+KEY_EXAMPLE = f"{KEY_PREFIX}GPU"
 
 
 def to_fields(server: Declared | None) -> tuple[str, ...]:
@@ -30,7 +29,7 @@ def to_fields(server: Declared | None) -> tuple[str, ...]:
     return (server.name, server.url, server.model or "", server.key_env or "", adapters, knows)
 
 
-def read(fields: Sequence[str | None], before: Sequence[Declared] = ()) -> Declared:
+def read(fields: Sequence[str | None], before: Sequence[Declared] = ()) -> Entry:
     """The declaration that the fields make. What the form has no field for stays as it is in the one of that name
     `before`.
 
@@ -40,7 +39,7 @@ def read(fields: Sequence[str | None], before: Sequence[Declared] = ()) -> Decla
     told, problems = _adapters(adapters)
     silence = next((each.silence_s for each in before if each.name == name), None)
     try:
-        declared = Declared(
+        declared = Entry(
             name=name,
             url=url,
             model=model or None,
@@ -60,7 +59,7 @@ def read(fields: Sequence[str | None], before: Sequence[Declared] = ()) -> Decla
 def key_note(name: str | None) -> str:
     """Whether the variable that is named holds a key; never what it holds. Empty where no name can be."""
     name = (name or "").strip()
-    if not _VARIABLE.fullmatch(name):
+    if not KEY_VARIABLE.fullmatch(name):
         return ""
     return say("server_key_set" if os.environ.get(name) else "server_key_unset", name=name)
 

@@ -281,8 +281,8 @@ def _form() -> tuple[list[Any], gr.Markdown]:
             gr.Textbox(label=label("server_model"), info=label("server_model_info"), elem_id="server-model"),
             gr.Textbox(
                 label=label("server_key_env"),
-                info=label("server_key_env_info"),
-                placeholder="GPU_KEY",
+                info=say("server_key_env_info", example=server_form.KEY_EXAMPLE),
+                placeholder=server_form.KEY_EXAMPLE,
                 elem_id="server-key-env",
             ),
         ]

@@ -11,7 +11,7 @@ import pytest
 
 from backends.contract import Status
 from backends.served import Offer
-from comparison.servers import Declared
+from comparison.servers import Entry
 from errors import CounterpointError
 from tests.ui.scripted import ScriptedBackend
 from tests.ui.scripted_server import parts_on, server
@@ -72,16 +72,17 @@ def test_a_mistake_names_its_field_and_saves_nothing(tmp_path: Path) -> None:
         assert tab.say("server_" + field) in line, field
     assert "line 1" in line
     assert "line 3" in line
+    assert server_form.KEY_EXAMPLE in line
     assert "sk-secret" not in line
     assert parts.backends.others == ()
 
 
 def test_what_the_form_says_reads_back_and_keeps_what_it_has_no_field_for() -> None:
-    before = Declared(
+    before = Entry(
         name="hosted",
         url="https://api.example.com/v1",
         model="small",
-        key_env="EXAMPLE_KEY",
+        key_env="COUNTERPOINT_KEY_EXAMPLE",
         adapters={"a": "ft:a=1", "b": "ft:b"},
         extended=False,
         silence_s=7,
@@ -91,11 +92,11 @@ def test_what_the_form_says_reads_back_and_keeps_what_it_has_no_field_for() -> N
 
 
 def test_whether_a_key_is_set_is_told_and_the_key_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOME_KEY", "sk-very-secret")
-    monkeypatch.delenv("OTHER_KEY", raising=False)
-    assert server_form.key_note("SOME_KEY") == "SOME_KEY is set."
-    assert "is not set" in server_form.key_note("OTHER_KEY")
-    for no_name in ("", "sk-very-secret", "<b>", None):
+    monkeypatch.setenv("COUNTERPOINT_KEY_SOME", "sk-very-secret")
+    monkeypatch.delenv("COUNTERPOINT_KEY_OTHER", raising=False)
+    assert server_form.key_note("COUNTERPOINT_KEY_SOME") == "COUNTERPOINT_KEY_SOME is set."
+    assert "is not set" in server_form.key_note("COUNTERPOINT_KEY_OTHER")
+    for no_name in ("", "sk-very-secret", "<b>", "PATH", None):
         assert server_form.key_note(no_name) == ""
 
 

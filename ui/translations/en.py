@@ -267,7 +267,7 @@ TEXTS = {
     "server_model_info": "Its base's id there; needed where it serves several models.",
     "server_key_env": "Environment variable of its key",
     "server_key_env_info": (
-        "The variable's name. The key itself never goes here: Counterpoint must be started with that variable set."
+        "A name such as {example}. The key itself never goes here: Counterpoint must be started with that variable set."
     ),
     "server_key_set": "{name} is set.",
     "server_key_unset": "{name} is not set: set it and start Counterpoint anew.",
