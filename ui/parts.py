@@ -26,6 +26,8 @@ class Parts:
     catalogue: Catalogue
     comparison: Comparison
     abandoned: Abandoned = field(default_factory=Abandoned)
+    public: bool = False
+    """Whether the page is served on a public address: who reaches it then may not declare servers."""
 
     @property
     def backends(self) -> Backends:

@@ -35,7 +35,8 @@ class Servers:
         self.drafts = gr.State({})
         with gr.Row(elem_id="servers", elem_classes=["cp-tab", "cp-browser"]):
             with gr.Column(scale=1, min_width=260, elem_classes=["cp-list"]):
-                gr.Markdown(say("servers_lead"), elem_classes=["cp-caption"], latex_delimiters=[])
+                lead = say("servers_public" if parts.public else "servers_lead")
+                gr.Markdown(lead, elem_classes=["cp-caption"], latex_delimiters=[])
                 self.list = gr.Radio(
                     [], label=label("tab_servers"), elem_classes=["cp-cards"], elem_id="server-list"
                 )
@@ -45,7 +46,8 @@ class Servers:
                 self.about = gr.Markdown(
                     "", elem_classes=["cp-about"], elem_id="server-about", latex_delimiters=[]
                 )
-                self.form, self.key_note = _form()
+                with gr.Column(visible=not parts.public, elem_id="server-form") as self.form_box:
+                    self.form, self.key_note = _form()
                 with gr.Row(elem_classes=["cp-tools"]):
                     self.save, self.look, self.remove = (
                         gr.Button(
@@ -54,7 +56,7 @@ class Servers:
                             size="sm",
                             scale=0,
                             min_width=90,
-                            visible=key == "save",
+                            visible=key == "save" and not parts.public,
                             elem_id=f"server-{key.removeprefix('server_')}",
                         )
                         for key in ("save", "server_look", "server_remove")
@@ -95,6 +97,8 @@ class Servers:
         shown = [self.drafts, *self.told, *self.filled]
         self.list.input(guarded(self._select), [self.list, *given], shown, **self.quiet)
         self.new.click(guarded(partial(self._select, None)), given, shown, **self.quiet)
+        if self.parts.public:
+            return  # Nobody out there is told which variables are set.
         key = self.form[server_form.FIELDS.index("key_env")]
         gr.on(
             [key.input, key.blur],
@@ -141,19 +145,20 @@ class Servers:
         """The servers as they are declared now; what is being typed stays."""
         servers = self._declared()
         if name is None and servers and not any((value or "").strip() for value in form[:2]):
-            return [*self._tell(servers[0].name), *_fields(server_form.to_fields(servers[0]))]
+            return [*self._tell(servers[0].name), *_fields(self._to_fields(servers[0]))]
         return [*self._tell(name, form), *[gr.skip() for _ in self.filled]]
 
     def _select(self, chosen: str | None, name: str | None, drafts: Drafts, *form: str | None) -> list[Any]:
         drafts = {key: draft for key, draft in drafts.items() if key != (name or "")}
         if self._is_changed(name, form):
             drafts[name or ""] = tuple(value or "" for value in form)
-        fields = drafts.get(chosen or "") or server_form.to_fields(self._of(chosen))
+        fields = drafts.get(chosen or "") or self._to_fields(self._of(chosen))
         return [drafts, *self._tell(chosen, fields), *_fields(fields)]
 
     def _save(self, drafts: Drafts, name: str | None, *form: str | None) -> list[Any]:
-        declared = server_form.read(form, self._declared())
-        self._store.save(declared)
+        store = self._changeable
+        declared = server_form.read(form, store.list())
+        store.save(declared)
         self.parts.backends.refresh()
         inform(say("server_saved", name=declared.name))
         drafts = {key: draft for key, draft in drafts.items() if key not in (name or "", declared.name)}
@@ -163,7 +168,7 @@ class Servers:
     def _remove(self, name: str | None, drafts: Drafts) -> Any:
         if not name:
             return gr.skip()
-        self._store.remove(name)
+        self._changeable.remove(name)
         self.parts.backends.refresh()
         inform(say("server_removed", name=name))
         left = self._declared()
@@ -185,6 +190,8 @@ class Servers:
         return self._tell(name, form)
 
     def _load(self, name: str | None, adapter: str, folder: str) -> list[Any]:
+        if self.parts.public:
+            raise CounterpointError(say("servers_public"))
         if not name:
             raise CounterpointError(say("server_choose"))
         if not adapter.strip() or not folder.strip():
@@ -197,7 +204,10 @@ class Servers:
     # --- what is declared and known
 
     @property
-    def _store(self) -> ServerStore:
+    def _changeable(self) -> ServerStore:
+        """The store, for who may write to it."""
+        if self.parts.public:
+            raise CounterpointError(say("servers_public"))
         store = self.parts.backends.store
         if store is None:
             raise CounterpointError(say("server_nowhere"))
@@ -211,22 +221,29 @@ class Servers:
         return next((server for server in self._declared() if server.name == name), None)
 
     def _is_changed(self, name: str | None, form: Sequence[str | None]) -> bool:
-        return tuple(value or "" for value in form) != server_form.to_fields(self._of(name))
+        return not self.parts.public and tuple(value or "" for value in form) != self._to_fields(
+            self._of(name)
+        )
+
+    def _to_fields(self, server: Declared | None) -> tuple[str, ...]:
+        # A form that is hidden is sent to the browser like any other: nobody out there is told addresses.
+        return server_form.to_fields(None if self.parts.public else server)
 
     def _tell(self, name: str | None, form: Sequence[str | None] = ()) -> list[Any]:
         """Values for `told` with this server open, as far as it is declared."""
         names = [server.name for server in self._declared()]
         name = name if name in names else None
         there = name is not None
+        changeable = not self.parts.public
         return [
             name,
             gr.Radio(choices=[(self._title(each), each) for each in names], value=name),
             "" if names else say("no_servers"),
-            gr.Button(visible=bool(names)),
+            gr.Button(visible=bool(names) and changeable),
             self._about(name, bool(form) and self._is_changed(name, form)),
             gr.Button(visible=there),
-            gr.Button(visible=there),
-            gr.Accordion(visible=there),
+            gr.Button(visible=there and changeable),
+            gr.Accordion(visible=there and changeable),
         ]
 
     def _title(self, name: str) -> str:
@@ -234,7 +251,7 @@ class Servers:
 
     def _about(self, name: str | None, changed: bool) -> str:
         if name is None:
-            return say("server_new_about")
+            return "" if self.parts.public else say("server_new_about")
         lines = [about(name, self.looks.seen(name))]
         main = self.parts.backends.main
         if main is not None and main.name == name:

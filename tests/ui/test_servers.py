@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from backends.contract import Status
 from backends.served import Offer
-from comparison.servers import Entry
+from comparison.servers import FILE, Entry
 from errors import CounterpointError
 from tests.ui.scripted import ScriptedBackend
 from tests.ui.scripted_server import parts_on, server
@@ -221,6 +222,36 @@ def test_a_server_in_place_of_the_local_base_is_told_as_that(tmp_path: Path) -> 
     servers = built(parts_on(tmp_path, stands_in, gpu=ADDRESS))
     about = servers._tell("gpu")[servers.told.index(servers.about)]
     assert tab.say("server_is_main") in about
+
+
+def test_on_a_public_address_servers_are_shown_and_nothing_of_them_is_changed(
+    tmp_path: Path, told: list[str]
+) -> None:
+    parts = replace(parts_on(tmp_path, main(), gpu=ADDRESS, cpu="http://cpu:8000/v1"), public=True)
+    servers = built(parts)
+    kept = (tmp_path / FILE).read_text()
+    for change in (
+        lambda: servers._save({}, None, *GPU),
+        lambda: servers._remove("gpu", {}),
+        lambda: servers._load("gpu", "orders", "/adapters/orders"),
+    ):
+        with pytest.raises(CounterpointError, match=r"declared in servers\.yaml"):
+            change()
+    assert (tmp_path / FILE).read_text() == kept
+    assert server(parts).loaded == []
+    assert not told
+    *_, last = servers._look("gpu", *server_form.EMPTY)
+    selected = servers._select("cpu", "gpu", {}, *server_form.EMPTY)
+    for updates in (servers._refresh(None, *server_form.EMPTY), last, selected):
+        after = shown(servers, updates)
+        assert [name for _, name in after[servers.list].choices] == ["gpu", "cpu"]
+        assert after[servers.look].visible
+        assert not any(after[each].visible for each in (servers.new, servers.remove, servers.load_box))
+        assert tab.say("server_unsaved") not in after[servers.about]
+        assert ADDRESS not in str(updates)
+    assert "ready" in shown(servers, last)[servers.about]
+    assert not servers.save.visible
+    assert not servers.form_box.visible
 
 
 def test_every_mode_list_hears_of_what_changes_the_servers(tmp_path: Path) -> None:

@@ -246,6 +246,9 @@ TEXTS = {
         "Another machine that speaks the OpenAI API, such as vLLM or Ollama, can answer beside the base here: "
         "declare it, and its modes are in every list."
     ),
+    "servers_public": (
+        "This page is on a public address: servers are declared in servers.yaml in the data folder of its machine."
+    ),
     "no_servers": "No server is declared yet.",
     "server_ready": "ready",
     "server_down": "down",
