@@ -12,9 +12,9 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from backends.circuit import Circuit
 from backends.contract import (
@@ -35,6 +35,8 @@ from errors import Busy, CounterpointError, WorkFailed
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+T = TypeVar("T")
+
 PATIENCE_S = 1.0
 """A stream that has nothing new says so this often."""
 CONNECT_S = 5.0
@@ -42,6 +44,8 @@ SILENCE_S = 120.0
 """A server that sends nothing for so long has stopped answering."""
 OFFER_S = 30.0
 """How long what a server offers is believed."""
+EARLY_STOPS = 256
+"""Stops remembered for requests that have not arrived yet."""
 RETRIES = 2
 """Further tries of a request whose answer has not begun."""
 EXTENDED = frozenset({"vllm", "sglang", "llamacpp", "library", "counterpoint"})
@@ -83,66 +87,83 @@ class OpenAIServer(Backend):
         self._offer_at = 0.0
         self._tasks: dict[str, asyncio.Task[None] | None] = {}  # None: to begin
         self._stopped: set[str] = set()
+        self._early_stops: dict[str, None] = {}
         self._recovery: asyncio.Task[None] | None = None
         self._closed = False
+        # What is given to the loop is given while it is sure to run: a stopped loop never answers.
+        self._lock = threading.Lock()
         self._key = key
         self._known_client: AsyncOpenAI | None = None
         self._look: concurrent.futures.Future[Offer] | None = None
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name=f"server-{self.name}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._serve, name=f"server-{self.name}", daemon=True)
         self._thread.start()
 
     def stream(self, requests: Sequence[Request]) -> Generator[Event, None, None]:
-        self._refuse_if_over()
         arrived: queue.SimpleQueue[Event] = queue.SimpleQueue()
         open_ids = {request.id for request in requests}
-        if not open_ids.isdisjoint(self._tasks) or len(open_ids) < len(requests):
-            raise CounterpointError("Two requests under way have the same id: give each its own.")
-        self._tasks.update(dict.fromkeys(open_ids))
-        answers = [self._run(self._answer(request, arrived.put)) for request in requests]
+        with self._lock:
+            self._refuse_if_over()
+            if not open_ids.isdisjoint(self._tasks) or len(open_ids) < len(requests):
+                raise CounterpointError("Two requests under way have the same id: give each its own.")
+            self._tasks.update(dict.fromkeys(open_ids))
+            for request_id in open_ids & self._early_stops.keys():
+                del self._early_stops[request_id]
+                self._stopped.add(request_id)
+            answers = [self._begun(self._answer(request, arrived.put)) for request in requests]
         try:
             while open_ids:
-                try:
-                    event = arrived.get(timeout=PATIENCE_S)
-                except queue.Empty:
-                    event = Waiting(next(iter(open_ids)))
-                if isinstance(event, Done | Failed):
-                    open_ids.discard(event.request_id)
-                yield event
+                for event in self._arrived(arrived, open_ids):
+                    if isinstance(event, Done | Failed):
+                        open_ids.discard(event.request_id)
+                    yield event
         finally:
-            for request, answer in zip(requests, answers, strict=True):
-                answer.cancel()
-                self._tasks.pop(request.id, None)
-                self._stopped.discard(request.id)
+            with self._lock:
+                for request, answer in zip(requests, answers, strict=True):
+                    answer.cancel()
+                    self._tasks.pop(request.id, None)
+                    self._stopped.discard(request.id)
+
+    def _arrived(self, arrived: queue.SimpleQueue[Event], open_ids: set[str]) -> list[Event]:
+        """What comes next; after a second without anything, a word for who waits."""
+        try:
+            return [arrived.get(timeout=PATIENCE_S)]
+        except queue.Empty:
+            if self._closed:
+                return [Failed(request_id, self._over()) for request_id in open_ids]
+            return [Waiting(next(iter(open_ids)))]
 
     def stop(self, request_ids: Sequence[str]) -> None:
-        def end() -> None:
+        with self._lock:
+            if self._closed:
+                return
             for request_id in request_ids:
-                if request_id in self._tasks and request_id not in self._stopped:
+                if request_id not in self._tasks:
+                    # Its own stream may be about to begin: the page shows Stop before the request gets here.
+                    self._early_stops[request_id] = None
+                    while len(self._early_stops) > EARLY_STOPS:
+                        del self._early_stops[next(iter(self._early_stops))]
+                elif request_id not in self._stopped:
                     self._stopped.add(request_id)
                     if task := self._tasks[request_id]:
-                        task.cancel()
-
-        if not self._closed:
-            self._loop.call_soon_threadsafe(end)
+                        self._loop.call_soon_threadsafe(task.cancel)
 
     def offer(self) -> Offer:
         """The base and the adapters that the server has now. Raises CounterpointError where it does not tell."""
-        self._refuse_if_over()
-        return self._run(self._known_offer()).result()
+        return self._result(self._known_offer())
 
     def base(self) -> str | None:
         return self._offer.base_name if self._offer else None
 
     def adapters(self, timeout: float = 0) -> tuple[str, ...]:
         """What it was last known to have; a look that is due is begun, and waited for at most so long."""
-        if not self._closed and (self._look is None or self._look.done()) and self._is_due():
-            self._look = self._run(self._known_offer())
-        if self._look is not None and timeout:
-            with contextlib.suppress(CounterpointError, TimeoutError):
-                self._look.result(timeout)
+        with self._lock:
+            if not self._closed and (self._look is None or self._look.done()) and self._is_due():
+                self._look = self._begun(self._known_offer())
+            look = self._look
+        if look is not None and timeout:
+            with contextlib.suppress(CounterpointError, TimeoutError, concurrent.futures.CancelledError):
+                look.result(timeout)
         return tuple(sorted(self._offer.adapters)) if self._offer else ()
 
     def status(self) -> Status:
@@ -169,7 +190,6 @@ class OpenAIServer(Backend):
 
         Raises CounterpointError where the server does not allow it, with the mend.
         """
-        self._refuse_if_over()
 
         async def load() -> None:
             import openai
@@ -186,29 +206,52 @@ class OpenAIServer(Backend):
                 raise self._told(error) from None
             self._offer = None
 
-        self._run(load()).result()
+        self._result(load())
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
 
         async def end() -> None:
             under_way = asyncio.all_tasks() - {asyncio.current_task()}
             for task in under_way:
                 task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
-            await self._loop.shutdown_asyncgens()
-            if self._known_client is not None:
-                await self._known_client.close()
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    await asyncio.gather(*under_way, return_exceptions=True)
+                    await self._loop.shutdown_asyncgens()
+                    if self._known_client is not None:
+                        await self._known_client.close()
+            finally:
+                self._loop.stop()
 
-        with contextlib.suppress(Exception):
-            self._run(end()).result(timeout=CONNECT_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CONNECT_S)
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._begun(end())
+        self._thread.join(2 * CONNECT_S)
 
-    def _run(self, work: Any) -> concurrent.futures.Future[Any]:
+    def _serve(self) -> None:
+        """The thread's whole life: a loop is closed by who ran it, when nothing can use it any more."""
+        self._loop.run_forever()
+        self._loop.close()
+
+    def _begun(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Hands work to the loop. The lock is held."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _result(self, work: Coroutine[Any, Any, T]) -> T:
+        """What comes of this work. Raises CounterpointError where all is closed before or meanwhile."""
+        with self._lock:
+            if self._closed:
+                work.close()
+            self._refuse_if_over()
+            begun = self._begun(work)
+        while not begun.done() and not self._closed:
+            concurrent.futures.wait([begun], PATIENCE_S)
+        try:
+            return begun.result(0 if self._closed else None)
+        except (TimeoutError, concurrent.futures.CancelledError):
+            raise CounterpointError(self._over()) from None
 
     def _refuse_if_over(self) -> None:
         if self._closed:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from backends import openai_server
 from backends.circuit import Circuit
 from backends.contract import Delta, Done, Event, Failed, Request, Sampling
-from backends.openai_server import OpenAIServer, Server
+from backends.openai_server import EARLY_STOPS, OpenAIServer, Server
 from errors import CounterpointError
 from tests.backends.scripted_server import BASE, Call, Script, ScriptedServer, serving
 
@@ -191,6 +192,54 @@ def test_a_stop_that_comes_before_the_request_has_begun_is_not_lost() -> None:
     assert isinstance(end, Done)
     assert end.finish_reason == "cancelled"
     assert not begun.is_set(), "the server was asked for nothing"
+
+
+def test_a_stop_that_comes_before_the_request_itself_is_not_lost() -> None:
+    with asked_of(lambda call: call.answer("x")) as (backend, server):
+        backend.stop(["a"])
+        end = end_of(list(backend.stream([request()])))
+        again = end_of(list(backend.stream([request()])))
+    assert isinstance(end, Done)
+    assert isinstance(again, Done)
+    assert (end.finish_reason, again.finish_reason) == ("cancelled", "stop")
+    assert len(server.asked) == 1
+
+
+def test_stops_for_requests_that_never_come_are_not_kept_for_ever() -> None:
+    with asked_of(lambda call: call.answer("x")) as (backend, _):
+        backend.stop(["a", *(str(number) for number in range(EARLY_STOPS))])
+        end = end_of(list(backend.stream([request()])))
+    assert isinstance(end, Done)
+    assert end.finish_reason == "stop"
+
+
+def test_a_request_that_closing_overtakes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_server, "PATIENCE_S", 0.01)
+
+    class Overtaken(list[Request]):
+        def __iter__(self) -> Iterator[Request]:
+            backend.close()
+            return super().__iter__()
+
+    with asked_of(lambda call: call.answer("x")) as (backend, _):
+        with pytest.raises(CounterpointError, match="no longer in use"):
+            list(itertools.islice(backend.stream(Overtaken([request()])), 20))
+        assert backend._loop.is_closed()
+
+
+def test_who_waits_is_told_even_where_closing_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_server, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(openai_server, "CONNECT_S", 0.01)
+    with asked_of(lambda call: call.answer("x")) as (backend, _):
+        blocked = threading.Event()
+        backend._loop.call_soon_threadsafe(blocked.wait, 20)
+        stream = backend.stream([request()])
+        next(stream)
+        backend.close()
+        end = end_of(list(itertools.islice(stream, 20)))
+        blocked.set()
+    assert isinstance(end, Failed)
+    assert "no longer in use" in end.message
 
 
 def test_closing_tells_who_still_waits() -> None:
