@@ -12,7 +12,7 @@ import gradio as gr
 from comparison.servers import Declared, ServerStore
 from errors import CounterpointError
 from ui import markup, server_form
-from ui.guard import guarded, inform
+from ui.guard import guarded, inform, warn
 from ui.looks import Looks, Seen
 from ui.parts import Parts
 from ui.personas import picker_updates
@@ -142,8 +142,13 @@ class Servers:
     # --- handlers: values for `told`, and those for `filled`
 
     def _refresh(self, name: str | None, *form: str | None) -> list[Any]:
-        """The servers as they are declared now; what is being typed stays."""
-        servers = self._declared()
+        """The servers as they are declared now, perhaps by hand; what is being typed stays."""
+        try:
+            self.parts.backends.refresh()
+            servers = self._declared()
+        except CounterpointError as error:
+            warn(say("servers_unreadable", problem=str(error)))
+            servers = ()
         if name is None and servers and not any((value or "").strip() for value in form[:2]):
             return [*self._tell(servers[0].name), *_fields(self._to_fields(servers[0]))]
         return [*self._tell(name, form), *[gr.skip() for _ in self.filled]]
@@ -186,7 +191,7 @@ class Servers:
         yield self._tell(name, form)
 
     def _look_at_all(self, name: str | None, *form: str | None) -> list[Any]:
-        self.looks.look([server.name for server in self._declared()], LOOK_S)
+        self.looks.look(self._names(), LOOK_S)
         return self._tell(name, form)
 
     def _load(self, name: str | None, adapter: str, folder: str) -> list[Any]:
@@ -220,10 +225,22 @@ class Servers:
     def _of(self, name: str | None) -> Declared | None:
         return next((server for server in self._declared() if server.name == name), None)
 
+    def _names(self) -> list[str]:
+        """The servers that act, in the order of the file; those of before while it cannot be read."""
+        backends = self.parts.backends
+        acting = [*backends.others, *([backends.main.name] if backends.main is not None else [])]
+        try:
+            return [server.name for server in self._declared() if server.name in acting]
+        except CounterpointError:
+            return list(backends.others)
+
     def _is_changed(self, name: str | None, form: Sequence[str | None]) -> bool:
-        return not self.parts.public and tuple(value or "" for value in form) != self._to_fields(
-            self._of(name)
-        )
+        if self.parts.public:
+            return False
+        try:
+            return tuple(value or "" for value in form) != self._to_fields(self._of(name))
+        except CounterpointError:
+            return False  # Nothing to compare with while the file cannot be read.
 
     def _to_fields(self, server: Declared | None) -> tuple[str, ...]:
         # A form that is hidden is sent to the browser like any other: nobody out there is told addresses.
@@ -231,7 +248,7 @@ class Servers:
 
     def _tell(self, name: str | None, form: Sequence[str | None] = ()) -> list[Any]:
         """Values for `told` with this server open, as far as it is declared."""
-        names = [server.name for server in self._declared()]
+        names = self._names()
         name = name if name in names else None
         there = name is not None
         changeable = not self.parts.public

@@ -33,6 +33,13 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return lines
 
 
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+    monkeypatch.setattr(tab, "warn", lines.append)
+    return lines
+
+
 def main() -> ScriptedBackend:
     return ScriptedBackend(lambda requests: iter(()))
 
@@ -252,6 +259,40 @@ def test_on_a_public_address_servers_are_shown_and_nothing_of_them_is_changed(
     assert "ready" in shown(servers, last)[servers.about]
     assert not servers.save.visible
     assert not servers.form_box.visible
+
+
+def test_a_file_that_was_edited_by_hand_acts_as_soon_as_the_tab_is_opened(tmp_path: Path) -> None:
+    parts = parts_on(tmp_path, main(), gpu=ADDRESS)
+    servers = built(parts)
+    before = server(parts)
+    (tmp_path / FILE).write_text("servers:\n- name: lab\n  url: http://lab/v1\n")
+    assert shown(servers, servers._tell("gpu"))[servers.list].choices == [], (
+        "what is not taken in yet breaks nothing"
+    )
+    after = shown(servers, servers._refresh(None, *server_form.EMPTY))
+    assert [name for _, name in after[servers.list].choices] == ["lab"]
+    assert after[servers.form[1]] == "http://lab/v1"
+    assert parts.backends.others == ("lab",)
+    assert not before.open
+
+
+def test_a_file_that_cannot_be_read_is_one_warning_and_the_servers_of_before_stay(
+    tmp_path: Path, warned: list[str]
+) -> None:
+    parts = parts_on(tmp_path, main(), gpu=ADDRESS)
+    servers = built(parts)
+    (tmp_path / FILE).write_text("servers:\n- name: gpu\n  url: nowhere\n")
+    for open_, form in ((None, server_form.EMPTY), ("gpu", GPU)):
+        for updates in (servers._refresh(open_, *form), servers._look_at_all(open_, *form)):
+            after = shown(servers, updates)
+            assert [name for _, name in after[servers.list].choices] == ["gpu"]
+        (line,) = warned
+        assert "servers.yaml:3" in line
+        assert "Mend" in line
+        warned.clear()
+    assert "ready" in after[servers.about]
+    with pytest.raises(CounterpointError, match=r"servers\.yaml:3"):
+        servers._save({}, "gpu", *GPU)
 
 
 def test_every_mode_list_hears_of_what_changes_the_servers(tmp_path: Path) -> None:

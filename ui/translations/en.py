@@ -249,6 +249,9 @@ TEXTS = {
     "servers_public": (
         "This page is on a public address: servers are declared in servers.yaml in the data folder of its machine."
     ),
+    "servers_unreadable": (
+        "{problem} Mend that in your data folder and open this tab again; until then the servers of before stay."
+    ),
     "no_servers": "No server is declared yet.",
     "server_ready": "ready",
     "server_down": "down",
