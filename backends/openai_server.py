@@ -12,7 +12,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,7 +47,13 @@ OFFER_S = 30.0
 EARLY_STOPS = 256
 """Stops remembered for requests that have not arrived yet."""
 RETRIES = 2
-"""Further tries of a request whose answer has not begun."""
+"""Further tries of a request whose answer has not begun, whatever kept it from beginning."""
+PASSING = frozenset({429, 500, 502, 503})
+"""Statuses of trouble that may have passed a moment later."""
+PAUSE_S = 0.5
+"""Before the first further try; twice as long before the next."""
+LONGEST_PAUSE_S = 20.0
+"""Who asks for a longer one (Retry-After) is not asked again."""
 EXTENDED = frozenset({"vllm", "sglang", "llamacpp", "library", "counterpoint"})
 """Owners in /v1/models whose servers know top_k, min_p and repetition_penalty. OpenAI's own refuses them."""
 
@@ -267,7 +273,7 @@ class OpenAIServer(Backend):
             self._known_client = openai.AsyncOpenAI(
                 base_url=self._server.url,
                 api_key=self._key or "none",
-                max_retries=RETRIES,
+                max_retries=0,  # _persist is the only place that tries again
                 timeout=openai.Timeout(self._server.silence_s, connect=CONNECT_S),
             )
         return self._known_client
@@ -278,7 +284,7 @@ class OpenAIServer(Backend):
         if self._offer is None or self._is_due():
             self._refuse_if_down()
             try:
-                listed = await self._client().models.list()
+                listed = await self._persist(self._client().models.list)
                 models = [dict(model) for model in listed.data or ()]
             except openai.OpenAIError as error:
                 raise self._failed(error) from None
@@ -326,25 +332,37 @@ class OpenAIServer(Backend):
             raise CounterpointError(f"{self.name} has adapters at their trained strength only: set it to 1.")
         extended = offer.owner in EXTENDED if self._server.extended is None else self._server.extended
         answer.sampling = request.sampling if extended else plain(request.sampling)
-        for left in range(RETRIES, -1, -1):
-            try:
-                await self._attempt(request, answer, extended, tell)
-                break
-            except _BrokenOff:
-                # What was shown cannot be taken back by asking again.
-                if answer.pieces or not left:
-                    raise self._failed(
-                        WorkFailed(
-                            f"{self.name} broke off after {answer.pieces} tokens without ending its answer: "
-                            "ask again."
-                        )
-                    ) from None
-            except openai.OpenAIError as error:
-                raise self._failed(error) from None
-            except (ValueError, TypeError, AttributeError, LookupError):
-                raise self._nonsense() from None
+        try:
+            # What was shown cannot be taken back by asking again.
+            await self._persist(
+                lambda: self._attempt(request, answer, extended, tell), begun=lambda: answer.pieces > 0
+            )
+        except _BrokenOff:
+            told = f"{self.name} broke off after {answer.pieces} tokens without ending its answer: ask again."
+            raise self._failed(WorkFailed(told)) from None
+        except openai.OpenAIError as error:
+            raise self._failed(error) from None
+        except (ValueError, TypeError, AttributeError, LookupError):
+            raise self._nonsense() from None
         self._circuit.worked()
         tell(answer.done(self.name, self._server.url))
+
+    async def _persist(
+        self, attempt: Callable[[], Awaitable[T]], begun: Callable[[], bool] = lambda: False
+    ) -> T:
+        """What the attempt gives: tried again while that may help, and nothing of it has `begun` to be shown."""
+        import openai
+
+        tried = 0
+        while True:
+            try:
+                return await attempt()
+            except (openai.OpenAIError, _BrokenOff) as error:
+                pause = _pause(error, tried)
+                if tried == RETRIES or pause is None or begun():
+                    raise
+            tried += 1
+            await asyncio.sleep(pause)
 
     async def _attempt(
         self, request: Request, answer: ServerAnswer, extended: bool, tell: Callable[[Event], None]
@@ -386,7 +404,7 @@ class OpenAIServer(Backend):
             while self._circuit.down is not None:
                 await asyncio.sleep(self._circuit.pause_s)
                 with contextlib.suppress(Exception):
-                    await self._client().with_options(max_retries=0).models.list()
+                    await self._client().models.list()
                     self._circuit.worked()
         finally:
             self._recovery = None
@@ -431,6 +449,23 @@ class OpenAIServer(Backend):
                 f"{where} has no such model or address (it ends in /v1 mostly). It says: {said}"
             )
         return CounterpointError(f"{where} refuses: {said}")
+
+
+def _pause(error: Exception, tried: int) -> float | None:
+    """Seconds before a further try after this failure, or None where it would not help."""
+    import openai
+
+    pause = PAUSE_S * 2**tried
+    if isinstance(error, openai.APIStatusError):
+        headers = error.response.headers
+        if error.status_code not in PASSING or headers.get("x-should-retry") == "false":
+            return None
+        with contextlib.suppress(ValueError):
+            pause = float(headers.get("retry-after", pause))
+        return pause if 0 <= pause <= LONGEST_PAUSE_S else None
+    # Who has waited in vain for as long as it was willing to does not wait as long again.
+    passes = isinstance(error, _BrokenOff | openai.APIConnectionError)
+    return pause if passes and not isinstance(error, openai.APITimeoutError) else None
 
 
 def _server_words(error: Any) -> str:

@@ -22,6 +22,10 @@ class Call:
         self.key = handler.headers.get("Authorization")
         self._handler = handler
 
+    def hang_up(self) -> None:
+        """Leaves without a word."""
+        self._handler.close_connection = True
+
     def status(self, code: int, body: str, kind: str = "application/json", **headers: str) -> None:
         data = body.encode()
         self._handler.send_response(code)
@@ -75,11 +79,13 @@ Script = Callable[[Call], None]
 
 
 class ScriptedServer:
-    """What was asked of it, and what it says; `gone` is set when a client left before the end."""
+    """What was asked of it, and what it says; `other` answers what is posted elsewhere than to
+    /chat/completions; `gone` is set when a client left before the end."""
 
     def __init__(self, script: Script, models: Sequence[dict[str, Any]]):
         self.script = script
         self.models: Any = list(models)
+        self.other: Script = lambda call: call.status(404, '{"error": {"message": "no such page"}}')
         self.asked: list[dict[str, Any]] = []
         self.posted: list[tuple[str, dict[str, Any]]] = []
         self.keys: list[str | None] = []
@@ -107,7 +113,7 @@ def serving(
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if not self.path.endswith("/chat/completions"):
                 told.posted.append((self.path, body))
-                return Call(self, body, told).status(404, '{"error": {"message": "no such page"}}')
+                return told.other(Call(self, body, told))
             told.asked.append(body)
             call = Call(self, body, told)
             told.keys.append(call.key)

@@ -15,8 +15,8 @@ import pytest
 from backends import openai_server
 from backends.circuit import Circuit
 from backends.contract import Delta, Done, Event, Failed, Request, Sampling
-from backends.openai_server import EARLY_STOPS, OpenAIServer, Server
-from errors import CounterpointError
+from backends.openai_server import EARLY_STOPS, RETRIES, OpenAIServer, Server
+from errors import CounterpointError, WorkFailed
 from tests.backends.scripted_server import BASE, Call, Script, ScriptedServer, serving
 
 MODELS = [
@@ -325,6 +325,45 @@ def test_a_server_that_has_trouble_is_tried_again_and_then_told(code: int, told:
         assert len(server.asked) == 3
     with asked_of(for_a_moment) as (backend, _):
         assert text_of(list(backend.stream([request()]))) == "Now"
+
+
+def test_all_that_keeps_an_answer_from_beginning_counts_as_one_kind_of_try() -> None:
+    def troubled(call: Call) -> None:
+        if call.number % 2:
+            call.status(503, '{"error": {"message": "busy"}}', Retry_After="0")
+        else:
+            call.begin()
+
+    def hangs_up(call: Call) -> None:
+        call.hang_up() if call.number < 3 else call.answer("Now")
+
+    with asked_of(troubled) as (backend, server):
+        end_message(backend)
+        assert len(server.asked) == 1 + RETRIES
+    with asked_of(hangs_up) as (backend, _):
+        assert text_of(list(backend.stream([request()]))) == "Now"
+
+
+def test_a_server_that_stayed_silent_is_not_waited_for_again() -> None:
+    release = threading.Event()
+    with asked_of(lambda call: release.wait(30) and None, silence_s=0.2) as (backend, server):
+        assert "sent nothing for" in end_message(backend)
+        assert len(server.asked) == 1
+        release.set()
+
+
+def test_who_asks_for_a_long_pause_is_not_asked_again() -> None:
+    with asked_of(lambda call: call.status(429, "{}", Retry_After="3600")) as (backend, server):
+        assert "try later" in end_message(backend)
+        assert len(server.asked) == 1
+
+
+def test_an_adapter_is_loaded_once_whatever_comes_of_it() -> None:
+    with asked_of(lambda call: call.answer("x")) as (backend, server):
+        server.other = lambda call: call.status(500, "{}", Retry_After="0")
+        with pytest.raises(WorkFailed, match="failed: look at its own log"):
+            backend.load_adapter("mine", "/adapters/mine")
+        assert len(server.posted) == 1
 
 
 @pytest.mark.parametrize(
