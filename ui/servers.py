@@ -147,7 +147,7 @@ class Servers:
             self.parts.backends.refresh()
             servers = self._declared()
         except CounterpointError as error:
-            warn(say("servers_unreadable", problem=str(error)))
+            warn(say("servers_unreadable", problem=str(error).rstrip(".")))
             servers = ()
         if name is None and servers and not any((value or "").strip() for value in form[:2]):
             return [*self._tell(servers[0].name), *_fields(self._to_fields(servers[0]))]
