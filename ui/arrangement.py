@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from ui.words import say
 
 Updates = dict[Any, Any]
 SERVERS_TELL_S = 3.0
-"""How long a page waits for each server whose adapters its link asks for."""
+"""How long a page waits for all the servers together whose adapters its link asks for."""
 
 
 def chip_texts(parts: Parts) -> list[tuple[str, bool]]:
@@ -80,8 +81,7 @@ class Arrangement:
         unseen = {setup.server_of(mode) for mode in link.absent}.intersection(self.parts.backends.others)
         if unseen:
             # The page may be opened before they have told what they have.
-            for server in unseen:
-                self.parts.backends.adapters(server, SERVERS_TELL_S)
+            self._let_tell(unseen)
             modes = self.parts.catalogue.list()
             link = links.read_link(query, modes)
         waits = bool(query) and not self.parts.base_is_known
@@ -100,6 +100,13 @@ class Arrangement:
         updates[self.link] = query if waits else ""
         filled = self.variables.arrange(self.parts.personas, chosen, {}, link.variables)
         return updates | dict(zip(self.variables.arranged, filled, strict=True))
+
+    def _let_tell(self, servers: Collection[str | None]) -> None:
+        ends = time.monotonic() + SERVERS_TELL_S
+        for server in servers:
+            self.parts.backends.adapters(server)  # All are asked before one is waited for.
+        for server in servers:
+            self.parts.backends.adapters(server, max(0.0, ends - time.monotonic()))
 
     def _untakeable(self, modes: Sequence[str], given: Mapping[str, Mapping[str, str]]) -> list[str]:
         """A line for each of a link's variables that these modes' personas do not have, or cannot take."""

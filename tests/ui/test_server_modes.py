@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,7 @@ from comparison.live import Pane
 from tests.ui.scripted import ScriptedBackend
 from tests.ui.scripted_server import parts_on, server
 from ui import pane, setup, streaming, variables
+from ui.arrangement import SERVERS_TELL_S
 from ui.chat import Chat
 from ui.compare import Compare
 from ui.controls import screen_of
@@ -210,3 +211,35 @@ def test_a_picker_shows_what_servers_answer_among_its_first_hundred(parts: Parts
     assert {"gpu/base", "gpu/persona:meeting-notes", *(f"gpu/adapter:{name}" for name in adapters)} <= {
         *first
     }
+
+
+def test_a_page_waits_for_all_the_servers_of_its_link_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("gpu", "lab", "third")
+    parts = parts_on(
+        tmp_path, ScriptedBackend(lambda requests: iter(())), **{name: f"http://{name}/v1" for name in names}
+    )
+    compare, _ = compare_and_chat(parts)
+    now = 0.0
+    asked: list[tuple[str, float]] = []
+
+    def silent(name: str) -> Callable[[float], tuple[str, ...]]:
+        def adapters(timeout: float = 0) -> tuple[str, ...]:
+            nonlocal now
+            now += timeout
+            asked.append((name, timeout))
+            return ()
+
+        return adapters
+
+    monkeypatch.setattr("ui.arrangement.time.monotonic", lambda: now)
+    for name in names:
+        monkeypatch.setattr(server(parts, name), "adapters", silent(name))
+    query = write_link([f"{name}/adapter:late" for name in names], "Why?", None, (1,) * 3)[1:]
+    opened: Any = SimpleNamespace(request=SimpleNamespace(url=SimpleNamespace(query=query)))
+    compare.arrangement.on_load(opened)
+    assert now == SERVERS_TELL_S
+    waited_for = next(name for name, timeout in asked if timeout)
+    first = asked.index((waited_for, SERVERS_TELL_S))
+    assert {name for name, _ in asked[:first]} == set(names), "all are asked before one is waited for"
