@@ -63,6 +63,7 @@ class Workplace:
                 f"{self.out} cannot be made ({error.strerror}): choose another folder for --out."
             ) from None
         with held:
+            self._remove_damaged()
             job_file = self.folder / "job.json"
             if resume and job_file.exists():
                 self._same_job(json.loads(job_file.read_text(encoding="utf-8")), job)
@@ -77,15 +78,25 @@ class Workplace:
             yield
 
     def checkpoint(self) -> Checkpoint | None:
-        """The newest checkpoint that verifies. Damaged ones are removed."""
-        steps = (path.name.removeprefix("checkpoint-") for path in self.folder.glob("checkpoint-*"))
-        for step in sorted((int(step) for step in steps if step.isdigit()), reverse=True):
-            path = self.folder / f"checkpoint-{step}"
+        """The newest checkpoint that verifies. Only looks: another run may be writing one that does not yet."""
+        for step, path in self._checkpoints():
             notes = _verified(path)
             if notes is not None:
                 return Checkpoint(path, step, notes)
-            shutil.rmtree(path, ignore_errors=True)
         return None
+
+    def _checkpoints(self) -> list[tuple[int, Path]]:
+        """All with their steps, the newest first."""
+        steps = (path.name.removeprefix("checkpoint-") for path in self.folder.glob("checkpoint-*"))
+        newest_first = sorted((int(step) for step in steps if step.isdigit()), reverse=True)
+        return [(step, self.folder / f"checkpoint-{step}") for step in newest_first]
+
+    def _remove_damaged(self) -> None:
+        """Those newer than the newest that verifies, for who holds the folder."""
+        for _, path in self._checkpoints():
+            if _verified(path) is not None:
+                return
+            shutil.rmtree(path, ignore_errors=True)
 
     def what_is_kept(self) -> str:
         """A sentence on the checkpoint that there is, and how to go on from it."""

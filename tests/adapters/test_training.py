@@ -269,6 +269,29 @@ def test_two_runs_cannot_share_a_target(recipe: Path, tiny_base: Path, tmp_path:
         train(recipe, out, tiny_base)
 
 
+def test_who_asks_what_is_kept_leaves_alone_what_another_run_is_writing(tmp_path: Path) -> None:
+    writer = Workplace(tmp_path / "made")
+    with writer.opened({}, resume=False):
+        half = writer.folder / "checkpoint-3"
+        half.mkdir()
+        (half / "weights").write_text("so far")
+        assert "no checkpoint yet" in Workplace(tmp_path / "made").what_is_kept()
+        assert (half / "weights").read_text() == "so far"
+        writer.seal(half, {})
+    with writer.opened({}, resume=True):
+        assert "step 3 is kept" in writer.what_is_kept()
+
+
+def test_a_damaged_checkpoint_is_removed_by_the_run_that_holds_the_folder(tmp_path: Path) -> None:
+    writer = Workplace(tmp_path / "made")
+    with writer.opened({}, resume=False):
+        (writer.folder / "checkpoint-3").mkdir()
+        writer.seal(writer.folder / "checkpoint-3", {})
+        (writer.folder / "checkpoint-6").mkdir()
+    with writer.opened({}, resume=True):
+        assert [path.name for path in writer.folder.glob("checkpoint-*")] == ["checkpoint-3"]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
