@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -28,7 +29,7 @@ from backends.contract import (
     Status,
     Waiting,
 )
-from backends.served import Offer, offered
+from backends.served import EXTENDED, Offer, offered
 from backends.server_answer import ServerAnswer, parameters, plain
 from errors import Busy, CounterpointError, WorkFailed
 
@@ -54,8 +55,6 @@ PAUSE_S = 0.5
 """Before the first further try; twice as long before the next."""
 LONGEST_PAUSE_S = 20.0
 """Who asks for a longer one (Retry-After) is not asked again."""
-EXTENDED = frozenset({"vllm", "sglang", "llamacpp", "library", "counterpoint"})
-"""Owners in /v1/models whose servers know top_k, min_p and repetition_penalty. OpenAI's own refuses them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +339,12 @@ class OpenAIServer(Backend):
         except _BrokenOff:
             told = f"{self.name} broke off after {answer.pieces} tokens without ending its answer: ask again."
             raise self._failed(WorkFailed(told)) from None
+        except openai.NotFoundError as error:
+            self._offer_at = -math.inf
+            if request.adapter is None:
+                raise self._failed(error) from None
+            said = _server_words(error)
+            raise CounterpointError(f"{self.name} no longer has {request.adapter}. It says: {said}") from None
         except openai.OpenAIError as error:
             raise self._failed(error) from None
         except (ValueError, TypeError, AttributeError, LookupError):
@@ -392,7 +397,7 @@ class OpenAIServer(Backend):
         import openai
 
         told = error if isinstance(error, CounterpointError) else self._told(error)
-        if isinstance(error, openai.APIConnectionError | openai.InternalServerError | WorkFailed):
+        if isinstance(error, openai.APIConnectionError | openai.InternalServerError | CounterpointError):
             self._circuit.failed(str(told))
             if self._circuit.down is not None and self._recovery is None:
                 self._recovery = self._loop.create_task(self._recover())
@@ -417,9 +422,9 @@ class OpenAIServer(Backend):
     def _down(self, why: str) -> str:
         return f"{self.name} is down ({why}) It is looked for again by itself: ask it later."
 
-    def _nonsense(self, kind: str = "") -> CounterpointError:
+    def _nonsense(self, kind: str = "") -> WorkFailed:
         sent = f" ({kind.partition(';')[0]})" if kind else ""
-        return CounterpointError(
+        return WorkFailed(
             f"{self.name} sent what is no answer of the OpenAI API{sent}: check that its address ends in /v1 "
             f"({self._server.url})."
         )
@@ -437,7 +442,7 @@ class OpenAIServer(Backend):
             return WorkFailed(f"{where} does not answer: start it, or mend its address.")
         said = _server_words(error)
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            return CounterpointError(
+            return WorkFailed(
                 f"{where} refuses the key: set the environment variable of its key. It says: {said}"
             )
         if isinstance(error, openai.RateLimitError):
@@ -445,10 +450,12 @@ class OpenAIServer(Backend):
         if isinstance(error, openai.InternalServerError):
             return WorkFailed(f"{where} failed: look at its own log. It says: {said}")
         if isinstance(error, openai.NotFoundError):
-            return CounterpointError(
+            return WorkFailed(
                 f"{where} has no such model or address (it ends in /v1 mostly). It says: {said}"
             )
-        return CounterpointError(f"{where} refuses: {said}")
+        # These are of what was asked; all others of how this server is used from here.
+        refused = isinstance(error, openai.APIStatusError) and error.status_code in (400, 413, 422)
+        return (CounterpointError if refused else WorkFailed)(f"{where} refuses: {said}")
 
 
 def _pause(error: Exception, tried: int) -> float | None:

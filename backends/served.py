@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
 
 OWN = "counterpoint"
 """Who owns the models of another Counterpoint."""
+EXTENDED = frozenset({"vllm", "sglang", "llamacpp", "library", OWN})
+"""Owners in /v1/models of one's own servers: they list all that they have, and know top_k, min_p and
+repetition_penalty, which OpenAI's own refuses."""
+LONGEST_NAME = 200
 _OWN_ADAPTER = "adapter:"
 
 
@@ -46,18 +50,21 @@ def offered(
 
     An adapter is an entry whose `parent` is the base (vLLM), whose id is "BASE:NAME" (SGLang), or that the
     configured map names. The base is the configured one, else the only entry that is no adapter; an entry
-    `base` of another Counterpoint is its base. Raises CounterpointError where that leaves none or several.
+    `base` of another Counterpoint is its base. A configured base that is not listed is believed of a hosted
+    provider: its list may be a part, or call it otherwise. Raises WorkFailed where that leaves none or several.
+    Adapters whose names cannot be part of a mode's id are left out.
     """
     entries = {str(entry["id"]): entry for entry in models if entry.get("id")}
     if base is None:
         base = _only_base(server, entries, adapters)
-    elif base not in entries and entries:
-        raise CounterpointError(f"{server} has no model {base}. It has: {_listed(entries)}.")
+    elif base not in entries and any(entry.get("owned_by") in EXTENDED for entry in entries.values()):
+        raise WorkFailed(f"{server} has no model {base}. It has: {_listed(entries)}.")
     entry = entries.get(base, {})
     found = {_name(id_, base): id_ for id_, entry in entries.items() if _is_adapter(id_, entry, base)}
     owner = entry.get("owned_by")
     name = str(entry.get("root") or base) if owner == OWN else base
-    return Offer(server, base, name, {**found, **adapters}, str(owner) if owner else None)
+    usable = {name: id_ for name, id_ in {**found, **adapters}.items() if _is_usable(name)}
+    return Offer(server, base, name, usable, str(owner) if owner else None)
 
 
 def _only_base(server: str, entries: Mapping[str, Mapping[str, Any]], adapters: Mapping[str, str]) -> str:
@@ -71,8 +78,8 @@ def _only_base(server: str, entries: Mapping[str, Mapping[str, Any]], adapters: 
     if len(bases) == 1:
         return bases[0]
     if not bases:
-        raise CounterpointError(f"{server} offers no model: start it with one, or name it as `model`.")
-    raise CounterpointError(f"{server} serves several models: name one of them as `model`: {_listed(bases)}.")
+        raise WorkFailed(f"{server} offers no model: start it with one, or name it as `model`.")
+    raise WorkFailed(f"{server} serves several models: name one of them as `model`: {_listed(bases)}.")
 
 
 def _is_adapter(id_: str, entry: Mapping[str, Any], base: str) -> bool:
@@ -81,6 +88,12 @@ def _is_adapter(id_: str, entry: Mapping[str, Any], base: str) -> bool:
 
 def _name(id_: str, base: str) -> str:
     return id_.removeprefix(f"{base}:").removeprefix(_OWN_ADAPTER)
+
+
+def _is_usable(name: str) -> bool:
+    """Whether a mode's id can hold the name, and a person read it: "adapter:NAME+persona:PERSONA"."""
+    marks = any(mark in name for mark in ("+adapter:", "+persona:"))
+    return bool(name.strip()) and name.isprintable() and len(name) <= LONGEST_NAME and not marks
 
 
 def _listed(ids: Any) -> str:

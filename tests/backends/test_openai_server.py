@@ -295,21 +295,51 @@ def test_a_stream_that_breaks_before_its_first_token_is_asked_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "told", "cause"),
     [
-        (lambda call: call.status(401, '{"error": {"message": "bad key"}}'), r"refuses the key.*bad key"),
-        (lambda call: call.status(404, '{"error": {"message": "gone"}}'), r"no such model or address.*gone"),
-        (lambda call: call.status(400, '{"error": {"message": "too long"}}'), r"refuses: .*too long"),
-        (lambda call: call.status(200, "<html>hello</html>", "text/html"), r"no answer of the OpenAI API \(text/html\)"),
-        (lambda call: call.status(200, '{"choices": []}'), r"no answer of the OpenAI API \(application/json\)"),
+        (lambda call: call.status(401, '{"error": {"message": "bad key"}}'), r"refuses the key.*bad key", "work"),
+        (lambda call: call.status(404, '{"error": {"message": "gone"}}'), r"no such model or address.*gone", "work"),
+        (lambda call: call.status(400, '{"error": {"message": "too long"}}'), r"refuses: .*too long", "input"),
+        (lambda call: call.status(200, "<html>hello</html>", "text/html"), r"no answer .*\(text/html\)", "work"),
+        (lambda call: call.status(200, '{"choices": []}'), r"no answer of the OpenAI API \(application/json\)", "work"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_request_is_told_in_plain_words_at_once(script: Script, told: str) -> None:
+def test_what_is_wrong_with_a_request_is_told_in_plain_words_at_once(
+    script: Script, told: str, cause: str
+) -> None:
     with asked_of(script) as (backend, server):
-        message = end_message(backend)
+        end = end_of(list(backend.stream([request()])))
         assert len(server.asked) == 1
         assert backend.status().state == "ready", "the server itself is well"
-    assert re.search(told, message), message
+    assert isinstance(end, Failed)
+    assert re.search(told, end.message), end.message
+    assert end.cause == cause, "only what was asked is the asker's to mend"
+
+
+def test_an_adapter_that_a_server_does_not_have_is_the_askers_to_mend() -> None:
+    def gone(call: Call) -> None:
+        call.status(404, '{"error": {"message": "The model does not exist"}}')
+
+    with asked_of(gone, models=MODELS) as (backend, _):
+        ends = [end_of(list(backend.stream([request(adapter=name)]))) for name in ("nobody", "support")]
+    assert [end.cause for end in ends if isinstance(end, Failed)] == ["input", "input"]
+
+
+def test_a_named_model_is_believed_of_a_provider_and_looked_up_in_ones_own_servers_list() -> None:
+    hosted = [{"id": "models/other", "owned_by": "google"}]
+    with asked_of(lambda call: call.answer("x"), models=hosted, model="new") as (backend, server):
+        assert text_of(list(backend.stream([request()]))) == "x"
+        assert server.asked[0]["model"] == "new"
+    with asked_of(lambda call: call.answer("x"), model="new") as (backend, server):
+        assert f"has no model new. It has: {BASE}" in end_message(backend)
+        assert server.asked == []
+
+
+def test_adapters_whose_names_no_mode_can_have_are_left_out() -> None:
+    names = ["org/fine one", "two\nlines", "bell\x07", "a+persona:b", "a+adapter:b", " ", "x" * 201]
+    models = [{"id": BASE, "owned_by": "vllm"}, *({"id": name, "parent": BASE} for name in names)]
+    with asked_of(lambda call: call.answer("x"), models=models) as (backend, _):
+        assert list(backend.offer().adapters) == ["org/fine one"]
 
 
 @pytest.mark.parametrize(("code", "told"), [(429, "is asked too much"), (500, "failed: look at its own log")])
