@@ -153,9 +153,12 @@ class OpenAIServer(Backend):
                     if task := self._tasks[request_id]:
                         self._loop.call_soon_threadsafe(task.cancel)
 
-    def offer(self) -> Offer:
-        """The base and the adapters that the server has now. Raises CounterpointError where it does not tell."""
-        return self._result(self._known_offer())
+    def offer(self, fresh: bool = False) -> Offer:
+        """The base and the adapters that the server has. Raises CounterpointError where it does not tell.
+
+        `fresh` looks anew whatever is known, at a server that counts as down too, and waits for it but shortly.
+        """
+        return self._result(self._known_offer(fresh))
 
     def base(self) -> str | None:
         return self._offer.base_name if self._offer else None
@@ -209,7 +212,7 @@ class OpenAIServer(Backend):
                 ) from None
             except openai.OpenAIError as error:
                 raise self._told(error) from None
-            self._offer = None
+            self._offer_at = -math.inf
 
         self._result(load())
 
@@ -277,13 +280,17 @@ class OpenAIServer(Backend):
             )
         return self._known_client
 
-    async def _known_offer(self) -> Offer:
+    async def _known_offer(self, fresh: bool = False) -> Offer:
         import openai
 
-        if self._offer is None or self._is_due():
-            self._refuse_if_down()
+        if fresh or self._offer is None or self._is_due():
+            if not fresh:
+                self._refuse_if_down()
             try:
-                listed = await self._persist(self._client().models.list)
+                if fresh:
+                    listed = await self._client().with_options(timeout=CONNECT_S).models.list()
+                else:
+                    listed = await self._persist(self._client().models.list)
                 models = [dict(model) for model in listed.data or ()]
             except openai.OpenAIError as error:
                 raise self._failed(error) from None
@@ -375,7 +382,14 @@ class OpenAIServer(Backend):
         """Asks once and reads to the end. Raises _BrokenOff where the stream ends before the answer does."""
         import openai
 
-        stream = await self._client().chat.completions.create(**parameters(request, answer, extended))
+        while True:
+            asked = parameters(request, answer, extended)
+            try:
+                stream = await self._client().chat.completions.create(**asked)
+                break
+            except openai.BadRequestError as error:
+                if not answer.leave_out(error.code, error.param, asked):
+                    raise
         async with stream:
             kind = stream.response.headers.get("content-type", "")
             if "text/event-stream" not in kind:

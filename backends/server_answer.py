@@ -20,6 +20,19 @@ from backends.contract import (
 )
 from backends.served import Offer
 
+_NEEDED = frozenset({"model", "messages", "stream", "logprobs", "top_logprobs", "extra_body"})
+_LEFT_TO_THE_SERVER: dict[str, Any] = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "seed": 0,
+    "stop": (),
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+"""What OpenAI's API documents for a parameter that was not sent."""
 SLACK = 8
 """Pieces beyond max_tokens after which an answer is cut off: the server does not keep to it."""
 
@@ -39,6 +52,7 @@ class ServerAnswer:
     reason: FinishReason | None = None
     usage: Any = None
     said_model: str | None = None
+    left_out: set[str] = field(default_factory=set)
 
     @property
     def over(self) -> bool:
@@ -62,6 +76,20 @@ class ServerAnswer:
         if self.tokens < 2 or self.first is None or self.last is None or self.last <= self.first:
             return None
         return (self.tokens - 1) / (self.last - self.first)
+
+    def leave_out(self, code: str | None, param: str | None, asked: dict[str, Any]) -> bool:
+        """Whether to ask again without the parameter that the server refuses; the receipt then says so.
+
+        Log-probabilities are not left out: who asks for them would wait for them in vain.
+        """
+        name = str(param).partition(".")[0]
+        sent = (asked.keys() | asked.get("extra_body", {}).keys()) - _NEEDED
+        if code not in ("unsupported_parameter", "unsupported_value") or name not in sent:
+            return False
+        self.left_out.add(name)
+        if name in _LEFT_TO_THE_SERVER:
+            self.sampling = replace(self.sampling, **{name: _LEFT_TO_THE_SERVER[name]})
+        return True
 
     def take(self, chunk: Any, tell: Callable[[Event], None]) -> None:
         """One event of the server's stream."""
@@ -101,11 +129,15 @@ class ServerAnswer:
             prompt=None,
             prompt_sha256=None,
             sampling=self.sampling,
-            server=f"{url}, model {self.said_model or self.model}",
+            server=f"{url}, model {self.said_model or self.model}" + self._without(),
             claimed=claimed,
             messages=request.messages,
         )
         return Done(request.id, self.reason or "stop", usage, identity)
+
+    def _without(self) -> str:
+        told = sorted(self.left_out - {"stream_options", "max_completion_tokens"})
+        return f", which does not take {', '.join(told)}" if told else ""
 
 
 def plain(sampling: Sampling) -> Sampling:
@@ -123,8 +155,10 @@ def parameters(request: Request, answer: ServerAnswer, extended: bool) -> dict[s
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "seed": sampling.seed,
-        "max_tokens": sampling.max_tokens,
     }
+    # OpenAI's newer models refuse the old name; one's own servers know it for certain.
+    old_name = extended or "max_completion_tokens" in answer.left_out
+    told["max_tokens" if old_name else "max_completion_tokens"] = sampling.max_tokens
     if sampling.stop:
         told["stop"] = list(sampling.stop)
     for name in ("presence_penalty", "frequency_penalty"):
@@ -134,8 +168,9 @@ def parameters(request: Request, answer: ServerAnswer, extended: bool) -> dict[s
         told |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if extended:
         extra = {"min_p": sampling.min_p, "repetition_penalty": sampling.repetition_penalty}
-        told["extra_body"] = extra | ({"top_k": sampling.top_k} if sampling.top_k else {})
-    return told
+        extra |= {"top_k": sampling.top_k} if sampling.top_k else {}
+        told["extra_body"] = {name: value for name, value in extra.items() if name not in answer.left_out}
+    return {name: value for name, value in told.items() if name not in answer.left_out}
 
 
 def _logprobs(choice: Any) -> tuple[TokenLogprob, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import threading
 import time
@@ -89,6 +90,53 @@ def test_sampling_goes_out_whole_to_a_server_that_knows_it_and_the_rest_is_not_p
     assert isinstance(part, Done)
     assert whole.identity.sampling == sampling
     assert (part.identity.sampling.top_k, part.identity.sampling.temperature) == (0, 0.7)
+
+
+def test_a_parameter_that_a_provider_does_not_take_is_left_out_and_the_receipt_says_so() -> None:
+    def picky(call: Call) -> None:
+        for name in ("temperature", "seed"):
+            if name in call.body:
+                error = {"message": "no", "code": "unsupported_value", "param": name}
+                return call.status(400, json.dumps({"error": error}))
+        return call.answer("x")
+
+    def refuses(call: Call) -> None:
+        error = {"message": "no", "code": "unsupported_parameter", "param": "messages"}
+        call.status(400, json.dumps({"error": error}))
+
+    sampling = Sampling(temperature=0.5, seed=7, top_p=0.9, max_tokens=20)
+    with asked_of(picky, extended=False) as (backend, server):
+        end = end_of(list(backend.stream([request(sampling=sampling)])))
+    assert isinstance(end, Done)
+    assert end.identity.sampling == Sampling(temperature=1.0, top_p=0.9, max_tokens=20)
+    assert (end.identity.server or "").endswith("does not take seed, temperature")
+    assert len(server.asked) == 3
+    assert server.asked[-1]["max_completion_tokens"] == 20
+    assert "max_tokens" not in server.asked[-1]
+    with asked_of(refuses, extended=False) as (backend, server):
+        assert "refuses: no" in end_message(backend)
+        assert len(server.asked) == 1
+
+
+def test_a_fresh_look_sees_what_is_new_and_a_server_that_is_back() -> None:
+    circuit = Circuit(failures=1, pause_s=1000)
+    with asked_of(lambda call: call.answer("x"), circuit=circuit) as (backend, server):
+        assert dict(backend.offer().adapters) == {}
+        server.models = MODELS
+        assert dict(backend.offer().adapters) == {}, "believed for a while"
+        circuit.failed("gone")
+        assert set(backend.offer(fresh=True).adapters) == {"support", "orders"}
+        assert backend.status().state == "ready"
+
+
+def test_adapters_are_looked_up_again_after_one_was_loaded_and_known_meanwhile() -> None:
+    with asked_of(lambda call: call.answer("x"), models=MODELS) as (backend, server):
+        backend.offer()
+        server.other = lambda call: call.status(200, "{}")
+        backend.load_adapter("mine", "/adapters/mine")
+        assert backend.base() == BASE
+        server.models = [*MODELS, {"id": "mine", "parent": BASE}]
+        assert "mine" in backend.offer().adapters
 
 
 def test_adapters_are_those_with_the_base_as_parent_or_in_their_id_and_those_of_the_map() -> None:
