@@ -21,6 +21,7 @@ from errors import DONE, FAILED, CounterpointError, WorkFailed
 ROOT = Path(__file__).parent
 KEY_VARIABLE = "COUNTERPOINT_BACKEND_KEY"
 """Where the key of the server lies that --backend gives by its address."""
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 SERVERS_TELL_S = 6.0
 """How long a command waits for what servers have."""
 
@@ -115,7 +116,8 @@ def build_parts(
     else:
         adapters = AdapterStore(ROOT / "adapters" / "library", places.data, _no_base)
     catalogue = Catalogue(personas, adapters, Backends(main, servers))
-    return Parts(personas, adapters, catalogue, Comparison(catalogue))
+    public = getattr(options, "host", THIS_MACHINE[0]) not in THIS_MACHINE
+    return Parts(personas, adapters, catalogue, Comparison(catalogue), public=public)
 
 
 def _server(options: argparse.Namespace, servers: Any) -> Any:
@@ -195,7 +197,7 @@ def serve(options: argparse.Namespace) -> int:
     if not 0 < port < 65536:
         raise CounterpointError(f"--port {options.port}: give a number from 1 to 65535.")
     keys = access.keys(os.environ)
-    if options.host not in ("127.0.0.1", "localhost", "::1") and not keys:
+    if options.host not in THIS_MACHINE and not keys:
         raise CounterpointError(
             f"--host {options.host} is a public address: set {access.VARIABLE} to one or more keys, with commas "
             "between them, which everybody who comes has to show; or leave it at 127.0.0.1."
