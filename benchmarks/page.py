@@ -47,7 +47,9 @@ def _engine(data: Path) -> Iterator[Any]:
     from backends.contract import Delta
     from comparison.live import Answered, Pane
 
-    options = argparse.Namespace(base="embedded", quantization="nf4", dtype="auto", data_dir=str(data))
+    options = argparse.Namespace(
+        base="embedded", quantization="nf4", dtype="auto", backend="local", data_dir=str(data)
+    )
     parts = commands.build_parts(options, commands.Places.from_options(options))
 
     def ask() -> float:
