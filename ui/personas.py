@@ -119,7 +119,7 @@ class Personas:
         self.list.input(guarded(self._select), [self.list, self.texts, self.drafts], self.shown, **quiet)
         # `always_last`: what is typed while an earlier search is under way must not be lost.
         gr.on(
-            [self.search.input, self.tag.input],
+            [self.search.change, self.tag.input],  # of a paste Gradio tells `change` alone
             guarded(self._listed),
             [*listing, self.list],
             self.list,
@@ -127,6 +127,8 @@ class Personas:
             **quiet,
         )
         edited = [self.texts, self.drafts, self.about, self.problems]
+        # One after another, in the order in which they were made: leaving a field for Save hands in the field first.
+        self.ordered: dict[str, Any] = {**quiet, "concurrency_id": "persona", "concurrency_limit": 1}
         # Gradio swallows the first input after a value was set from here, for instance a paste: leaving the
         # field hands it in.
         gr.on(
@@ -135,17 +137,17 @@ class Personas:
             [self.list, self.yaml, self.texts, self.drafts],
             [*edited, *self.form],
             trigger_mode="always_last",
-            **quiet,
+            **self.ordered,
         )
         for name, field in zip(persona_form.FIELDS, self.form, strict=True):
             left = [field.blur] if isinstance(field, gr.Textbox) else []
             gr.on(
                 [field.input, *left],
                 guarded(partial(self._edit_field, name)),
-                [field, self.list, self.yaml, self.texts, self.drafts],
+                [field, self.list, self.texts, self.drafts],
                 [*edited, self.yaml],
                 trigger_mode="always_last",
-                **quiet,
+                **self.ordered,
             )
         preview: dict[str, Any] = {
             "fn": guarded(self._preview),
@@ -164,12 +166,12 @@ class Personas:
         kept = [self.texts, self.drafts]
         after = [*kept, self.list, *self.shown]
         for button, handler, inputs, js in (
-            (self.save, self._save, [self.list, self.yaml, *kept], None),
+            (self.save, self._save, [self.list, *kept], None),
             (self.revert, self._revert, [self.list, *kept], None),
             (self.delete, self._delete, [self.list, *kept], _IF_SURE),
-            (self.duplicate, self._duplicate, [self.list, self.copy_name, self.yaml, *kept], None),
+            (self.duplicate, self._duplicate, [self.list, self.copy_name, *kept], None),
         ):
-            button.click(guarded(handler), inputs, after, js=js, **quiet).then(
+            button.click(guarded(handler), inputs, after, js=js, **self.ordered).then(
                 guarded(partial(picker_updates, self.parts)), list(pickers), list(pickers), **quiet
             )
         self.travel.bring.click(
@@ -202,9 +204,7 @@ class Personas:
         entry = next((each for each in self.parts.personas.list() if each.name == name), None)
         if entry is None or name is None:
             return [None, "", "", "", *[gr.skip() for _ in self.form], gr.Button(visible=False), ""]
-        text = texts.get(name)
-        if text is None:
-            text = self.parts.personas.text(name)
+        text = self._text(name, texts)
         persona, problem = entry.persona, ""
         try:
             persona = persona_form.checked(text, name)
@@ -238,10 +238,12 @@ class Personas:
         field: str,
         value: Any,
         name: str | None,
-        text: str,
         texts: dict[str, str],
         drafts: dict[str, Persona],
     ) -> list[Any]:
+        if not name:
+            raise CounterpointError(say("choose_persona"))
+        text = self._text(name, texts)
         changed = persona_form.with_field(text, field, value)
         if changed == text:
             return [gr.skip()] * 5
@@ -268,11 +270,14 @@ class Personas:
         drafts[name] = persona
         return persona, texts, drafts, self._about(name, True, persona), ""
 
-    def _save(
-        self, name: str | None, text: str, texts: dict[str, str], drafts: dict[str, Persona]
-    ) -> list[Any]:
+    def _text(self, name: str, texts: dict[str, str]) -> str:
+        """The persona's YAML as it is edited: what the browser tells of it may be older than its last edit."""
+        return texts[name] if name in texts else self.parts.personas.text(name)
+
+    def _save(self, name: str | None, texts: dict[str, str], drafts: dict[str, Persona]) -> list[Any]:
         if not name:
             raise CounterpointError(say("choose_persona"))
+        text = self._text(name, texts)
         persona_form.checked(text, name)
         self.parts.personas.save(text)
         inform(say("saved", name=name))
@@ -289,7 +294,7 @@ class Personas:
         return self._after(name, _without(texts, name), _without(drafts, name))
 
     def _duplicate(
-        self, name: str | None, copy: str, text: str, texts: dict[str, str], drafts: dict[str, Persona]
+        self, name: str | None, copy: str, texts: dict[str, str], drafts: dict[str, Persona]
     ) -> list[Any]:
         if not name:
             raise CounterpointError(say("choose_persona"))
@@ -298,7 +303,7 @@ class Personas:
             raise CounterpointError(say("copy_needs_name"))
         if name in texts:
             # Before anything is written: a draft that is not valid leaves no half-made copy behind.
-            texts = {**_without(texts, name), copy: persona_form.with_field(text, "name", copy)}
+            texts = {**_without(texts, name), copy: persona_form.with_field(texts[name], "name", copy)}
             drafts = {**_without(drafts, name), copy: persona_form.checked(texts[copy], copy)}
         self.parts.personas.duplicate(name, copy)
         inform(say("duplicated", name=copy))

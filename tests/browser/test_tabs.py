@@ -37,7 +37,7 @@ def test_a_page_opened_long_after_the_start_has_the_adapters_in_chat(open_page: 
     page.get_by_role("tab", name="Chat").click()
     picker = page.get_by_label("The next answer comes from", exact=True)
     page.wait_for_function(
-        "document.querySelector('#chat-mode input').value === 'Tuned · Copper Heron support'"
+        "document.querySelector('#chat-mode input').value === \"Tuned · The Gazette's reporter\""
     )
     picker.click()
     page.get_by_role("option", name="Tuned · trial").wait_for()
@@ -215,3 +215,26 @@ def test_a_server_declared_on_the_page_answers_beside_the_local_base(open_page: 
         page.get_by_text("Removed far").wait_for()
         page.get_by_role("tab", name="Compare").click()
         page.wait_for_function("document.querySelector('#pane-2-mode input').value === 'Bare'")
+
+
+def test_what_is_pasted_into_a_persona_is_saved_with_the_very_next_click(
+    open_page: OpenPage, app: App
+) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Personas").click()
+    page.get_by_role("radio", name="Meeting notes").click()
+    page.get_by_text("persona:meeting-notes").wait_for()
+    page.get_by_label("Name of the copy").fill("pasted-notes")
+    page.get_by_role("button", name="Duplicate").click()
+    page.get_by_text("persona:pasted-notes").wait_for()
+    role = page.get_by_label("Role: who the model is")
+    role.click()
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text("You write sonnets.")
+    page.locator("#persona-save").click()
+    page.get_by_text("Saved pasted-notes").wait_for()
+    assert "You write sonnets." in (app.data / "personas" / "pasted-notes.yaml").read_text()
+    search = page.get_by_label("Search")
+    search.click()
+    page.keyboard.insert_text("json")
+    page.wait_for_function("document.querySelectorAll('#persona-list input').length < 5")

@@ -249,8 +249,41 @@ def test_a_draft_that_is_not_valid_is_not_duplicated(parts_with: PartsWith) -> N
     before = [entry.name for entry in parts.personas.list()]
     draft = parts.personas.text("meeting-notes").replace("role:", "rolle:")
     with pytest.raises(CounterpointError, match="rolle"):
-        personas._duplicate("meeting-notes", "ours", draft, {"meeting-notes": draft}, {})
+        personas._duplicate("meeting-notes", "ours", {"meeting-notes": draft}, {})
     assert [entry.name for entry in parts.personas.list()] == before
+
+
+def test_what_is_saved_is_the_last_edit_whatever_the_browser_shows_of_the_yaml_by_then(
+    parts_with: PartsWith,
+) -> None:
+    parts = parts_with(idle())
+    with gr.Blocks():
+        personas = Personas(parts, gr.State({}))
+    texts, drafts, *_ = personas._edit_field("role", "You write sonnets.", "meeting-notes", {}, {})
+    texts, drafts, *_ = personas._edit_field("title", "Sonnets", "meeting-notes", texts, drafts)
+    personas._save("meeting-notes", texts, drafts)
+    saved = parts.personas.get("meeting-notes")
+    assert (saved.role, saved.title) == ("You write sonnets.", "Sonnets")
+
+
+def test_a_copy_of_a_persona_gives_no_second_example(parts_with: PartsWith) -> None:
+    parts = parts_with(idle())
+    modes = parts.catalogue.list
+    before = [example.question for example in setup.examples(modes(), parts.personas)]
+    parts.personas.duplicate("code-explainer", "mine")
+    assert [example.question for example in setup.examples(modes(), parts.personas)] == before
+
+
+def test_a_question_that_is_too_long_is_told_before_any_pane_shows_it(parts_with: PartsWith) -> None:
+    parts = parts_with(idle())
+    with gr.Blocks(), gr.Tabs(), gr.Tab("Compare") as tab:
+        compare = Compare(parts, gr.State({}), tab)
+        chat = Chat(parts, gr.State({}), tab)
+    values = [component.value for component in compare.inputs]
+    with pytest.raises(CounterpointError, match="32,000 fit"):
+        next(compare._ask("x" * 32_001, False, *values))
+    with pytest.raises(CounterpointError, match="32,000 fit"):
+        next(chat._ask("x" * 32_001, False))
 
 
 def test_variables_beyond_the_fields_are_named(parts_with: PartsWith) -> None:
