@@ -18,6 +18,7 @@ from personas.schema import Persona
 from personas.store import PersonaStore
 
 Family = Literal["bare", "prompted", "tuned", "both"]
+FAMILIES: tuple[Family, ...] = ("bare", "prompted", "tuned", "both")
 BASE = "base"
 DEFAULT_SAMPLING = Sampling(temperature=0.2, top_p=0.9, repetition_penalty=1.1)
 """For modes that recommend nothing: the temperature and top_p of SmolLM2's own model card, and a penalty,

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from comparison.live import check_question
 from errors import CounterpointError
 from personas.schema import Persona
 from ui import markup, pane, setup, variables
@@ -142,6 +143,7 @@ class Chat:
     def _ask(self, question: str, editing: bool, *values: Any) -> Iterator[Any]:
         if not question.strip():
             raise CounterpointError(say("empty_question"))
+        check_question(question)
         first: dict[Any, Any] = {self.box: "", **self._new_message}
         for updates in self._stream(question.strip(), editing, values):
             yield {**updates, **first}

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from comparison.live import MAX_PANES
+from comparison.live import MAX_PANES, check_question
 from errors import CounterpointError
 from personas.schema import Persona
 from ui import links, markup, pane, setup, variables
@@ -227,6 +227,7 @@ class Compare:
             raise CounterpointError(say("empty_question"))
         if screen.busy:
             raise CounterpointError(say("busy"))
+        check_question(question)
         asked = screen.asked(screen.active, self.parts.catalogue, replace_last=editing)
         first: dict[Any, Any] = {self.question: "", self.kept: "", **self._new_question}
         for updates, states in self._stream(question, asked, screen.seed):
@@ -260,6 +261,7 @@ class Compare:
             raise CounterpointError(say("empty_question"))
         if screen.states[slot].busy:
             raise CounterpointError(say("busy"))
+        check_question(question)
         asked = screen.asked([slot], self.parts.catalogue, replace_last=bool(screen.states[slot].turns))
         for updates, _ in self._stream(question.strip(), asked, screen.seed):
             yield updates

@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping
 
 from adapters.passport import Family, Score
-from ui.setup import FAMILIES
+from comparison.modes import FAMILIES
 from ui.words import say
 
 _ROW = 34

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlencode
 
-from backends.contract import Sampling
 from comparison.live import MAX_PANES
 from comparison.modes import ModeInfo
 from errors import CounterpointError
@@ -129,12 +128,9 @@ def _sampling(values: Mapping[str, Sequence[str]]) -> tuple[dict[str, float | in
         if name == "seed" or name not in values:
             continue
         try:
-            value = setup.sampling({name: values[name][0][:40]})
-            Sampling(**value)  # type: ignore[arg-type]
+            found |= setup.sampling({name: values[name][0][:40]})
         except CounterpointError as error:
             problems.append(say("link_bad_sampling", problem=str(error)))
-        else:
-            found |= value
     return found, problems
 
 

@@ -86,6 +86,8 @@ class Screen:
             pane = self.pane(slot, state)
             info = modes.get(pane.mode)
             title = setup.mode_title(info) if info else pane.mode
+            if pane.adapter_scale != 1:
+                title = f"{title} ×{pane.adapter_scale:g}"
             ready.append(Asked(slot, state, pane, title, info.family if info else "bare"))
         return ready
 

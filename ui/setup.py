@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from comparison.modes import BASE, Family, ModeId, ModeInfo, job
+from backends.contract import Sampling
+from comparison.modes import BASE, FAMILIES, ModeId, ModeInfo, job
 from errors import CounterpointError
 from personas.schema import Persona
 from personas.store import PersonaStore
@@ -17,8 +18,8 @@ MAX_STRENGTH = 2.0
 
 MAX_TYPED_CHARS = 1_000_000
 """Where a text box cuts off: far above what can be asked, so that too much is told and not cut in silence."""
-SHOWCASE = "support"
-"""The job of the first screen, where there is a persona and an adapter for it."""
+SHOWCASE = "gazette"
+"""The job of the first screen, where there is a persona and an adapter for it: all four ways answer it differently."""
 
 MAX_EXAMPLES = 6
 LANGUAGE_NAMES = {
@@ -33,7 +34,6 @@ LANGUAGE_NAMES = {
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed")
 """The sampling fields, in the order in which they stand on the page."""
 WHOLE = ("top_k", "max_tokens", "seed")
-FAMILIES: tuple[Family, ...] = ("bare", "prompted", "tuned", "both")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,10 @@ def examples(
     found = [Example(questions[three[0]][0], ("base", *three)) for three in jobs]
     alone = [mode for mode in questions if mode in usable and mode not in {three[0] for three in jobs}]
     found += [Example(questions[mode][0], ("base", mode)) for mode in alone]
-    return found[:MAX_EXAMPLES]
+    unique: dict[str, Example] = {}
+    for example in found:
+        unique.setdefault(example.question, example)  # a copy of a persona asks what the persona does
+    return list(unique.values())[:MAX_EXAMPLES]
 
 
 def language_note(language: str | None, languages: Sequence[str]) -> str | None:
@@ -230,6 +233,10 @@ def sampling(values: Mapping[str, str | None]) -> dict[str, float | int]:
         except ValueError:
             kind = "whole_number" if name in WHOLE else "number"
             wrong.append(say(kind, field=say(name), text=text[:20]))
+    try:
+        Sampling(**found)  # type: ignore[arg-type]
+    except CounterpointError as error:
+        wrong.append(str(error))
     if wrong:
         raise CounterpointError(" ".join(wrong))
     return found

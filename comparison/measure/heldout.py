@@ -26,12 +26,11 @@ from backends.local.backend import LocalBackend
 from backends.local.fetch import cache_folder
 from backends.local.protocol import Options
 from comparison.measure.checks import passes
-from comparison.modes import Catalogue, ModeId, job
+from comparison.modes import FAMILIES, Catalogue, ModeId, job
 from errors import CounterpointError
 from personas.render import render
 from personas.store import PersonaStore
 
-FAMILIES: tuple[Family, ...] = ("bare", "prompted", "tuned", "both")
 BEGIN, END = "<!-- scores: python -m comparison.measure.heldout -->", "<!-- end of scores -->"
 
 Answer = Callable[[Sequence[Sequence[Message]]], list[str]]

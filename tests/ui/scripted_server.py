@@ -33,7 +33,7 @@ class ScriptedServer(ScriptedBackend):
         self.loaded: list[tuple[str, str]] = []
         self.open = True
 
-    def offer(self) -> Offer:
+    def offer(self, fresh: bool = False) -> Offer:
         if self.problem:
             raise CounterpointError(self.problem)
         self.own = self.has

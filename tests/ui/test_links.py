@@ -23,7 +23,7 @@ from ui.streaming import answers
 from ui.transcript import PaneState
 
 PartsWith = Callable[[ScriptedBackend], Parts]
-BOTH = "adapter:support+persona:support-desk"
+BOTH = "adapter:gazette+persona:gazette-reporter"
 
 
 def test_a_link_reads_back_to_what_it_was_written_from() -> None:
@@ -42,12 +42,12 @@ def test_a_link_carries_what_a_person_gave_to_variables() -> None:
 
 def test_a_link_is_short_where_nothing_was_set() -> None:
     assert write_link(("base", BOTH), "", None, (1, 1), {}) == (
-        "?mode=base&mode=adapter%3Asupport%2Bpersona%3Asupport-desk"
+        "?mode=base&mode=adapter%3Agazette%2Bpersona%3Agazette-reporter"
     )
 
 
 def test_a_link_typed_by_hand_may_have_a_bare_plus() -> None:
-    link = read_link("?mode=adapter:support+persona:support-desk", MODES)
+    link = read_link("?mode=adapter:gazette+persona:gazette-reporter", MODES)
     assert link.modes == (BOTH,)
 
 
@@ -72,7 +72,7 @@ def test_what_a_link_asks_in_vain_is_named_and_the_rest_is_used() -> None:
     ],
 )
 def test_a_bad_value_is_one_line_and_is_left_out(part: str, named: str) -> None:
-    link = read_link(f"?mode=base&mode=adapter:support&top_k=3&{part}", MODES)
+    link = read_link(f"?mode=base&mode=adapter:gazette&top_k=3&{part}", MODES)
     assert len(link.problems) == 1
     assert named in link.problems[0]
     assert link.sampling == {"top_k": 3}
@@ -81,8 +81,8 @@ def test_a_bad_value_is_one_line_and_is_left_out(part: str, named: str) -> None:
 
 
 def test_a_strength_stays_with_its_mode_where_another_mode_is_gone() -> None:
-    link = read_link("?mode=adapter:gone&mode=adapter:support&scale=0.2&scale=0.4", MODES)
-    assert (link.modes, link.scales) == (("adapter:support",), (0.4,))
+    link = read_link("?mode=adapter:gone&mode=adapter:gazette&scale=0.2&scale=0.4", MODES)
+    assert (link.modes, link.scales) == (("adapter:gazette",), (0.4,))
 
 
 def test_a_link_has_at_most_six_panes() -> None:
@@ -97,7 +97,7 @@ def test_an_endless_link_is_refused() -> None:
 
 
 def screen_values(states: Sequence[PaneState], sampling: Sequence[str] = ("",) * 7) -> list[Any]:
-    modes = ["base", "adapter:support", *["base"] * 4]
+    modes = ["base", "adapter:gazette", *["base"] * 4]
     strengths = [0.5, 0.25, *[1.0] * 4]
     filled = [*states, *[PaneState()] * (6 - len(states))]
     return [*modes, *strengths, *filled, (0, 1), {}, *sampling, *variables.empty()]
@@ -136,7 +136,7 @@ def test_the_link_sets_the_page_up_as_it_was_when_it_was_copied(
     query = compare._link("", *screen_values([states[0], states[1]], ["0,7", *[""] * 4, "64", ""]))
     monkeypatch.setattr(parts.catalogue, "list", lambda: [*MODES, ModeInfo("adapter:a", "A", "tuned")])
     updates = compare.arrangement.on_load(opened(query[1:]))
-    assert [updates[compare.pickers[slot]].value for slot in (0, 1)] == ["base", "adapter:support"]
+    assert [updates[compare.pickers[slot]].value for slot in (0, 1)] == ["base", "adapter:gazette"]
     assert updates[compare.question] == "Why?"
     fields = dict(zip(setup.SAMPLING, compare.sampling, strict=True))
     assert updates[fields["seed"]] == str(used)
@@ -155,7 +155,7 @@ def test_a_link_waits_for_its_adapters_until_the_base_is_known(
 ) -> None:
     parts = parts_with(ScriptedBackend(lambda requests: iter(())))
     arrangement, told = arranged(parts, monkeypatch)
-    query = "mode=base&mode=adapter:support&q=Why%3F&gone.hue=red"
+    query = "mode=base&mode=adapter:gazette&q=Why%3F&gone.hue=red"
 
     def unknown() -> Any:
         raise CounterpointError("The base model is still being fetched.")
@@ -168,7 +168,7 @@ def test_a_link_waits_for_its_adapters_until_the_base_is_known(
     monkeypatch.setattr(parts.catalogue, "list", lambda: [*MODES, ModeInfo("adapter:a", "A", "tuned")])
     values = screen_values([PaneState(), PaneState()])
     later = arrangement.catch_up(first[arrangement.known], query, "Why not?", values)
-    assert later[arrangement.panes[1].mode].value == "adapter:support"
+    assert later[arrangement.panes[1].mode].value == "adapter:gazette"
     assert len(told) == 1, "what the link asks in vain is told once, when it is followed"
     assert (later[arrangement.link], later[arrangement.question]) == ("", "Why not?")
 

@@ -56,6 +56,14 @@ def test_strength_counts_only_where_there_is_an_adapter() -> None:
     assert [shown.pane(slot, PaneState()).adapter_scale for slot in (0, 1)] == [0.5, 1.0]
 
 
+def test_a_strength_of_its_own_is_in_the_answers_label(
+    parts_with: Callable[[ScriptedBackend], Parts],
+) -> None:
+    half = screen(modes=["base", "adapter:support"], strengths=[0.5, 0.5])
+    labels = [asked.label for asked in half.asked([0, 1], parts(parts_with).catalogue)]
+    assert labels == ["Bare", "adapter:support ×0.5"]
+
+
 def test_a_seed_is_for_all_panes_and_no_panes_sampling() -> None:
     shown = screen(sampling={"seed": "7", "temperature": "0"})
     assert shown.seed == 7

@@ -144,7 +144,7 @@ def test_a_silent_server_keeps_nobody_waiting_and_is_looked_at_once_at_a_time(
     is_asked, speaks = threading.Event(), threading.Event()
     asked: list[str] = []
 
-    def offer() -> Offer:
+    def offer(fresh: bool) -> Offer:
         asked.append("gpu")
         is_asked.set()
         assert speaks.wait(30)
