@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from backends import server_errors
 from backends.circuit import Circuit
 from backends.contract import (
     Backend,
@@ -31,7 +32,7 @@ from backends.contract import (
 )
 from backends.served import EXTENDED, Offer, offered
 from backends.server_answer import ServerAnswer, parameters, plain
-from errors import Busy, CounterpointError, WorkFailed
+from errors import CounterpointError, WorkFailed
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -49,12 +50,6 @@ EARLY_STOPS = 256
 """Stops remembered for requests that have not arrived yet."""
 RETRIES = 2
 """Further tries of a request whose answer has not begun, whatever kept it from beginning."""
-PASSING = frozenset({429, 500, 502, 503})
-"""Statuses of trouble that may have passed a moment later."""
-PAUSE_S = 0.5
-"""Before the first further try; twice as long before the next."""
-LONGEST_PAUSE_S = 20.0
-"""Who asks for a longer one (Retry-After) is not asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +66,6 @@ class Server:
     adapters: Mapping[str, str] = field(default_factory=dict)
     extended: bool | None = None
     silence_s: float = SILENCE_S
-
-
-class _BrokenOff(Exception):
-    """A stream that ended before its answer did."""
 
 
 class OpenAIServer(Backend):
@@ -343,14 +334,14 @@ class OpenAIServer(Backend):
             await self._persist(
                 lambda: self._attempt(request, answer, extended, tell), begun=lambda: answer.pieces > 0
             )
-        except _BrokenOff:
+        except server_errors.BrokenOff:
             told = f"{self.name} broke off after {answer.pieces} tokens without ending its answer: ask again."
             raise self._failed(WorkFailed(told)) from None
         except openai.NotFoundError as error:
             self._offer_at = -math.inf
             if request.adapter is None:
                 raise self._failed(error) from None
-            said = _server_words(error)
+            said = server_errors.words(error)
             raise CounterpointError(f"{self.name} no longer has {request.adapter}. It says: {said}") from None
         except openai.OpenAIError as error:
             raise self._failed(error) from None
@@ -369,8 +360,8 @@ class OpenAIServer(Backend):
         while True:
             try:
                 return await attempt()
-            except (openai.OpenAIError, _BrokenOff) as error:
-                pause = _pause(error, tried)
+            except (openai.OpenAIError, server_errors.BrokenOff) as error:
+                pause = server_errors.pause(error, tried)
                 if tried == RETRIES or pause is None or begun():
                     raise
             tried += 1
@@ -379,7 +370,7 @@ class OpenAIServer(Backend):
     async def _attempt(
         self, request: Request, answer: ServerAnswer, extended: bool, tell: Callable[[Event], None]
     ) -> None:
-        """Asks once and reads to the end. Raises _BrokenOff where the stream ends before the answer does."""
+        """Asks once and reads to the end. Raises BrokenOff where the stream ends before the answer does."""
         import openai
 
         while True:
@@ -402,9 +393,9 @@ class OpenAIServer(Backend):
             except openai.APITimeoutError:
                 raise
             except openai.APIConnectionError:
-                raise _BrokenOff from None
+                raise server_errors.BrokenOff from None
         if answer.reason is None:
-            raise _BrokenOff
+            raise server_errors.BrokenOff
 
     def _failed(self, error: Exception) -> CounterpointError:
         """What a person is told; a server that cannot be reached, or fails, is counted against its circuit."""
@@ -434,64 +425,11 @@ class OpenAIServer(Backend):
             raise WorkFailed(self._down(why))
 
     def _down(self, why: str) -> str:
-        return f"{self.name} is down ({why}) It is looked for again by itself: ask it later."
+        return f"{why} It counts as down until it answers; it is looked for again by itself."
 
     def _nonsense(self, kind: str = "") -> WorkFailed:
-        sent = f" ({kind.partition(';')[0]})" if kind else ""
-        return WorkFailed(
-            f"{self.name} sent what is no answer of the OpenAI API{sent}: check that its address ends in /v1 "
-            f"({self._server.url})."
-        )
+        return server_errors.nonsense(self.name, self._server.url, kind)
 
     def _told(self, error: Exception) -> CounterpointError:
-        """A client library's error in plain words."""
-        import openai
-
         where = f"{self.name} ({self._server.url})"
-        if isinstance(error, openai.APITimeoutError):
-            return WorkFailed(
-                f"{where} sent nothing for {self._server.silence_s:.0f} s: look at its own log."
-            )
-        if isinstance(error, openai.APIConnectionError):
-            return WorkFailed(f"{where} does not answer: start it, or mend its address.")
-        said = _server_words(error)
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            return WorkFailed(
-                f"{where} refuses the key: set the environment variable of its key. It says: {said}"
-            )
-        if isinstance(error, openai.RateLimitError):
-            return Busy(f"{where} is asked too much, or its quota is used up: try later. It says: {said}")
-        if isinstance(error, openai.InternalServerError):
-            return WorkFailed(f"{where} failed: look at its own log. It says: {said}")
-        if isinstance(error, openai.NotFoundError):
-            return WorkFailed(
-                f"{where} has no such model or address (it ends in /v1 mostly). It says: {said}"
-            )
-        # These are of what was asked; all others of how this server is used from here.
-        refused = isinstance(error, openai.APIStatusError) and error.status_code in (400, 413, 422)
-        return (CounterpointError if refused else WorkFailed)(f"{where} refuses: {said}")
-
-
-def _pause(error: Exception, tried: int) -> float | None:
-    """Seconds before a further try after this failure, or None where it would not help."""
-    import openai
-
-    pause = PAUSE_S * 2**tried
-    if isinstance(error, openai.APIStatusError):
-        headers = error.response.headers
-        if error.status_code not in PASSING or headers.get("x-should-retry") == "false":
-            return None
-        with contextlib.suppress(ValueError):
-            pause = float(headers.get("retry-after", pause))
-        return pause if 0 <= pause <= LONGEST_PAUSE_S else None
-    # Who has waited in vain for as long as it was willing to does not wait as long again.
-    passes = isinstance(error, _BrokenOff | openai.APIConnectionError)
-    return pause if passes and not isinstance(error, openai.APITimeoutError) else None
-
-
-def _server_words(error: Any) -> str:
-    """The server's own message in one line of bounded length."""
-    body = getattr(error, "body", None)
-    said = body.get("message") if isinstance(body, dict) else None
-    text = " ".join(str(said or getattr(error, "message", error)).split())
-    return text if len(text) <= 300 else f"{text[:300]}…"
+        return server_errors.told(error, where, self._server.silence_s, self._key is not None)

@@ -79,7 +79,7 @@ class Looks:
     def _look(self, name: str, backend: Backend, look: Future[None]) -> None:
         found: Finding
         try:
-            found = backend.offer()  # type: ignore[attr-defined]
+            found = backend.offer(fresh=True)  # type: ignore[attr-defined]
         except CounterpointError as error:
             found = error
         except Exception as error:

@@ -345,7 +345,7 @@ def test_a_stream_that_breaks_before_its_first_token_is_asked_again() -> None:
 @pytest.mark.parametrize(
     ("script", "told", "cause"),
     [
-        (lambda call: call.status(401, '{"error": {"message": "bad key"}}'), r"refuses the key.*bad key", "work"),
+        (lambda call: call.status(401, '{"error": {"message": "bad key"}}'), r"refuses us: if it wants.*bad key", "work"),
         (lambda call: call.status(404, '{"error": {"message": "gone"}}'), r"no such model or address.*gone", "work"),
         (lambda call: call.status(400, '{"error": {"message": "too long"}}'), r"refuses: .*too long", "input"),
         (lambda call: call.status(200, "<html>hello</html>", "text/html"), r"no answer .*\(text/html\)", "work"),
@@ -488,7 +488,7 @@ def test_a_server_that_is_down_is_told_at_once_and_comes_back_by_itself() -> Non
     try:
         assert "does not answer" in end_message(backend)
         assert backend.status().state == "failed"
-        assert "is down" in end_message(backend)
+        assert "counts as down" in end_message(backend)
         with serving(lambda call: call.answer("Back"), port=int(url.rpartition(":")[2].partition("/")[0])):
             wait_until(lambda: backend.status().state == "ready")
             assert text_of(list(backend.stream([request()]))) == "Back"

@@ -1,0 +1,79 @@
+"""What went wrong with a server of the OpenAI API: in plain words, and whether to try again."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from errors import Busy, CounterpointError, WorkFailed
+
+PASSING = frozenset({429, 500, 502, 503})
+"""Statuses of trouble that may have passed a moment later."""
+PAUSE_S = 0.5
+"""Before the first further try; twice as long before the next."""
+LONGEST_PAUSE_S = 20.0
+"""Who asks for a longer one (Retry-After) is not asked again."""
+
+
+class BrokenOff(Exception):
+    """A stream that ended before its answer did."""
+
+
+def pause(error: Exception, tried: int) -> float | None:
+    """Seconds before a further try after this failure, or None where it would not help."""
+    import openai
+
+    seconds = PAUSE_S * 2**tried
+    if isinstance(error, openai.APIStatusError):
+        headers = error.response.headers
+        if error.status_code not in PASSING or headers.get("x-should-retry") == "false":
+            return None
+        with contextlib.suppress(ValueError):
+            seconds = float(headers.get("retry-after", seconds))
+        return seconds if 0 <= seconds <= LONGEST_PAUSE_S else None
+    # Who has waited in vain for as long as it was willing to does not wait as long again.
+    passes = isinstance(error, BrokenOff | openai.APIConnectionError)
+    return seconds if passes and not isinstance(error, openai.APITimeoutError) else None
+
+
+def nonsense(name: str, url: str, kind: str = "") -> WorkFailed:
+    """What is told of an answer that is none; `kind` is its content type."""
+    sent = f" ({kind.partition(';')[0]})" if kind else ""
+    return WorkFailed(
+        f"{name} sent what is no answer of the OpenAI API{sent}: check that its address ends in /v1 ({url})."
+    )
+
+
+def told(error: Exception, where: str, silence_s: float, has_key: bool) -> CounterpointError:
+    """A client library's error in plain words; `where` names the server and its address."""
+    import openai
+
+    if isinstance(error, openai.APITimeoutError):
+        return WorkFailed(f"{where} sent nothing for {silence_s:.0f} s: look at its own log.")
+    if isinstance(error, openai.APIConnectionError):
+        return WorkFailed(f"{where} does not answer: start it, or mend its address.")
+    said = words(error)
+    if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+        what = (
+            "refuses the key: set the environment variable of its key"
+            if has_key
+            else ("refuses us: if it wants a key, name the environment variable that holds it")
+        )
+        return WorkFailed(f"{where} {what}. It says: {said}")
+    if isinstance(error, openai.RateLimitError):
+        return Busy(f"{where} is asked too much, or its quota is used up: try later. It says: {said}")
+    if isinstance(error, openai.InternalServerError):
+        return WorkFailed(f"{where} failed: look at its own log. It says: {said}")
+    if isinstance(error, openai.NotFoundError):
+        return WorkFailed(f"{where} has no such model or address (it ends in /v1 mostly). It says: {said}")
+    # These are of what was asked; all others of how this server is used from here.
+    refused = isinstance(error, openai.APIStatusError) and error.status_code in (400, 413, 422)
+    return (CounterpointError if refused else WorkFailed)(f"{where} refuses: {said}")
+
+
+def words(error: Any) -> str:
+    """The server's own message in one line of bounded length."""
+    body = getattr(error, "body", None)
+    said = body.get("message") if isinstance(body, dict) else None
+    text = " ".join(str(said or getattr(error, "message", error)).split())
+    return text if len(text) <= 300 else f"{text[:300]}…"
