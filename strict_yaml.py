@@ -36,6 +36,9 @@ _FRIENDLY = {
     "model_type": "must be a mapping",
 }
 
+_LENGTHS = {"too_short": ("needs at least {}", "min_length"), "too_long": ("takes at most {}", "max_length")}
+"""What to say of lists and mappings, and which of pydantic's figures it names."""
+
 
 class _Core(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2's core schema instead of 1.1's surprises, and without aliases."""
@@ -100,6 +103,9 @@ def load_plain(text: str, source: str) -> Any:
 
 def friendly(problem: ErrorDetails) -> str:
     """What pydantic found wrong with one value, in a person's words."""
+    if problem["type"] in _LENGTHS:
+        length, limit = _LENGTHS[problem["type"]]
+        return length.format(problem["ctx"][limit])
     return _FRIENDLY.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
 
 

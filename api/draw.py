@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import closing
 
 from backends.contract import Backend, Event, Request
-from errors import Busy, CounterpointError, WorkFailed
-
-log = logging.getLogger("counterpoint")
+from comparison import gather
+from errors import Busy
 
 MAX_OPEN = 128
 """Calls under way, a thread each: more than the local engine has rows and places in its queue."""
@@ -19,51 +16,37 @@ _open = threading.BoundedSemaphore(MAX_OPEN)
 
 
 async def draw(backend: Backend, requests: Sequence[Request]) -> AsyncGenerator[list[Event], None]:
-    """The events of `backend.stream(requests)`, those together that have come together.
+    """The events of `gather.draw`, those together that have come together. Closing it stops what is under way.
 
-    Closing it stops what is under way. Raises CounterpointError as the backend does, and Busy where too many
-    calls are under way already.
+    Raises Busy where too many calls are under way already.
     """
     if not _open.acquire(blocking=False):
         raise Busy(f"{MAX_OPEN} requests are under way already: try again in a moment.")
     loop = asyncio.get_running_loop()
-    arrived: asyncio.Queue[Event | CounterpointError | None] = asyncio.Queue()
+    arrived: asyncio.Queue[Event | None] = asyncio.Queue()
     over = threading.Event()
 
-    def put(item: Event | CounterpointError | None) -> None:
+    def put(event: Event | None) -> None:
         try:
-            loop.call_soon_threadsafe(arrived.put_nowait, item)
+            loop.call_soon_threadsafe(arrived.put_nowait, event)
         except RuntimeError:
             over.set()  # the loop has ended, and with it whoever waited
 
     def work() -> None:
         try:
-            with closing(backend.stream(requests)) as events:
-                for event in events:
-                    put(event)
-                    if over.is_set():
-                        return
-        except CounterpointError as error:
-            put(error)
-        except Exception:
-            log.exception("the backend %s failed", backend.name)
-            put(WorkFailed(f"{backend.name} gave no answer: ask again."))
+            gather.draw(backend, requests, put, over)
         finally:
             _open.release()
-            put(None)
 
     threading.Thread(target=work, name="api-draw", daemon=True).start()
     ended = False
     try:
         while not ended:
-            items = [await arrived.get()]
+            together = [await arrived.get()]
             while not arrived.empty():
-                items.append(arrived.get_nowait())
-            ended = items[-1] is None
-            for item in items:
-                if isinstance(item, CounterpointError):
-                    raise item
-            events = [item for item in items if item is not None and not isinstance(item, CounterpointError)]
+                together.append(arrived.get_nowait())
+            ended = together[-1] is None
+            events = [event for event in together if event is not None]
             if events:
                 yield events
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 import strict_json
 from backends.contract import Message, Role
@@ -89,7 +89,13 @@ class ChatRequest(BaseModel):
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[tuple[Any, ...], Field(max_length=0)] | None = None
+    tools: tuple[Any, ...] | None = None
+
+    @field_validator("tools")
+    @classmethod
+    def _without_tools(cls, tools: tuple[Any, ...] | None) -> None:
+        if tools:
+            raise ValueError("are not supported here: leave them out")
 
     @property
     def sampling(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
 from backends.contract import Backend, Done, Event, Failed, Request
@@ -29,7 +29,7 @@ def gather(calls: Sequence[Call]) -> Generator[Event, None, None]:
         return
     arrived: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
     over = threading.Event()
-    threads = [threading.Thread(target=_draw, args=(*call, arrived, over), daemon=True) for call in calls]
+    threads = [threading.Thread(target=draw, args=(*call, arrived.put, over), daemon=True) for call in calls]
     for thread in threads:
         thread.start()
     running = len(calls)
@@ -49,13 +49,16 @@ def gather(calls: Sequence[Call]) -> Generator[Event, None, None]:
             thread.join()
 
 
-def _draw(
+def draw(
     backend: Backend,
     requests: Sequence[Request],
-    arrived: queue.SimpleQueue[Event | None],
+    put: Callable[[Event | None], None],
     over: threading.Event,
 ) -> None:
-    """Puts a backend's events into the queue, and None after the last."""
+    """Hands a backend's events to `put`, and None after the last; ends early once `over` is set.
+
+    Never raises: what refuses or breaks the call is the Failed of every request that has not ended.
+    """
     waiting = {request.id for request in requests}
     failure: CounterpointError = WorkFailed(f"{backend.name} gave no answer: ask again.")
     try:
@@ -63,7 +66,7 @@ def _draw(
             for event in events:
                 if isinstance(event, Done | Failed):
                     waiting.discard(event.request_id)
-                arrived.put(event)
+                put(event)
                 if over.is_set():
                     return
     except CounterpointError as error:
@@ -72,5 +75,5 @@ def _draw(
         log.exception("the backend %s failed", backend.name)
     finally:
         for request_id in waiting:
-            arrived.put(Failed.of(request_id, failure))
-        arrived.put(None)
+            put(Failed.of(request_id, failure))
+        put(None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +23,7 @@ from comparison.backends import Backends
 from comparison.live import Comparison
 from comparison.modes import Catalogue
 from personas.store import PersonaStore
-from tests import tiny
-from tests.comparison.conftest import PLAIN, TELLER
+from tests.comparison.conftest import lay_out
 
 
 @contextmanager
@@ -49,13 +47,7 @@ def served(comparison: Comparison, keys: Sequence[str] = ()) -> Iterator[str]:
 def tiny_comparison(
     tiny_base: Path, tiny_adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Comparison]:
-    place = tmp_path_factory.mktemp("api")
-    for name in ("one", "two"):
-        shutil.copytree(tiny_adapters[name], place / "adapters" / name)
-    tiny.edit_config(Path(shutil.copytree(tiny_adapters["one"], place / "adapters" / "dora")), use_dora=True)
-    (place / "personas").mkdir()
-    (place / "personas" / "teller.yaml").write_text(TELLER)
-    (place / "personas" / "plain.yaml").write_text(PLAIN)
+    place = lay_out(tmp_path_factory.mktemp("api"), tiny_adapters)
     made: list[LocalBackend] = []
     adapters = AdapterStore(place / "adapters", place / "data", lambda: made[0].facts())
     made.append(LocalBackend(Options(str(tiny_base), "none", "auto", place / "cache"), adapters.source))

@@ -39,11 +39,8 @@ def facts(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> BaseFact
     return locate(str(tiny_base), tmp_path_factory.mktemp("cache"))
 
 
-@pytest.fixture(scope="module")
-def catalogue(
-    facts: BaseFacts, tiny_adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Catalogue:
-    place = tmp_path_factory.mktemp("catalogue")
+def lay_out(place: Path, tiny_adapters: dict[str, Path]) -> Path:
+    """Fills the folders "adapters" and "personas" of a place."""
     for name in ("one", "two"):
         shutil.copytree(tiny_adapters[name], place / "adapters" / name)
     tiny.edit_config(Path(shutil.copytree(tiny_adapters["one"], place / "adapters" / "dora")), use_dora=True)
@@ -51,6 +48,14 @@ def catalogue(
     (place / "personas" / "teller.yaml").write_text(TELLER)
     (place / "personas" / "plain.yaml").write_text(PLAIN)
     (place / "personas" / "broken.yaml").write_text("name: broken\n")
+    return place
+
+
+@pytest.fixture(scope="module")
+def catalogue(
+    facts: BaseFacts, tiny_adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Catalogue:
+    place = lay_out(tmp_path_factory.mktemp("catalogue"), tiny_adapters)
     return Catalogue(
         PersonaStore(place / "personas", place / "data"),
         AdapterStore(place / "adapters", place / "data", lambda: facts),
