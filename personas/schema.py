@@ -287,7 +287,7 @@ def _problems(
         for place, message in found
     ]
     for problem in known.errors(include_url=False) if known else ():
-        kind = PydanticCustomError(problem["type"], problem["msg"])
+        kind = PydanticCustomError(problem["type"], problem["msg"], problem.get("ctx"))
         details.append(InitErrorDetails(type=kind, loc=problem["loc"], input=None))
     return ValidationError.from_exception_data("Persona", details)
 
