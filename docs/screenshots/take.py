@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).parent
 CHROMIUM = Path("/usr/bin/chromium")
-QUESTION = "How much is the Heron plan?"
+QUESTION = "Why is the sky blue?"
 DESK = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
 SHOTS: dict[str, dict[str, Any]] = {
