@@ -11,7 +11,9 @@ STATUS: dict[Cause, int] = {"input": 400, "adapter": 400, "busy": 429, "work": 5
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    403: "permission_error",
     404: "invalid_request_error",
+    413: "invalid_request_error",
     429: "rate_limit_error",
 }
 

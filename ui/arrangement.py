@@ -11,7 +11,7 @@ import gradio as gr
 
 from comparison.modes import ModeInfo
 from ui import links, pane, setup, variables
-from ui.controls import columns, screen_of
+from ui.controls import columns, picker_update, screen_of
 from ui.guard import warn
 from ui.parts import Parts
 from ui.words import say
@@ -86,8 +86,9 @@ class Arrangement:
             link = links.read_link(query, modes)
         waits = bool(query) and not self.parts.base_is_known
         chosen = link.modes or tuple(setup.default_modes(modes, self.parts.languages))
+        named = [mode for mode in chosen if mode]
         if not waits:
-            for problem in [*link.problems, *self._untakeable(chosen, link.variables)]:
+            for problem in [*link.problems, *self._untakeable(named, link.variables)]:
                 warn(problem)
         updates = self._catch_up(modes) | self._arrange(chosen, link.question)
         typed = dict(link.sampling) if link.seed is None else {**link.sampling, "seed": link.seed}
@@ -95,10 +96,10 @@ class Arrangement:
             if name in typed:
                 updates[control] = str(typed[name])
         for slot, (mode, scale) in enumerate(zip(link.modes, link.scales, strict=True)):
-            if setup.has_strength(mode):
+            if mode and setup.has_strength(mode):
                 updates[self.panes[slot].strength] = gr.Slider(value=scale, visible=True)
         updates[self.link] = query if waits else ""
-        filled = self.variables.arrange(self.parts.personas, chosen, {}, link.variables)
+        filled = self.variables.arrange(self.parts.personas, named, {}, link.variables)
         return updates | dict(zip(self.variables.arranged, filled, strict=True))
 
     def _let_tell(self, servers: Collection[str | None]) -> None:
@@ -134,10 +135,8 @@ class Arrangement:
             # What stands in the box by now is the link's question, or what a person made of it.
             return {**self._set_up(link), self.question: question}
         updates = self._catch_up(modes) | ({self.link: ""} if followed else {})
-        there = {mode.id for mode in modes}
         for picker, mode in zip(self.pickers, screen.modes, strict=True):
-            if mode not in there:
-                updates[picker] = gr.Dropdown(choices=setup.choices(modes), value="base")
+            updates[picker] = picker_update(modes, mode)
         shown = [screen.modes[slot] for slot in screen.active]
         before = [mode for mode in modes if mode.id in known]
         untouched = not question and not asked
@@ -155,8 +154,9 @@ class Arrangement:
             updates[chip] = gr.Button(question, visible=shown)
         return updates
 
-    def _arrange(self, modes: Sequence[str], question: str) -> Updates:
-        """The first panes set to these modes, the question in the box; the conversations stay."""
+    def _arrange(self, modes: Sequence[str | None], question: str) -> Updates:
+        """The first panes set to these modes (None: to be picked), the question in the box; the conversations
+        stay."""
         if not modes:
             return {self.question: question}
         modes = [*modes, *["base"] * (setup.MIN_PANES - len(modes))]

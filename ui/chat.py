@@ -11,7 +11,7 @@ from comparison.live import check_question
 from errors import CounterpointError
 from personas.schema import Persona
 from ui import markup, pane, setup, variables
-from ui.controls import sampling_controls
+from ui.controls import picker_update, sampling_controls
 from ui.guard import guarded
 from ui.parts import Parts
 from ui.screen import Screen
@@ -226,10 +226,9 @@ class Chat:
         opened_with = setup.chat_mode([each for each in modes if each.id in known])
         untouched = mode == opened_with and not state.turns
         better = untouched and mode != setup.chat_mode(modes)
-        if better or mode not in {each.id for each in modes}:
+        if better:
             return self.on_load()
-        # Not the picker's value: another may have been picked meanwhile.
-        picker = gr.Dropdown(choices=setup.choices(modes))
+        picker = picker_update(modes, mode)
         return {self.known: setup.known_ids(modes), self.picker: picker}
 
     def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona]) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
 from comparison.live import MAX_PANES
+from comparison.modes import ModeInfo
 from ui import setup, variables
 from ui.screen import Screen
 from ui.words import label
@@ -49,3 +51,12 @@ def columns(active: tuple[int, ...]) -> list[gr.Column]:
 
 def tool(key: str) -> gr.Button:
     return gr.Button(label(key), size="sm", min_width=0, scale=0, elem_id=key, elem_classes=["cp-tool"])
+
+
+def picker_update(modes: Sequence[ModeInfo], picked: str | None) -> gr.Dropdown:
+    """The update that tells a mode picker which modes there are. What is picked stays, unless it is gone: then
+    nothing is, for no other mode may answer in its place."""
+    if picked and picked not in {mode.id for mode in modes}:
+        return gr.Dropdown(choices=setup.choices(modes), value=None)
+    # Not its value: another may have been picked meanwhile.
+    return gr.Dropdown(choices=setup.choices(modes))

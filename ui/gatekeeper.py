@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import refusal
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERYWHERE = frozenset({"0.0.0.0", "::"})
@@ -50,16 +52,14 @@ class Gatekeeper:
             return
         if _too_large(scope):
             # Gradio would read it whole, and write it whole into its log when it makes no sense.
-            await PlainTextResponse("More was sent than a question needs: refused.\n", status_code=413)(
-                scope, receive, send
-            )
+            await _refused(scope, 413, "More was sent than a question needs: refused.")(scope, receive, send)
             return
         problem = self._problem(Headers(scope=scope))
         if problem:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
                 return
-            await PlainTextResponse(problem + "\n", status_code=403)(scope, receive, send)
+            await _refused(scope, 403, problem)(scope, receive, send)
             return
 
         async def with_headers(message: Message) -> None:
@@ -86,6 +86,13 @@ class Gatekeeper:
             if not navigation:
                 return "Another web page tried to use Counterpoint: refused."
         return None
+
+
+def _refused(scope: Scope, status: int, problem: str) -> Response:
+    """In the API's shape to who asks the API, whose clients read nothing else."""
+    if scope["path"].startswith("/v1"):
+        return refusal(status, problem)
+    return PlainTextResponse(problem + "\n", status)
 
 
 def _too_large(scope: Scope) -> bool:

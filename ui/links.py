@@ -21,10 +21,11 @@ class Link:
     """A set-up that a link carries. `problems` says what in the link could not be used, a line each.
 
     `scales` has a strength for each mode; `sampling` holds what was set, the seed apart; `variables` are
-    by persona. `absent` are modes that the link asks for and that are not here.
+    by persona. `absent` are modes that the link asks for and that are not here: None in `modes`, so that no
+    other mode answers in their place.
     """
 
-    modes: tuple[str, ...] = ()
+    modes: tuple[str | None, ...] = ()
     question: str = ""
     seed: int | None = None
     scales: tuple[float, ...] = ()
@@ -50,7 +51,7 @@ def read_link(query: str, modes: Sequence[ModeInfo]) -> Link:
     known = {mode.id for mode in modes}
     wanted = _wanted(values.get("mode", []), known)
     scales, problems = _scales(values.get("scale", []), len(wanted))
-    chosen = [(mode, scale) for mode, scale in zip(wanted, scales, strict=True) if mode in known]
+    chosen = [(mode if mode in known else None, scale) for mode, scale in zip(wanted, scales, strict=True)]
     absent = tuple(mode for mode in wanted if mode not in known)
     problems += [say("link_no_mode", mode=mode[:80]) for mode in absent]
     if len(chosen) > MAX_PANES:

@@ -13,6 +13,7 @@ from comparison.live import Pane
 from errors import CounterpointError
 from personas.schema import Persona
 from ui import markup, persona_form, setup
+from ui.controls import picker_update
 from ui.guard import guarded, inform
 from ui.parts import Parts
 from ui.travel import Travel
@@ -379,12 +380,8 @@ class Personas:
 
 def picker_updates(parts: Parts, *picked: str | None) -> Any:
     """The modes there are now, for every picker; what each has picked stays where it is still there."""
-    choices = setup.choices(parts.modes(*picked))
-    ids = {mode for _, mode in choices}
-    updates = [
-        gr.Dropdown(choices=choices) if mode in ids else gr.Dropdown(choices=choices, value="base")
-        for mode in picked
-    ]
+    modes = parts.modes(*picked)
+    updates = [picker_update(modes, mode) for mode in picked]
     return updates if len(updates) != 1 else updates[0]
 
 

@@ -64,7 +64,8 @@ class Screen:
         """What a slot asks with, its history taken from `state`. Raises CounterpointError without a mode."""
         mode = self.modes[slot]
         if not mode:
-            raise CounterpointError(say("choose_mode"))
+            alone = len(self.states) == 1
+            raise CounterpointError(say("choose_mode") if alone else say("choose_pane_mode", number=slot + 1))
         persona = setup.persona_of(mode) or ""
         return Pane(
             mode=mode,

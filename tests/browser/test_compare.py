@@ -81,6 +81,10 @@ def test_a_link_to_a_mode_that_is_not_here_says_so_in_one_line(open_page: OpenPa
     page = open_page(link("base", "adapter:gone", q="Hi"))
     page.get_by_text("The link asks for a mode that is not here: adapter:gone.").wait_for()
     assert page.get_by_label("Your question").input_value() == "Hi"
+    assert panes.mode_shown(page, 2) == "", "nothing else answers in its place"
+    page.get_by_label("Your question").press("Enter")
+    page.get_by_text("Pane 2 has no mode").wait_for()
+    assert page.get_by_label("Your question").input_value() == "Hi"
 
 
 def test_the_mode_of_a_pane_is_changed_and_the_next_answer_is_its(open_page: OpenPage) -> None:

@@ -76,3 +76,12 @@ def test_a_body_larger_than_any_question_is_refused_before_it_is_read(client: Te
     )
     assert reached == []
     assert client.post("/", content=b"x" * 1000).status_code == 200
+
+
+def test_a_refusal_to_who_asks_the_api_has_its_shape(client: TestClient) -> None:
+    for answer, status in (
+        (client.post("/v1/chat/completions", headers={"origin": "https://evil.example"}), 403),
+        (client.post("/v1/chat/completions", content=b"x" * (MAX_BODY + 1)), 413),
+    ):
+        assert answer.status_code == status
+        assert answer.json()["error"]["message"]

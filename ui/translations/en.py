@@ -75,7 +75,8 @@ TEXTS = {
     "unusable": "not usable",
     "not_proven": "base not proven",
     "server_not_told": "{server} does not tell of an adapter {adapter} now.",
-    "choose_mode": "This pane has no mode: pick one in its list.",
+    "choose_mode": "No mode is picked here: pick one in the list.",
+    "choose_pane_mode": "Pane {number} has no mode: pick one in its list.",
     # What a pane says
     "queued": "Waiting for a free place: number {place} in the queue.",
     "reading": "Reading the prompt …",
@@ -104,7 +105,7 @@ TEXTS = {
     # Links
     "link_too_long": "The link is too long (more than {limit} characters): shorten the question.",
     "link_no_variable": "The link gives {persona} a value for {name} that it cannot take: its default stands there.",
-    "link_no_mode": "The link asks for a mode that is not here: {mode}. Pick another in the pane's list.",
+    "link_no_mode": "The link asks for a mode that is not here: {mode}. Its pane has none: pick one in its list.",
     "link_too_many": "The link asks for more than {limit} panes: only the first {limit} are shown.",
     "link_bad_seed": "The link's seed is no whole number from 0 on: {seed}. It was left out.",
     "link_too_many_fields": "The link has too many parts to be one of ours: copy it again.",
