@@ -93,6 +93,7 @@ class Engine:
         self._send = send
         self._waiting: deque[_Job] = deque()
         self._running: dict[int, _Job] = {}  # by id() of the row
+        self._steps = self._row_steps = 0
         self._out: list[Any] = []
 
     @property
@@ -121,7 +122,10 @@ class Engine:
         self._renew()
         if self.decoder.reading:
             self._handle(self.decoder.read())
-        self._handle(self.decoder.answer())
+        answered = self.decoder.answer()
+        self._steps += bool(answered)
+        self._row_steps += len(answered)
+        self._handle(answered)
         self.flush()
 
     def _renew(self) -> None:
@@ -154,11 +158,14 @@ class Engine:
         return None
 
     def call_statistics(self, _: None) -> dict[str, int]:
-        """Figures for the page and the benchmark; bytes and counts."""
+        """Figures for the page, Prometheus and the benchmark: bytes and counts. `steps` and `row_steps` are since the
+        start: steps that decoded a token, and the rows decoded in them; their ratio is how full the batch is."""
         rows = self._base.rows
         return {
             "rows": len(self._running),
             "waiting": len(self._waiting),
+            "steps": self._steps,
+            "row_steps": self._row_steps,
             "prefix_store_bytes": self.decoder.store.bytes,
             "prefix_store_limit": self.decoder.store.limit,
             "prefix_store_entries": len(self.decoder.store),

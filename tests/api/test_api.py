@@ -14,6 +14,7 @@ import pytest
 from openai import OpenAI
 
 from backends.contract import Event, Failed, Queued, Request, Status
+from backends.local.backend import LocalBackend
 from comparison.live import Comparison, Pane
 from errors import Busy, WorkFailed
 from tests.api.conftest import Serve
@@ -213,6 +214,34 @@ def test_those_who_wait_together_are_decoded_together(serve: Serve) -> None:
     with ThreadPoolExecutor(4) as pool:
         texts = list(pool.map(lambda mode: text(greedy(address, mode)), modes))
     assert texts == ["bare", "one", "two", "one"]
+
+
+def test_the_real_engine_decodes_requests_of_all_modes_in_the_same_steps(
+    tiny_api: str, tiny_comparison: Comparison
+) -> None:
+    backend = tiny_comparison.catalogue.backends.main
+    assert isinstance(backend, LocalBackend)
+    modes = ["base", "adapter:one", "adapter:two", "adapter:one+persona:teller"]
+    begun = threading.Barrier(len(modes), timeout=60)
+
+    def asked(mode: str) -> None:
+        body = {
+            "model": mode,
+            "messages": [{"role": "user", "content": "Hello?"}],
+            "max_tokens": 400,
+            "temperature": 1,
+            "stream": True,
+        }
+        begun.wait()
+        with httpx.stream("POST", f"{tiny_api}/v1/chat/completions", json=body, timeout=60) as answer:
+            assert "[DONE]" in [line.removeprefix("data: ") for line in answer.iter_lines()]
+
+    before = backend.statistics()
+    with ThreadPoolExecutor(len(modes)) as pool:
+        list(pool.map(asked, modes))
+    after = backend.statistics()
+    steps, rows = (after[name] - before[name] for name in ("steps", "row_steps"))
+    assert 0 < steps < rows, "each answer alone would need a step for each of its tokens"
 
 
 @pytest.mark.parametrize("begun", [False, True])
