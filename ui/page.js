@@ -93,7 +93,16 @@
     body.addEventListener("scroll", () => {
       along = body.scrollHeight - body.scrollTop - body.clientHeight < 40;
     });
-    new MutationObserver(() => { if (along) body.scrollTop = body.scrollHeight; })
+    const keepUp = () => { if (along) body.scrollTop = body.scrollHeight; };
+    // Sizes too: a notice may be laid out after its text came, and the lines below the answer may take its room.
+    const sizes = new ResizeObserver(keepUp);
+    const sized = new WeakSet();
+    const watch = () => [body, ...body.children].filter((part) => !sized.has(part)).forEach((part) => {
+      sized.add(part);
+      sizes.observe(part);
+    });
+    watch();
+    new MutationObserver(() => { watch(); keepUp(); })
       .observe(body, { childList: true, subtree: true, characterData: true });
   };
   const followAll = () => {

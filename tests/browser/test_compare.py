@@ -192,6 +192,20 @@ def test_markup_in_a_question_is_shown_as_typed(open_page: OpenPage) -> None:
     assert page.evaluate("window.hit") is None
 
 
+def test_a_stopped_pane_among_six_shows_to_its_end_that_it_was(open_page: OpenPage) -> None:
+    page = open_page(link(*["base"] * 6))
+    panes.ask(page, "Write a long story about a river, chapter by chapter.")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.cp-pane .cp-body')].some(body => body.scrollTop > 60)"
+    )
+    page.get_by_role("button", name="Stop all").click()
+    panes.wait_done(page, 1, 2, 3, 4, 5, 6)
+    page.wait_for_function(
+        """() => [...document.querySelectorAll('.cp-pane .cp-body')].every(body =>
+            body.innerText.includes('Stopped.') && body.scrollHeight - body.scrollTop - body.clientHeight < 2)"""
+    )
+
+
 def test_a_phone_swipes_through_panes_and_never_scrolls_sideways(open_page: OpenPage) -> None:
     page = open_page(link(*FOUR), viewport={"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
