@@ -36,6 +36,8 @@ _FRIENDLY = {
     "model_type": "must be a mapping",
 }
 
+MAX_PROBLEMS = 50
+"""How many of a file's problems are told."""
 _LENGTHS = {"too_short": ("needs at least {}", "min_length"), "too_long": ("takes at most {}", "max_length")}
 """What to say of lists and mappings, and which of pydantic's figures it names."""
 
@@ -87,7 +89,7 @@ def load(text: str, source: str, model: type[M]) -> M:
         else:
             if not problems:
                 return validated
-    raise CounterpointError("; ".join(_told(source, problems)))
+    raise CounterpointError(joined(_told(source, problems)))
 
 
 def load_plain(text: str, source: str) -> Any:
@@ -97,8 +99,14 @@ def load_plain(text: str, source: str) -> Any:
     """
     data, _, problems = _read(text)
     if problems:
-        raise CounterpointError("; ".join(_told(source, problems)))
+        raise CounterpointError(joined(_told(source, problems)))
     return data
+
+
+def joined(problems: Sequence[str]) -> str:
+    """A file's problems in one message: all of them, but of a file that is nothing else only the first."""
+    more = len(problems) - MAX_PROBLEMS
+    return "; ".join([*problems[:MAX_PROBLEMS], *([f"and {more:,} more"] if more > 0 else [])])
 
 
 def friendly(problem: ErrorDetails) -> str:

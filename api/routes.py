@@ -32,6 +32,7 @@ log = logging.getLogger("counterpoint")
 
 HEALTH_S = 30.0
 """What a one-token generation may take."""
+EVERY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 HEALTH_LASTS_S = 2.0
 """How long its result holds."""
 
@@ -54,7 +55,7 @@ class Api:
             Route("/v1/models", _told(self.models), methods=["GET"]),
             Route("/v1/models/{model:path}", _told(self.model), methods=["GET"]),
             Route("/v1/chat/completions", _told(self.chat), methods=["POST"]),
-            Route("/v1/{rest:path}", _told(self.elsewhere), methods=["GET", "POST", "PUT", "DELETE"]),
+            Route("/v1/{rest:path}", _told(self.elsewhere), methods=[*EVERY_METHOD]),
             Route("/health", _told(self.health), methods=["GET"]),
             Route("/metrics", _told(self.metrics), methods=["GET"]),
         ]

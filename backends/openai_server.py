@@ -35,6 +35,7 @@ from backends.server_answer import ServerAnswer, parameters, plain
 from errors import CounterpointError, WorkFailed
 
 if TYPE_CHECKING:
+    import httpx
     from openai import AsyncOpenAI
 
 T = TypeVar("T")
@@ -48,6 +49,11 @@ OFFER_S = 30.0
 """How long what a server offers is believed."""
 EARLY_STOPS = 256
 """Stops remembered for requests that have not arrived yet."""
+SENT = frozenset(
+    {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding",
+     "user-agent"}
+)  # fmt: skip
+"""The headers that a server gets, beside the key of its own."""
 RETRIES = 2
 """Further tries of a request whose answer has not begun, whatever kept it from beginning."""
 
@@ -263,7 +269,17 @@ class OpenAIServer(Backend):
         if self._known_client is None:
             import openai
 
+            async def only_ours(request: httpx.Request) -> None:
+                # The library adds what other programs' variables say, keys among it (OPENAI_CUSTOM_HEADERS).
+                for name in set(request.headers) - SENT:
+                    del request.headers[name]
+                request.headers["authorization"] = f"Bearer {self._key or 'none'}"
+
             self._known_client = openai.AsyncOpenAI(
+                # A server that was declared is the one that is asked: not whoever it points to.
+                http_client=openai.DefaultAsyncHttpxClient(
+                    follow_redirects=False, event_hooks={"request": [only_ours]}
+                ),
                 base_url=self._server.url,
                 api_key=self._key or "none",
                 max_retries=0,  # _persist is the only place that tries again
@@ -284,11 +300,17 @@ class OpenAIServer(Backend):
                     listed = await self._persist(self._client().models.list)
                 models = [dict(model) for model in listed.data or ()]
             except openai.OpenAIError as error:
-                raise self._failed(error) from None
+                missing = isinstance(error, openai.APIStatusError) and error.status_code in (404, 405)
+                if not missing or self._server.model is None:
+                    raise self._failed(error, CONNECT_S if fresh else None) from None
+                models = []  # Some have no list: what was declared is believed.
             except (TypeError, ValueError, AttributeError):
                 raise self._nonsense() from None
             self._circuit.worked()
-            self._offer = offered(self.name, models, self._server.model, self._server.adapters)
+            try:
+                self._offer = offered(self.name, models, self._server.model, self._server.adapters)
+            except (TypeError, AttributeError):
+                raise self._nonsense() from None
             self._offer_at = time.monotonic()
         return self._offer
 
@@ -341,13 +363,19 @@ class OpenAIServer(Backend):
             self._offer_at = -math.inf
             if request.adapter is None:
                 raise self._failed(error) from None
-            said = server_errors.words(error)
+            said = server_errors.words(error, self._key)
             raise CounterpointError(f"{self.name} no longer has {request.adapter}. It says: {said}") from None
         except openai.OpenAIError as error:
             raise self._failed(error) from None
         except (ValueError, TypeError, AttributeError, LookupError):
             raise self._nonsense() from None
         self._circuit.worked()
+        if answer.is_filtered:
+            raise CounterpointError(
+                f"{self.name} ended this answer by its content filter: ask in other words."
+            )
+        if request.top_logprobs is not None and answer.pieces and not answer.has_logprobs:
+            raise CounterpointError(f"{self.name} gives no log-probabilities: ask without them.")
         tell(answer.done(self.name, self._server.url))
 
     async def _persist(
@@ -397,25 +425,37 @@ class OpenAIServer(Backend):
         if answer.reason is None:
             raise server_errors.BrokenOff
 
-    def _failed(self, error: Exception) -> CounterpointError:
-        """What a person is told; a server that cannot be reached, or fails, is counted against its circuit."""
+    def _failed(self, error: Exception, waited_s: float | None = None) -> CounterpointError:
+        """What a person is told; a server that cannot be reached, or fails, is counted against its circuit.
+
+        `waited_s` is how long it was waited for, where that was not its own time.
+        """
         import openai
 
-        told = error if isinstance(error, CounterpointError) else self._told(error)
+        told = error if isinstance(error, CounterpointError) else self._told(error, waited_s)
         if isinstance(error, openai.APIConnectionError | openai.InternalServerError | CounterpointError):
             self._circuit.failed(str(told))
             if self._circuit.down is not None and self._recovery is None:
                 self._recovery = self._loop.create_task(self._recover())
+        elif isinstance(error, openai.APIStatusError):
+            self._circuit.worked()  # It answers, if only to refuse.
         return told
 
     async def _recover(self) -> None:
-        """Looks at a server that is down until it answers again."""
+        """Looks at a server that is down until it answers again, if only to refuse."""
+        import openai
+
         try:
             while self._circuit.down is not None:
                 await asyncio.sleep(self._circuit.pause_s)
-                with contextlib.suppress(Exception):
-                    await self._client().models.list()
-                    self._circuit.worked()
+                try:
+                    await self._client().with_options(timeout=CONNECT_S).models.list()
+                except openai.APIStatusError as error:
+                    if error.status_code >= 500:
+                        continue
+                except Exception:
+                    continue
+                self._circuit.worked()
         finally:
             self._recovery = None
 
@@ -430,6 +470,6 @@ class OpenAIServer(Backend):
     def _nonsense(self, kind: str = "") -> WorkFailed:
         return server_errors.nonsense(self.name, self._server.url, kind)
 
-    def _told(self, error: Exception) -> CounterpointError:
+    def _told(self, error: Exception, waited_s: float | None = None) -> CounterpointError:
         where = f"{self.name} ({self._server.url})"
-        return server_errors.told(error, where, self._server.silence_s, self._key is not None)
+        return server_errors.told(error, where, waited_s or self._server.silence_s, self._key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from backends.contract import (
     Delta,
@@ -37,6 +37,16 @@ SLACK = 8
 """Pieces beyond max_tokens after which an answer is cut off: the server does not keep to it."""
 
 
+class Counts(NamedTuple):
+    """Tokens as the server counts them; None where it does not tell."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    cached: int | None = None
+    reasoning: int | None = None
+    """Of those of the answer, the ones that are not shown."""
+
+
 @dataclass(slots=True)
 class ServerAnswer:
     """What has arrived of one answer. Seconds are `time.monotonic`'s."""
@@ -47,17 +57,21 @@ class ServerAnswer:
     model: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     pieces: int = 0
+    arrived: int = 0
+    """Pieces, and whatever came instead of one: thoughts that are not shown count towards the end as well."""
     first: float | None = None
     last: float | None = None
     reason: FinishReason | None = None
-    usage: Any = None
+    counts: Counts = field(default_factory=Counts)
+    has_logprobs: bool = False
+    is_filtered: bool = False
     said_model: str | None = None
     left_out: set[str] = field(default_factory=set)
 
     @property
     def over(self) -> bool:
         """Whether the server goes on past the end that was asked for."""
-        if self.pieces <= self.request.sampling.max_tokens + SLACK:
+        if self.arrived <= self.request.sampling.max_tokens + SLACK:
             return False
         self.reason = "length"
         return True
@@ -68,14 +82,16 @@ class ServerAnswer:
 
     @property
     def tokens(self) -> int:
-        counted = getattr(self.usage, "completion_tokens", None)
-        return self.pieces if counted is None else int(counted)
+        return self.pieces if self.counts.completion is None else self.counts.completion
 
     @property
     def tokens_per_s(self) -> float | None:
-        if self.tokens < 2 or self.first is None or self.last is None or self.last <= self.first:
+        """Of what is shown; None where thoughts that are not shown, and not counted, took a part of the time."""
+        shown = self.tokens - (self.counts.reasoning or 0)
+        hidden = self.arrived > self.pieces + SLACK and not self.counts.reasoning
+        if hidden or shown < 2 or self.first is None or self.last is None or self.last <= self.first:
             return None
-        return (self.tokens - 1) / (self.last - self.first)
+        return (shown - 1) / (self.last - self.first)
 
     def leave_out(self, code: str | None, param: str | None, asked: dict[str, Any]) -> bool:
         """Whether to ask again without the parameter that the server refuses; the receipt then says so.
@@ -93,31 +109,42 @@ class ServerAnswer:
 
     def take(self, chunk: Any, tell: Callable[[Event], None]) -> None:
         """One event of the server's stream."""
-        self.usage = getattr(chunk, "usage", None) or self.usage
+        self.counts = _counts(getattr(chunk, "usage", None)) or self.counts
         self.said_model = getattr(chunk, "model", None) or self.said_model
         choices = getattr(chunk, "choices", None)
         if not choices:
             return
+        self.arrived += 1
         choice = choices[0]
-        text = getattr(choice.delta, "content", None) if choice.delta else None
-        if text:
+        text = getattr(choice.delta, "content", None) or getattr(choice.delta, "refusal", None) or ""
+        logprobs = _logprobs(choice)
+        if text or logprobs:
+            # A token may have a probability and no text: the first part of a character, or the end.
             self.pieces += 1
+            self.has_logprobs |= bool(logprobs)
             self.last = time.monotonic()
             self.first = self.first or self.last
-            tell(Delta(self.request.id, text, self.pieces, self.ttft_s, self.tokens_per_s, _logprobs(choice)))
+            tell(Delta(self.request.id, text, self.pieces, self.ttft_s, self.tokens_per_s, logprobs))
         if choice.finish_reason:
+            self.is_filtered = choice.finish_reason == "content_filter"
             self.reason = "length" if choice.finish_reason == "length" else "stop"
 
     def done(self, backend: str, url: str) -> Done:
-        request, details = self.request, getattr(self.usage, "prompt_tokens_details", None)
+        request, counts = self.request, self.counts
         usage = Usage(
-            prompt_tokens=getattr(self.usage, "prompt_tokens", None),
+            prompt_tokens=counts.prompt,
             completion_tokens=self.tokens,
-            cached_tokens=getattr(details, "cached_tokens", None) or 0,
+            cached_tokens=counts.cached or 0,
             ttft_s=self.ttft_s,
             tokens_per_s=self.tokens_per_s,
         )
-        claimed = ("base", "adapter") if request.adapter else ("base",)
+        told = {"prompt_tokens": counts.prompt, "completion_tokens": counts.completion}
+        claimed = (
+            "base",
+            *(("adapter", "adapter_scale") if request.adapter else ()),
+            "sampling",
+            *(name for name, count in told.items() if count is not None),
+        )
         identity = Identity(
             backend=backend,
             base=self.offer.base_name if self.offer else "",
@@ -171,6 +198,23 @@ def parameters(request: Request, answer: ServerAnswer, extended: bool) -> dict[s
         extra |= {"top_k": sampling.top_k} if sampling.top_k else {}
         told["extra_body"] = {name: value for name, value in extra.items() if name not in answer.left_out}
     return {name: value for name, value in told.items() if name not in answer.left_out}
+
+
+def _counts(usage: Any) -> Counts | None:
+    """What a server tells of its tokens; None where that is nothing. What is no count is not told."""
+    if usage is None:
+        return None
+
+    def count(of: Any, name: str) -> int | None:
+        value = getattr(of, name, None)
+        return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+    return Counts(
+        count(usage, "prompt_tokens"),
+        count(usage, "completion_tokens"),
+        count(getattr(usage, "prompt_tokens_details", None), "cached_tokens"),
+        count(getattr(usage, "completion_tokens_details", None), "reasoning_tokens"),
+    )
 
 
 def _logprobs(choice: Any) -> tuple[TokenLogprob, ...]:

@@ -44,19 +44,26 @@ def nonsense(name: str, url: str, kind: str = "") -> WorkFailed:
     )
 
 
-def told(error: Exception, where: str, silence_s: float, has_key: bool) -> CounterpointError:
-    """A client library's error in plain words; `where` names the server and its address."""
+def told(error: Exception, where: str, silence_s: float, key: str | None) -> CounterpointError:
+    """A client library's error in plain words; `where` names the server and its address, `silence_s` is how long
+    it was waited for. The key is not repeated, whatever the server says."""
+    import httpx
     import openai
 
-    if isinstance(error, openai.APITimeoutError):
+    if isinstance(error, openai.APITimeoutError) and not isinstance(error.__cause__, httpx.ConnectTimeout):
         return WorkFailed(f"{where} sent nothing for {silence_s:.0f} s: look at its own log.")
     if isinstance(error, openai.APIConnectionError):
         return WorkFailed(f"{where} does not answer: start it, or mend its address.")
-    said = words(error)
+    said = words(error, key)
+    if isinstance(error, openai.APIStatusError) and error.status_code in range(300, 400):
+        place = _line(error.response.headers.get("location", "elsewhere"), key)
+        return WorkFailed(
+            f"{where} has moved to {place}: nothing was sent there. Mend its address if that is right."
+        )
     if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
         what = (
             "refuses the key: set the environment variable of its key"
-            if has_key
+            if key
             else ("refuses us: if it wants a key, name the environment variable that holds it")
         )
         return WorkFailed(f"{where} {what}. It says: {said}")
@@ -71,9 +78,13 @@ def told(error: Exception, where: str, silence_s: float, has_key: bool) -> Count
     return (CounterpointError if refused else WorkFailed)(f"{where} refuses: {said}")
 
 
-def words(error: Any) -> str:
-    """The server's own message in one line of bounded length."""
+def words(error: Any, key: str | None) -> str:
+    """The server's own message in one line of bounded length, without the key."""
     body = getattr(error, "body", None)
     said = body.get("message") if isinstance(body, dict) else None
-    text = " ".join(str(said or getattr(error, "message", error)).split())
+    return _line(str(said or getattr(error, "message", error)), key)
+
+
+def _line(text: str, key: str | None) -> str:
+    text = " ".join((text.replace(key, "(the key)") if key else text).split())
     return text if len(text) <= 300 else f"{text[:300]}…"

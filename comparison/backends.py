@@ -24,7 +24,9 @@ def connect(declared: Declared) -> Backend:
         declared.extended,
         **({} if declared.silence_s is None else {"silence_s": declared.silence_s}),
     )
-    return OpenAIServer(server, os.environ.get(declared.key_env) if declared.key_env else None)
+    # A key that was read from a file ends in its line's end.
+    key = os.environ.get(declared.key_env, "").strip() if declared.key_env else ""
+    return OpenAIServer(server, key or None)
 
 
 class Backends:

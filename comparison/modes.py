@@ -13,7 +13,7 @@ from adapters.passport import Passport
 from adapters.store import AdapterStore
 from backends.contract import Sampling, Status
 from comparison.backends import Backends
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
 from personas.schema import Persona
 from personas.store import PersonaStore
 
@@ -171,7 +171,11 @@ class Catalogue:
         if mode.adapter and its_own is None:
             self.adapters.source(mode.adapter)
         elif mode.adapter and mode.adapter not in (its_own or ()):
-            known = ", ".join((its_own or ())[:20]) or "none that it tells"
+            backend = self.backends.get(mode.backend)
+            if backend.base() is None:
+                backend.status().refuse()
+                raise WorkFailed(f"{backend.name} has not told yet which adapters it has: try again.")
+            known = ", ".join((its_own or ())[:20]) or "none"
             raise CounterpointError(
                 f"{mode.backend or 'The server'} has no adapter {mode.adapter[:80]}. It has: {known}."
             )

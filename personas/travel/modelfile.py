@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from backends.contract import Sampling
@@ -271,7 +272,8 @@ def _came(persona: Persona) -> list[Instruction]:
     if not isinstance(kept, list):
         return []
     whole = [each for each in kept if isinstance(each, list) and [type(part) for part in each] == [str] * 3]
-    return [Instruction(0, *each) for each in whole if each[0] in _KEPT]
+    # A key stands unquoted in its line: it must not bring lines of its own.
+    return [Instruction(0, *each) for each in whole if each[0] in _KEPT and re.fullmatch(r"\w*", each[1])]
 
 
 def _unedited(came: list[Instruction], persona: Persona) -> bool:

@@ -15,7 +15,7 @@ from errors import CounterpointError
 from personas.schema import MAX_FILE_BYTES, MAX_ORIGIN_CHARS, Origin, Persona
 from personas.travel.macros import BRACES, as_typed
 from strict_json import parse, show
-from strict_yaml import dotted, friendly
+from strict_yaml import dotted, friendly, joined
 
 Kind = Literal["card", "webui", "modelfile"]
 OWN = "counterpoint"
@@ -139,7 +139,7 @@ def wrong(error: ValidationError, source: str, within: Sequence[str] = ()) -> Co
         f"{source}: {dotted([*within, *problem['loc']])}: {friendly(problem)}"
         for problem in error.errors(include_url=False)
     ]
-    return CounterpointError("; ".join(told))
+    return CounterpointError(joined(told))
 
 
 def unsaid(persona: Persona, *fields: str) -> list[str]:

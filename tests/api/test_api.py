@@ -198,6 +198,8 @@ def test_another_path_is_told_in_openais_shape(tiny_api: str) -> None:
     answer = httpx.post(f"{tiny_api}/v1/embeddings", json={})
     assert answer.status_code == 404
     assert "POST /v1/embeddings" in answer.json()["error"]["message"]
+    for method in ("PATCH", "OPTIONS"):
+        assert "error" in httpx.request(method, f"{tiny_api}/v1/chat/completions").json()
 
 
 def test_those_who_wait_together_are_decoded_together(serve: Serve) -> None:

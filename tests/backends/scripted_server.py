@@ -80,7 +80,7 @@ Script = Callable[[Call], None]
 
 class ScriptedServer:
     """What was asked of it, and what it says; `other` answers what is posted elsewhere than to
-    /chat/completions; `gone` is set when a client left before the end."""
+    /chat/completions, `listed` what is got; `gone` is set when a client left before the end."""
 
     def __init__(self, script: Script, models: Sequence[dict[str, Any]]):
         self.script = script
@@ -88,7 +88,12 @@ class ScriptedServer:
         self.other: Script = lambda call: call.status(404, '{"error": {"message": "no such page"}}')
         self.asked: list[dict[str, Any]] = []
         self.posted: list[tuple[str, dict[str, Any]]] = []
+        self.listed: Script = lambda call: call.status(
+            200, json.dumps({"object": "list", "data": self.models})
+        )
         self.keys: list[str | None] = []
+        self.headers: list[dict[str, str]] = []
+        """What every request brought, by names in small letters."""
         self.gone = threading.Event()
         self.url = ""
 
@@ -106,10 +111,14 @@ def serving(
             return None
 
         def do_GET(self) -> None:
-            call = Call(self, {}, told)
-            call.status(200, json.dumps({"object": "list", "data": told.models}))
+            self._note()
+            told.listed(Call(self, {}, told))
+
+        def _note(self) -> None:
+            told.headers.append({name.lower(): value for name, value in self.headers.items()})
 
         def do_POST(self) -> None:
+            self._note()
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if not self.path.endswith("/chat/completions"):
                 told.posted.append((self.path, body))

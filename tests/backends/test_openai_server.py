@@ -65,7 +65,8 @@ def test_an_answer_streams_with_the_servers_own_count_and_a_receipt_of_what_is_o
     assert (identity.backend, identity.base, identity.adapter) == ("lab", BASE, "support")
     assert identity.base_sha256 is None
     assert identity.adapter_sha256 is None
-    assert identity.claimed == ("base", "adapter")
+    claimed = ("base", "adapter", "adapter_scale", "sampling", "prompt_tokens", "completion_tokens")
+    assert identity.claimed == claimed
     assert identity.messages == ({"role": "user", "content": "Why?"},)
     assert server.url in (identity.server or "")
     assert "model support" in (identity.server or "")
@@ -502,6 +503,115 @@ def test_the_key_goes_to_the_server_and_into_nothing_that_is_shown() -> None:
         shown = repr((events, backend.status(), backend.offer()))
     assert server.keys == ["Bearer secret-1"]
     assert "secret-1" not in shown
+
+
+def test_what_other_programs_variables_hold_goes_to_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer other-secret\nX-Team: other-secret")
+    monkeypatch.setenv("OPENAI_ORG_ID", "other-secret")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "other-secret")
+    with asked_of(lambda call: call.answer("x"), key="secret-1") as (backend, server):
+        assert text_of(list(backend.stream([request()]))) == "x"
+    assert len(server.headers) == 2
+    assert {each["authorization"] for each in server.headers} == {"Bearer secret-1"}
+    assert "other-secret" not in repr(server.headers)
+
+
+def test_a_server_that_repeats_the_key_does_not_make_it_known() -> None:
+    said = '{"error": {"message": "Incorrect key: Bearer secret-1"}}'
+    with asked_of(lambda call: call.status(401, said), key="secret-1") as (backend, _):
+        end = end_of(list(backend.stream([request()])))
+        shown = repr((end, backend.status()))
+    assert "Incorrect key" in shown
+    assert "secret-1" not in shown
+
+
+def test_a_server_that_points_elsewhere_is_told_and_nobody_else_is_asked() -> None:
+    with serving(lambda call: call.answer("x")) as other:
+
+        def moved(call: Call) -> None:
+            call.status(307, "", Location=f"{other.url}/chat/completions")
+
+        with asked_of(moved) as (backend, _):
+            end = end_of(list(backend.stream([request()])))
+    assert isinstance(end, Failed)
+    assert f"has moved to {other.url}" in end.message
+    assert (other.asked, other.headers) == ([], [])
+
+
+def test_a_stop_ends_its_pane_whatever_the_server_said_of_its_tokens() -> None:
+    def script(call: Call) -> None:
+        call.begin()
+        usage = {"prompt_tokens": "a", "completion_tokens": "abc", "total_tokens": -1}
+        call.event({"id": "1", "object": "chat.completion.chunk", "choices": [], "usage": usage})
+        endless(call)
+
+    with asked_of(script) as (backend, _):
+        events = []
+        for event in backend.stream([request(sampling=Sampling(max_tokens=8192))]):
+            events.append(event)
+            if isinstance(event, Delta):
+                backend.stop(["a"])
+        end = end_of(events)
+    assert isinstance(end, Done)
+    assert end.finish_reason == "cancelled"
+    assert end.usage.prompt_tokens is None
+
+
+def test_endless_thoughts_without_an_answer_are_cut_off_as_well() -> None:
+    def script(call: Call) -> None:
+        call.begin()
+        while True:
+            call.text(None, delta={"reasoning_content": "hm"})
+
+    with asked_of(script) as (backend, server):
+        end = end_of(list(backend.stream([request(sampling=Sampling(max_tokens=4))])))
+        assert server.gone.wait(20)
+    assert isinstance(end, Done)
+    assert (end.finish_reason, end.usage.completion_tokens) == ("length", 0)
+
+
+def test_a_filtered_answer_and_one_without_the_log_probabilities_asked_for_are_told() -> None:
+    def filtered(call: Call) -> None:
+        call.begin()
+        call.text("Once", None)
+        call.text(None, "content_filter")
+        call.event("[DONE]")
+
+    with asked_of(filtered) as (backend, _):
+        assert "content filter" in getattr(end_of(list(backend.stream([request()]))), "message", "")
+    with asked_of(lambda call: call.answer("x")) as (backend, _):
+        asked = request(top_logprobs=2)
+        assert "no log-probabilities" in getattr(end_of(list(backend.stream([asked]))), "message", "")
+
+
+def test_a_server_without_a_list_answers_as_the_model_that_was_declared() -> None:
+    with asked_of(lambda call: call.answer("x"), model="org/other") as (backend, server):
+        server.listed = lambda call: call.status(404, "{}")
+        assert text_of(list(backend.stream([request()]))) == "x"
+    assert server.asked[0]["model"] == "org/other"
+
+
+@pytest.mark.parametrize("entry", [{"owned_by": ["a"]}, {"parent": {}, "owned_by": {}}])
+def test_a_list_of_models_that_makes_no_sense_is_told(entry: dict[str, Any]) -> None:
+    with asked_of(lambda call: call.answer("x"), models=[{"id": BASE, **entry}], model="org/x") as (
+        backend,
+        _,
+    ):
+        assert backend.adapters(20) == ()
+        assert "no answer of the OpenAI API" in getattr(
+            end_of(list(backend.stream([request()]))), "message", ""
+        )
+
+
+def test_a_server_that_answers_again_if_only_to_refuse_is_no_longer_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backends.openai_server.RETRIES", 0)
+    with asked_of(lambda call: call.status(500, "{}")) as (backend, server):
+        while backend.status().state == "ready":
+            list(backend.stream([request()]))
+        server.listed = lambda call: call.status(401, '{"error": {"message": "who are you?"}}')
+        wait_until(lambda: backend.status().state == "ready")
 
 
 def test_loading_an_adapter_where_the_server_has_it_disabled_names_the_mend() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.contract import Delta, Done, Event, Failed, Request
+from backends.contract import Delta, Done, Event, Failed, Request, Status
 from comparison.backends import Backends
 from comparison.gather import gather
 from comparison.live import Answered, Comparison, Pane
@@ -127,6 +127,11 @@ def test_one_question_goes_to_each_panes_own_backend(catalogue: Catalogue, tmp_p
     assert listed[tuned].family == "both"
     assert ModeId.parse(tuned) == ModeId("org/far+away", "teller", "lab")
     mixed.check(ModeId.parse(tuned))
+
+    for unknown in (Status("failed", "lab is down."), Status("ready", "lab")):
+        lab.becomes(unknown)
+        with pytest.raises(WorkFailed):  # It may well have it: nobody is told that there is none.
+            mixed.check(ModeId.parse("lab/adapter:unheard-of"))
 
     panes = [Pane("base"), Pane("lab/base"), Pane(tuned), Pane("nowhere/base")]
     ends = {each.pane: each.event for each in Comparison(mixed).ask("Why?", panes, "run", seed=1)}

@@ -146,6 +146,22 @@ def test_what_a_hand_broke_in_an_origin_does_not_stop_an_export() -> None:
                 assert write(persona, to).content
 
 
+def test_an_origin_brings_no_lines_of_its_own_into_a_modelfile() -> None:
+    kept = [["parameter", "x 1\nFROM evil\nPARAMETER y", "1"], ["message", "user\nADAPTER /x", "Hi"]]
+    origin = {"format": "modelfile", "data": json.dumps({"instructions": kept})}
+    persona = read(MINIMAL.encode(), "p.yaml").persona
+    persona = type(persona).model_validate({**persona.model_dump(), "origin": origin})
+    written = write(persona, "modelfile").content.decode()
+    assert "evil" not in written
+    assert "ADAPTER" not in written
+
+
+def test_a_file_that_is_all_wrong_is_told_in_a_message_that_can_be_read() -> None:
+    with pytest.raises(CounterpointError, match=r"and 99,9\d\d more") as caught:
+        read(with_data(tags=[1] * 100_000), "a.json")
+    assert len(str(caught.value)) < 10_000
+
+
 def test_a_file_that_steers_terminals_is_told_in_plain_letters() -> None:
     arrival = read(with_data(extensions={"\x1b[31m\nred": 1}), "a.json")
     assert all(line.isprintable() for line in (*arrival.carried, *arrival.left))
