@@ -38,8 +38,16 @@ _FRIENDLY = {
 
 MAX_PROBLEMS = 50
 """How many of a file's problems are told."""
-_LENGTHS = {"too_short": ("needs at least {}", "min_length"), "too_long": ("takes at most {}", "max_length")}
-"""What to say of lists and mappings, and which of pydantic's figures it names."""
+_FIGURES = {
+    "too_short": ("needs at least {}", "min_length"),
+    "too_long": ("takes at most {}", "max_length"),
+    "string_too_short": ("needs at least {} characters", "min_length"),
+    "string_too_long": ("takes at most {} characters", "max_length"),
+    "greater_than_equal": ("must be {} or more", "ge"),
+    "less_than_equal": ("must be {} or less", "le"),
+    "literal_error": ("must be {}", "expected"),
+}
+"""What to say where something has a limit, and which of pydantic's figures names it."""
 
 
 class _Core(yaml.SafeLoader):
@@ -111,9 +119,9 @@ def joined(problems: Sequence[str]) -> str:
 
 def friendly(problem: ErrorDetails) -> str:
     """What pydantic found wrong with one value, in a person's words."""
-    if problem["type"] in _LENGTHS:
-        length, limit = _LENGTHS[problem["type"]]
-        return length.format(problem["ctx"][limit])
+    if problem["type"] in _FIGURES:
+        told, limit = _FIGURES[problem["type"]]
+        return told.format(problem["ctx"][limit])
     return _FRIENDLY.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
 
 

@@ -150,6 +150,8 @@ class Api:
         return Response(await run_in_threadpool(self._metrics.text), media_type=CONTENT_TYPE_LATEST)
 
     async def elsewhere(self, request: HttpRequest) -> Response:
+        if request.url.path == "/v1/chat/completions":
+            return refusal(405, "/v1/chat/completions takes POST only.")
         return refusal(
             404,
             f"There is no {request.method} {request.url.path} here: /v1/models and /v1/chat/completions are.",

@@ -65,7 +65,8 @@ class Sampling:
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                problems.append(f"{name} must lie between {low:g} and {high:g}, not {value!r}")
+                limits = [f"{limit:g}" if isinstance(limit, float) else str(limit) for limit in (low, high)]
+                problems.append(f"{name} must lie between {' and '.join(limits)}, not {value!r}")
             elif name in ("top_k", "seed", "max_tokens") and not isinstance(value, int):
                 problems.append(f"{name} must be a whole number, not {value!r}")
         if self.top_p == 0:

@@ -62,6 +62,8 @@ class Receipt:
     usage: Usage
     persona: str | None
     persona_sha256: str | None
+    persona_draft: bool = False
+    """Whether it was one that has not been saved, in place of the stored one."""
 
     def as_dict(self) -> dict[str, Any]:
         """The receipt's fields in the order of the JSON that `ask --json` prints."""
@@ -87,6 +89,8 @@ class Receipt:
             "tokens_per_s": usage.tokens_per_s,
             "backend": identity.backend,
         }
+        if self.persona_draft:
+            fields["persona_draft"] = True
         if identity.server is not None:
             # What a server was sent stands for the prompt that it made of it.
             fields |= {"server": identity.server, "claimed": list(identity.claimed)}
@@ -155,6 +159,7 @@ class Comparison:
                     event.usage,
                     persona.name if persona else None,
                     persona.sha256 if persona else None,
+                    persona is not None and persona is panes[number].persona,
                 )
                 answer = "".join(texts[event.request_id])
                 yield PaneEvent(number, Answered(answer, event.finish_reason, receipt))

@@ -52,8 +52,10 @@ def read_link(query: str, modes: Sequence[ModeInfo]) -> Link:
     wanted = _wanted(values.get("mode", []), known)
     scales, problems = _scales(values.get("scale", []), len(wanted))
     chosen = [(mode if mode in known else None, scale) for mode, scale in zip(wanted, scales, strict=True)]
-    absent = tuple(mode for mode in wanted if mode not in known)
-    problems += [say("link_no_mode", mode=mode[:80]) for mode in absent]
+    absent = tuple(mode for mode in wanted[:MAX_PANES] if mode not in known)
+    if absent:
+        told = ", ".join(mode[:80] for mode in absent)
+        problems.append(say("link_no_mode" if len(absent) == 1 else "link_no_modes", mode=told))
     if len(chosen) > MAX_PANES:
         problems.append(say("link_too_many", limit=MAX_PANES))
         chosen = chosen[:MAX_PANES]

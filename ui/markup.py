@@ -94,6 +94,8 @@ def receipt(turn: Turn) -> str:
         values[key] = values.get(key) or say("not_told")
     if "claimed" in values:
         values["claimed"] = ", ".join(say("receipt_" + key) for key in claimed)
+    if values.get("persona_draft"):
+        values["persona"] = f"{values['persona']} ({say('draft')})"
     lines = [f"**{plain(turn.label)}**", "", "| | |", "|:--|:--|"]
     rows = [key for key in _ROWS if key in values or key not in _OF_SERVERS]
     lines += [f"| {say('receipt_' + key)} | {_cell(key, values.get(key))} |" for key in rows]

@@ -41,7 +41,9 @@ class Personas:
         self.open = gr.State(first)
         with gr.Row(elem_id="personas", elem_classes=["cp-tab", "cp-browser"]):
             with gr.Column(scale=1, min_width=260, elem_classes=["cp-list"]):
-                self.search = gr.Textbox(label=label("search"), placeholder=label("search_placeholder"))
+                self.search = gr.Textbox(
+                    label=label("search"), placeholder=label("search_placeholder"), max_lines=1
+                )
                 self.tag = gr.Dropdown(
                     [(say("all_tags"), ""), *persona_form.tags(entries)], value="", label=label("tag")
                 )
@@ -165,7 +167,7 @@ class Personas:
         """Wires what changes the personas there are; every mode picker then knows it."""
         quiet = self.quiet
         kept = [self.texts, self.drafts]
-        after = [*kept, self.list, *self.shown]
+        after = [*kept, self.list, self.search, self.tag, *self.shown]
         for button, handler, inputs, js in (
             (self.save, self._save, [self.list, *kept], None),
             (self.revert, self._revert, [self.list, *kept], None),
@@ -325,7 +327,8 @@ class Personas:
     def _after(self, name: str | None, texts: dict[str, str], drafts: dict[str, Persona]) -> list[Any]:
         names = [entry.name for entry in self.parts.personas.list()]
         name = name if name in names else names[0] if names else None
-        return [texts, drafts, self._list_update(drafts, name), *self._select(name, texts, drafts)]
+        # The whole list, so that what was made is in it: with no search, then.
+        return [texts, drafts, self._list_update(drafts, name), "", "", *self._select(name, texts, drafts)]
 
     def _listed(
         self, words: str, tag: str | None, drafts: dict[str, Persona], selected: str | None
@@ -333,7 +336,8 @@ class Personas:
         """What matches, and the persona that is open: it can still be saved."""
         found = self._choices(drafts, words, tag)
         if selected and selected not in [name for _, name in found]:
-            found += [choice for choice in self._choices(drafts) if choice[1] == selected]
+            kept = [(title, name) for title, name in self._choices(drafts) if name == selected]
+            found += [(say("no_match", title=title), name) for title, name in kept]
         return gr.Radio(choices=found, value=selected)
 
     def _list_update(self, drafts: dict[str, Persona], name: str | None) -> gr.Radio:

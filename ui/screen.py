@@ -89,6 +89,8 @@ class Screen:
             title = setup.mode_title(info) if info else pane.mode
             if pane.adapter_scale != 1:
                 title = f"{title} ×{pane.adapter_scale:g}"
+            if pane.persona:
+                title = f"{title}, {say('draft')}"
             ready.append(Asked(slot, state, pane, title, info.family if info else "bare"))
         return ready
 

@@ -198,8 +198,18 @@ def test_another_path_is_told_in_openais_shape(tiny_api: str) -> None:
     answer = httpx.post(f"{tiny_api}/v1/embeddings", json={})
     assert answer.status_code == 404
     assert "POST /v1/embeddings" in answer.json()["error"]["message"]
+    wrong = httpx.get(f"{tiny_api}/v1/chat/completions")
+    assert (wrong.status_code, "POST only" in wrong.text) == (405, True)
     for method in ("PATCH", "OPTIONS"):
         assert "error" in httpx.request(method, f"{tiny_api}/v1/chat/completions").json()
+
+
+def test_what_is_wrong_in_a_message_is_all_that_is_told(tiny_api: str) -> None:
+    body = {"model": "base", "messages": [{"role": "robot", "content": "x"}], "n": 0}
+    told = httpx.post(f"{tiny_api}/v1/chat/completions", json=body).json()["error"]["message"]
+    assert "messages[0].role: must be 'system'" in told
+    assert "n: must be 1 or more" in told
+    assert "needs at least" not in told
 
 
 def test_those_who_wait_together_are_decoded_together(serve: Serve) -> None:

@@ -160,6 +160,8 @@ def test_a_draft_persona_acts_on_the_very_next_answer(comparison: Comparison, ca
     assert "You tell the fox lies only." in (edited.receipt.identity.prompt or "")
     assert kept.receipt.persona_sha256 == stored.sha256
     assert edited.receipt.persona_sha256 == draft.sha256 != stored.sha256
+    assert edited.receipt.as_dict()["persona_draft"] is True
+    assert "persona_draft" not in kept.receipt.as_dict()
     assert edited.answer != kept.answer
     assert "lies only" not in (bare.receipt.identity.prompt or "")
     assert bare.receipt.persona is None

@@ -56,6 +56,12 @@ def test_strength_counts_only_where_there_is_an_adapter() -> None:
     assert [shown.pane(slot, PaneState()).adapter_scale for slot in (0, 1)] == [0.5, 1.0]
 
 
+def test_an_answer_of_an_unsaved_draft_says_so(parts_with: Callable[[ScriptedBackend], Parts]) -> None:
+    edited = screen(drafts={"support-desk": parse_persona(PERSONA, "draft")})
+    (asked,) = edited.asked([1], parts(parts_with).catalogue)
+    assert asked.label.endswith(", unsaved draft")
+
+
 def test_a_strength_of_its_own_is_in_the_answers_label(
     parts_with: Callable[[ScriptedBackend], Parts],
 ) -> None:

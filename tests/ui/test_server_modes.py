@@ -154,7 +154,7 @@ def test_a_link_to_a_server_sets_its_panes_up(parts: Parts) -> None:
         assert (link.modes, link.problems) == (wanted, ()), query
     link = read_link("?mode=gpu/base&mode=cpu/base&mode=gpu/adapter:gone", modes)
     assert (link.modes, link.absent) == (("gpu/base", None, None), ("cpu/base", "gpu/adapter:gone"))
-    assert len(link.problems) == 2
+    assert len(link.problems) == 1
 
 
 def test_a_page_opened_by_a_link_gives_its_server_time_to_tell(

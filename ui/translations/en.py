@@ -106,6 +106,7 @@ TEXTS = {
     "link_too_long": "The link is too long (more than {limit} characters): shorten the question.",
     "link_no_variable": "The link gives {persona} a value for {name} that it cannot take: its default stands there.",
     "link_no_mode": "The link asks for a mode that is not here: {mode}. Its pane has none: pick one in its list.",
+    "link_no_modes": "The link asks for modes that are not here: {mode}. Their panes have none: pick them in their lists.",
     "link_too_many": "The link asks for more than {limit} panes: only the first {limit} are shown.",
     "link_bad_seed": "The link's seed is no whole number from 0 on: {seed}. It was left out.",
     "link_too_many_fields": "The link has too many parts to be one of ours: copy it again.",
@@ -126,6 +127,7 @@ TEXTS = {
     "receipt_adapter_sha256": "adapter sha256",
     "receipt_adapter_scale": "adapter strength",
     "receipt_persona": "persona",
+    "draft": "unsaved draft",
     "receipt_persona_sha256": "persona sha256",
     "receipt_sampling": "sampling",
     "receipt_seed": "seed",
@@ -145,6 +147,7 @@ TEXTS = {
     "send": "Send",
     # Personas
     "search": "Search",
+    "no_match": "{title} (open, not found by this search)",
     "search_placeholder": "title, tag or word",
     "tag": "Tag",
     "all_tags": "All tags",
