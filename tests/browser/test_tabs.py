@@ -214,7 +214,8 @@ def test_a_server_declared_on_the_page_answers_beside_the_local_base(open_page: 
         page.get_by_role("button", name="Remove", exact=True).click()
         page.get_by_text("Removed far").wait_for()
         page.get_by_role("tab", name="Compare").click()
-        page.wait_for_function("document.querySelector('#pane-2-mode input').value === 'Bare'")
+        page.wait_for_function("document.querySelector('#pane-2-mode input').value === ''")
+        page.locator("#pane-2").get_by_text("No mode is picked here").wait_for()
 
 
 def test_what_is_pasted_into_a_persona_is_saved_with_the_very_next_click(
