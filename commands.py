@@ -209,11 +209,13 @@ def serve(options: argparse.Namespace) -> int:
     with closing(parts.backends):
         from starlette.middleware import Middleware
 
+        from api.errors import refusal
         from api.routes import Api
         from ui.page import serve as serve_page
 
         doorkeeper = [Middleware(access.Doorkeeper, keys=keys)] if keys else []
-        serve_page(parts, options.host, port, options.open, Api(parts.comparison).routes, doorkeeper)
+        routes = Api(parts.comparison).routes
+        serve_page(parts, options.host, port, options.open, routes, doorkeeper, refusal)
     return DONE
 
 

@@ -454,7 +454,7 @@ class OpenAIServer(Backend):
                     if error.status_code >= 500:
                         continue
                 except Exception:
-                    continue
+                    continue  # Whatever it was, it was no answer.
                 self._circuit.worked()
         finally:
             self._recovery = None

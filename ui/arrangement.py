@@ -90,7 +90,7 @@ class Arrangement:
         if not waits:
             for problem in [*link.problems, *self._untakeable(named, link.variables)]:
                 warn(problem)
-        updates = self._catch_up(modes) | self._arrange(chosen, link.question)
+        updates = self._catch_up(modes, [None] * len(self.pickers)) | self._arrange(chosen, link.question)
         typed = dict(link.sampling) if link.seed is None else {**link.sampling, "seed": link.seed}
         for name, control in zip(setup.SAMPLING, self.sampling, strict=True):
             if name in typed:
@@ -134,9 +134,7 @@ class Arrangement:
         if followed and not asked:
             # What stands in the box by now is the link's question, or what a person made of it.
             return {**self._set_up(link), self.question: question}
-        updates = self._catch_up(modes) | ({self.link: ""} if followed else {})
-        for picker, mode in zip(self.pickers, screen.modes, strict=True):
-            updates[picker] = picker_update(modes, mode)
+        updates = self._catch_up(modes, screen.modes) | ({self.link: ""} if followed else {})
         shown = [screen.modes[slot] for slot in screen.active]
         before = [mode for mode in modes if mode.id in known]
         untouched = not question and not asked
@@ -146,10 +144,11 @@ class Arrangement:
             updates |= self._arrange(chosen, question) if chosen != shown else {}
         return updates
 
-    def _catch_up(self, modes: Sequence[ModeInfo]) -> Updates:
-        choices = setup.choices(modes)
+    def _catch_up(self, modes: Sequence[ModeInfo], picked: Sequence[str | None]) -> Updates:
         updates: Updates = {self.known: setup.known_ids(modes)}
-        updates |= {picker: gr.Dropdown(choices=choices) for picker in self.pickers}
+        updates |= {
+            picker: picker_update(modes, mode) for picker, mode in zip(self.pickers, picked, strict=True)
+        }
         for chip, (question, shown) in zip(self.chips, chip_texts(self.parts), strict=True):
             updates[chip] = gr.Button(question, visible=shown)
         return updates

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from api.errors import refusal
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERYWHERE = frozenset({"0.0.0.0", "::"})
@@ -34,6 +32,9 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 
+Refusal = Callable[[int, str], Response]
+"""(status, what is wrong) to the answer that says so."""
+
 
 class Gatekeeper:
     """ASGI middleware.
@@ -42,8 +43,10 @@ class Gatekeeper:
     rebinding. `hosts` None lets every name in. A request with an Origin must come from the very host and port it goes to.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None) -> None:
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None, refusal: Refusal | None = None) -> None:
+        """`refusal` gives the answer to who asks beside the page, under /v1."""
         self._app = app
+        self._refusal = refusal
         self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,14 +55,16 @@ class Gatekeeper:
             return
         if _too_large(scope):
             # Gradio would read it whole, and write it whole into its log when it makes no sense.
-            await _refused(scope, 413, "More was sent than a question needs: refused.")(scope, receive, send)
+            await self._refused(scope, 413, "More was sent than a question needs: refused.")(
+                scope, receive, send
+            )
             return
         problem = self._problem(Headers(scope=scope))
         if problem:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
                 return
-            await _refused(scope, 403, problem)(scope, receive, send)
+            await self._refused(scope, 403, problem)(scope, receive, send)
             return
 
         async def with_headers(message: Message) -> None:
@@ -70,6 +75,12 @@ class Gatekeeper:
             await send(message)
 
         await self._app(scope, receive, with_headers)
+
+    def _refused(self, scope: Scope, status: int, problem: str) -> Response:
+        """In the API's shape to who asks the API, whose clients read nothing else."""
+        if self._refusal and scope["path"].startswith("/v1"):
+            return self._refusal(status, problem)
+        return PlainTextResponse(problem + "\n", status)
 
     def _problem(self, headers: Headers) -> str | None:
         host = headers.get("host", "")
@@ -86,13 +97,6 @@ class Gatekeeper:
             if not navigation:
                 return "Another web page tried to use Counterpoint: refused."
         return None
-
-
-def _refused(scope: Scope, status: int, problem: str) -> Response:
-    """In the API's shape to who asks the API, whose clients read nothing else."""
-    if scope["path"].startswith("/v1"):
-        return refusal(status, problem)
-    return PlainTextResponse(problem + "\n", status)
 
 
 def _too_large(scope: Scope) -> bool:

@@ -21,7 +21,7 @@ from ui.adapters import Adapters
 from ui.blocks import Page
 from ui.chat import Chat
 from ui.compare import Compare
-from ui.gatekeeper import LOCAL, Gatekeeper, allowed_hosts, host_name
+from ui.gatekeeper import LOCAL, Gatekeeper, Refusal, allowed_hosts, host_name
 from ui.guard import guarded
 from ui.parts import Parts
 from ui.personas import Personas
@@ -82,8 +82,10 @@ def serve(
     open_browser: bool = False,
     routes: Sequence[Route] = (),
     middleware: Sequence[Middleware] = (),
+    refusal: Refusal | None = None,
 ) -> None:
-    """Serves the page, and `routes` beside it, until it is interrupted; `middleware` stands before both.
+    """Serves the page, and `routes` beside it, until it is interrupted; `middleware` stands before both, and
+    `refusal` is how those under /v1 refuse.
 
     Raises CounterpointError where the address is taken.
     """
@@ -116,7 +118,10 @@ def serve(
             js=SCRIPT.read_text(encoding="utf-8"),
             i18n=gr.I18n(**LANGUAGES),
             app_kwargs={
-                "middleware": [Middleware(Gatekeeper, hosts=allowed_hosts(host)), *middleware],
+                "middleware": [
+                    Middleware(Gatekeeper, hosts=allowed_hosts(host), refusal=refusal),
+                    *middleware,
+                ],
                 "routes": list(routes),
                 "docs_url": None,
                 "redoc_url": None,

@@ -15,6 +15,14 @@ def test_a_foreign_host_is_refused(app: App, path: str) -> None:
     assert httpx.get(app.address + path, headers={"host": "evil.example"}).status_code == 403
 
 
+def test_the_api_refuses_a_foreign_origin_in_its_own_shape(app: App) -> None:
+    asked = httpx.post(
+        f"{app.address}v1/chat/completions", headers={"origin": "http://evil.example"}, json={}
+    )
+    assert asked.status_code == 403
+    assert asked.json()["error"]["type"] == "permission_error"
+
+
 def test_another_web_page_cannot_start_anything(app: App) -> None:
     given = {"data": ["hello"], "fn_index": 0, "session_hash": "x"}
     for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):

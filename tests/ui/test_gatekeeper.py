@@ -6,6 +6,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from api.errors import refusal
 from ui.gatekeeper import MAX_BODY, Gatekeeper, allowed_hosts
 
 reached: list[str] = []
@@ -20,7 +21,7 @@ def client() -> TestClient:
         return PlainTextResponse("hello")
 
     app = Starlette(routes=[Route("/", endpoint, methods=["GET", "POST"])])
-    return TestClient(Gatekeeper(app, allowed_hosts("127.0.0.1")), base_url="http://127.0.0.1:7860")
+    return TestClient(Gatekeeper(app, allowed_hosts("127.0.0.1"), refusal), base_url="http://127.0.0.1:7860")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:7860", "localhost:7860", "[::1]:7860", "LOCALHOST"])
