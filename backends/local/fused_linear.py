@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+NARROW = 64
+"""Tokens a row up to which `row_kernel.add` is faster than ordinary products: decode steps and short prompts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Update:
@@ -88,7 +91,8 @@ class FusedLinear(nn.Module):
         if plan is None:
             return y
         kernel = self._rows.kernel
-        if kernel and x.shape[1] == 1 and x.is_contiguous() and y.is_contiguous() and y.dtype is x.dtype:
+        narrow = x.shape[1] <= NARROW and x.is_contiguous() and y.is_contiguous() and y.dtype is x.dtype
+        if kernel and narrow:
             kernel(y, x, plan.jobs, plan.parts, plan.strengths)
         else:
             for group in plan.groups:

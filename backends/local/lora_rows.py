@@ -3,7 +3,7 @@
 Rows that share an adapter share its weights. Rows without an adapter cost nothing. There is no "active adapter":
 which row uses what is decided anew for each forward pass, so no answer can come from another row's adapter.
 
-On a CPU, one token a row is one call of `row_kernel` a linear, and wider rows are an adapter's products after the
+On a CPU, few tokens a row are one call of `row_kernel` a linear, and wider rows are an adapter's products after the
 other's. On a GPU, where calls cost more than arithmetic, the adapters of a pass are laid side by side, and one
 product serves all their rows.
 """

@@ -1,7 +1,7 @@
-"""The low-rank updates of one decode step on a CPU, compiled: each row's adapter in one call a linear.
+"""The low-rank updates of one forward pass on a CPU, compiled: each row's adapter in one call a linear.
 
-With one token a row the products are so small that torch spends more time on calling its operations than on
-computing: four of them and their views, 120 times a step. This is the one place where we compute ourselves.
+With few tokens a row the products are so small that torch spends more time on calling its operations than on
+computing: four of them and their views, 120 times a pass. This is the one place where we compute ourselves.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ _compiler: Callable[..., Any] = partial(
     nogil=True,
     error_model="numpy",
     fastmath={"reassoc", "contract", "nsz"},
+    forceinline=True,
 )
 
 
 def add(y: torch.Tensor, x: torch.Tensor, jobs: np.ndarray, parts: np.ndarray, strengths: np.ndarray) -> None:
     """y[row] += strength · x[row] A B for each row with an adapter (Hu et al. 2021, equation 3), in float32.
 
-    x: (rows, 1, in), y: (rows, 1, out), both contiguous, of one dtype of DTYPES; y is changed in place and
+    x: (rows, width, in), y: (rows, width, out), both contiguous, of one dtype of DTYPES; y is changed in place and
     rounded once. `jobs` (n, 6), int64: a row, where its A (ranks, in) lies in memory, how many ranks it has, its
     first part and the one after its last, and 1 where the adapter is bfloat16. `parts` (m, 5), int64: where a
     projection's B (rank, size) lies in memory, where it begins in the output, its size, its first rank, its
@@ -42,7 +43,7 @@ def add(y: torch.Tensor, x: torch.Tensor, jobs: np.ndarray, parts: np.ndarray, s
     if x.dtype not in DTYPES:
         raise TypeError(f"{x.dtype} is not one of {DTYPES}.")
     _compiled(
-        x.data_ptr(), y.data_ptr(), x.dtype is torch.bfloat16, x.shape[0], x.shape[2], y.shape[2],
+        x.data_ptr(), y.data_ptr(), x.dtype is torch.bfloat16, *x.shape, y.shape[2],
         jobs, parts, strengths,
     )  # fmt: skip
 
@@ -112,11 +113,40 @@ def _write(values: np.ndarray, half: bool, address: int) -> None:
         numba.carray(_floats(address), values.shape[0])[:] = values
 
 
+@_compiler
+def _dot(values: np.ndarray, address: int, half: bool) -> np.float32:
+    """The inner product of float32 values with as many numbers at an address."""
+    total = np.float32(0)
+    if half:
+        halves = numba.carray(_halves(address), values.shape[0])
+        for i in range(values.shape[0]):
+            total += values[i] * _widen(halves[i])
+    else:
+        floats = numba.carray(_floats(address), values.shape[0])
+        for i in range(values.shape[0]):
+            total += values[i] * floats[i]
+    return total
+
+
+@_compiler
+def _add_scaled(target: np.ndarray, scale: float, address: int, half: bool) -> None:
+    """target += scale times as many numbers at an address."""
+    if half:
+        halves = numba.carray(_halves(address), target.shape[0])
+        for i in range(target.shape[0]):
+            target[i] += scale * _widen(halves[i])
+    else:
+        floats = numba.carray(_floats(address), target.shape[0])
+        for i in range(target.shape[0]):
+            target[i] += scale * floats[i]
+
+
 def _add(
     x_address: int,
     y_address: int,
     half: bool,
     rows: int,
+    width: int,
     wide: int,
     out: int,
     jobs: np.ndarray,
@@ -129,33 +159,18 @@ def _add(
         row, a_address, ranks, first_part, end_part, short = jobs[job]
         if not 0 <= row < rows:
             raise IndexError("a row that the batch does not have")
-        _read(x_address + size_of * row * wide, half, x)
-        _read(y_address + size_of * row * out, half, y)
-        for rank in range(ranks):
-            total = np.float32(0)
-            if short:
-                a_half = numba.carray(_halves(a_address + 2 * rank * wide), wide)
-                for i in range(wide):
-                    total += x[i] * _widen(a_half[i])
-            else:
-                a = numba.carray(_floats(a_address + 4 * rank * wide), wide)
-                for i in range(wide):
-                    total += x[i] * a[i]
-            low[rank] = total * strengths[job]
-        for part in range(first_part, end_part):
-            b_address, begin, size, first, count = parts[part]
-            target = y[begin : begin + size]
-            for rank in range(count):
-                weight = low[first + rank]
-                if short:
-                    b_half = numba.carray(_halves(b_address + 2 * rank * size), size)
-                    for o in range(size):
-                        target[o] += weight * _widen(b_half[o])
-                else:
-                    b = numba.carray(_floats(b_address + 4 * rank * size), size)
-                    for o in range(size):
-                        target[o] += weight * b[o]
-        _write(y, half, y_address + size_of * row * out)
+        weight_size = 2 if short else 4
+        for token in range(row * width, (row + 1) * width):
+            _read(x_address + size_of * token * wide, half, x)
+            _read(y_address + size_of * token * out, half, y)
+            for rank in range(ranks):
+                low[rank] = strengths[job] * _dot(x, a_address + weight_size * rank * wide, short)
+            for part in range(first_part, end_part):
+                b_address, begin, size, first, count = parts[part]
+                for rank in range(count):
+                    place = b_address + weight_size * rank * size
+                    _add_scaled(y[begin : begin + size], low[first + rank], place, short)
+            _write(y, half, y_address + size_of * token * out)
 
 
 def warm_up() -> None:

@@ -1,4 +1,4 @@
-"""The compiled update of a decode step gives what the formula says, and touches no other row."""
+"""The compiled update of a forward pass gives what the formula says, and touches no other row."""
 
 from __future__ import annotations
 
@@ -49,24 +49,24 @@ def expected(
     return y.double() + torch.cat(parts, dim=-1)
 
 
+@pytest.mark.parametrize("width", [1, 3])
 @pytest.mark.parametrize("dtype", row_kernel.DTYPES)
-def test_each_row_gets_its_own_adapters_update_and_others_none(dtype: torch.dtype) -> None:
+def test_each_row_gets_its_own_adapters_update_and_others_none(dtype: torch.dtype, width: int) -> None:
     torch.manual_seed(0)
-    x, y = torch.randn(ROWS, 1, IN).to(dtype), torch.randn(ROWS, 1, sum(SIZES)).to(dtype)
+    x, y = torch.randn(ROWS, width, IN).to(dtype), torch.randn(ROWS, width, sum(SIZES)).to(dtype)
     before, (first, second) = y.clone(), (adapter(torch.bfloat16), adapter())
     jobs = [(3, first), (1, second), (4, first)]
     scales = np.array([1.0, 0.5, 2.0], np.float32)
     row_kernel.add(y, x, *tables(jobs), scales)
     for (row, (a, bs)), scale in zip(jobs, scales, strict=True):
-        wanted = expected(x[row, 0], before[row, 0], a, bs, float(scale)).to(dtype)
-        torch.testing.assert_close(y[row, 0], wanted)
+        torch.testing.assert_close(y[row], expected(x[row], before[row], a, bs, float(scale)).to(dtype))
     for row in (0, 2):
         assert torch.equal(y[row], before[row])
 
 
 def test_a_row_gets_the_same_bits_alone_as_beside_others() -> None:
     torch.manual_seed(0)
-    x, y = torch.randn(ROWS, 1, IN), torch.randn(ROWS, 1, sum(SIZES))
+    x, y = torch.randn(ROWS, 2, IN), torch.randn(ROWS, 2, sum(SIZES))
     beside, mine = y.clone(), adapter()
     row_kernel.add(beside, x, *tables([(0, adapter()), (2, mine)]), np.ones(2, np.float32))
     alone = y[2:3].clone()
@@ -84,15 +84,16 @@ def test_what_the_kernel_cannot_compute_is_refused_before_it_touches_memory() ->
         )
 
 
+@pytest.mark.parametrize("width", [1, 7])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_mixed_rows_are_the_same_by_the_kernel_one_after_another_and_side_by_side(
-    tiny_base: Path, sources: dict[str, AdapterSource], dtype: str
+    tiny_base: Path, sources: dict[str, AdapterSource], dtype: str, width: int
 ) -> None:
     base = load(tiny_base, "none", dtype)
     for source in sources.values():
         base.rows.load(source, set())
     rows = [None, "one", "two", "narrow", "one"]
-    ids = torch.arange(1, 1 + len(rows)).view(-1, 1)
+    ids = torch.arange(1, 1 + len(rows) * width).view(-1, width)
 
     def logits() -> torch.Tensor:
         base.rows.forget_plans()
