@@ -310,8 +310,13 @@ def check_adapter(options: argparse.Namespace) -> int:
     from adapters.inspection import as_dict, describe
     from adapters.validator import inspect
 
-    if not options.folder.exists():
-        raise CounterpointError(f"{options.folder}: there is no such folder.")
+    if not options.folder.is_dir():
+        what = (
+            "this is a file: give the folder that holds it"
+            if options.folder.exists()
+            else "there is no such folder"
+        )
+        raise CounterpointError(f"{options.folder}: {what}.")
     facts = _base_facts(options, Places.from_options(options))
     inspection = inspect(options.folder, facts, override_base=options.override_base)
     if options.json:

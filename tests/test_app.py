@@ -167,6 +167,7 @@ def test_ask_refuses_bad_input_with_one_line_that_names_the_mend(
         (["serve", "--share"], "unrecognized arguments: --share"),
         (["answer"], "invalid choice: 'answer'"),
         (["check-adapter", "/no/such/adapter"], "there is no such folder"),
+        (["check-adapter", __file__], "give the folder that holds it"),
         (["train", "/no/such/recipe.yaml", "--out", "made"], "give the path of a YAML file"),
         (["modes", "--data-dir", "/dev/null/data"], "name another with --data-dir"),
     ],

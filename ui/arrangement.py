@@ -11,7 +11,7 @@ import gradio as gr
 
 from comparison.modes import ModeInfo
 from ui import links, pane, setup, variables
-from ui.controls import columns, picker_update, screen_of
+from ui.controls import columns, picker_labels, picker_update, screen_of
 from ui.guard import warn
 from ui.parts import Parts
 from ui.words import say
@@ -162,9 +162,10 @@ class Arrangement:
         active, choices = tuple(range(len(modes))), setup.choices(self.parts.catalogue.list())
         updates: Updates = {self.question: question, self.active: active}
         updates |= zip(self.columns, columns(active), strict=True)
+        labels = picker_labels(active)
         for slot, mode in zip(active, modes, strict=True):
             view = self.panes[slot]
-            updates[view.mode] = gr.Dropdown(choices=choices, value=mode)
+            updates[view.mode] = gr.Dropdown(choices=choices, value=mode, label=labels[slot])
             # Its colour at once: the change of mode is only told after it is shown.
             updates[view.column] = gr.Column(
                 visible=True, elem_classes=pane.pane_classes(self.parts.mode(mode))

@@ -14,7 +14,7 @@ from errors import CounterpointError
 from personas.schema import Persona
 from ui import links, markup, pane, setup, variables
 from ui.arrangement import Arrangement, chip_texts
-from ui.controls import columns, sampling_controls, screen_of, tool
+from ui.controls import columns, picker_labels, sampling_controls, screen_of, tool
 from ui.guard import guarded
 from ui.parts import Parts
 from ui.screen import Screen, added, removed
@@ -202,7 +202,7 @@ class Compare:
         view.remove.click(
             guarded(partial(self._remove, slot)),
             [self.active, view.state],
-            [self.active, *self.arrangement.columns, *view.painted],
+            [self.active, *self.arrangement.columns, *self.pickers, *view.painted],
             **quiet,
         )
         preview: dict[str, Any] = {
@@ -360,14 +360,19 @@ class Compare:
         mode = setup.next_mode(
             self.parts.catalogue.list(), [modes[each] for each in active], self.parts.languages
         )
-        return {self.active: wider, **shown, self.pickers[slot]: mode}
+        updates = {self.active: wider, **shown, **self._numbered(wider)}
+        updates[self.pickers[slot]]["value"] = mode
+        return updates
 
     def _remove(self, slot: int, active: tuple[int, ...], state: PaneState) -> Any:
         active = removed(active, slot)
         self._stop_one(slot, state)
         self.parts.abandoned.add(state)
         shown = dict(zip(self.arrangement.columns, columns(active), strict=True))
-        return {self.active: active, **shown, **self.panes[slot].blank()}
+        return {self.active: active, **shown, **self._numbered(active), **self.panes[slot].blank()}
+
+    def _numbered(self, active: tuple[int, ...]) -> dict[Any, Any]:
+        return {self.pickers[slot]: gr.update(label=text) for slot, text in picker_labels(active).items()}
 
     def _example(self, question: str, *values: Any) -> Any:
         if self._screen(values).busy:

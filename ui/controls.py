@@ -11,7 +11,7 @@ from comparison.live import MAX_PANES
 from comparison.modes import ModeInfo
 from ui import setup, variables
 from ui.screen import Screen
-from ui.words import label
+from ui.words import label, say
 
 
 def sampling_controls() -> list[gr.Textbox]:
@@ -47,6 +47,11 @@ def screen_of(values: tuple[Any, ...]) -> Screen:
 
 def columns(active: tuple[int, ...]) -> list[gr.Column]:
     return [gr.Column(visible=slot in active) for slot in range(MAX_PANES)]
+
+
+def picker_labels(active: Sequence[int]) -> dict[int, str]:
+    """The label of each shown slot's picker: panes are counted as they stand, whichever were removed."""
+    return {slot: say("pane_mode", number=number) for number, slot in enumerate(active, start=1)}
 
 
 def tool(key: str) -> gr.Button:

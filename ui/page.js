@@ -70,6 +70,11 @@
     }
   }, true);
 
+  // A picker too narrow for its mode's name tells the whole of it to whoever points at it.
+  document.addEventListener("mouseover", (event) => {
+    if (event.target.matches(".cp-mode input")) event.target.title = event.target.value;
+  });
+
   // What a fold beside the question opens would lie below the window.
   document.addEventListener("click", (event) => {
     const composer = event.target.closest(".cp-composer button.label-wrap")?.closest(".cp-composer");

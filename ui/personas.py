@@ -129,7 +129,8 @@ class Personas:
             trigger_mode="always_last",
             **quiet,
         )
-        edited = [self.texts, self.drafts, self.about, self.problems]
+        edited = [self.texts, self.drafts, self.about, self.problems, self.list]
+        known = [self.list, self.search, self.tag, self.texts, self.drafts]
         # One after another, in the order in which they were made: leaving a field for Save hands in the field first.
         self.ordered: dict[str, Any] = {**quiet, "concurrency_id": "persona", "concurrency_limit": 1}
         # Gradio swallows the first input after a value was set from here, for instance a paste: leaving the
@@ -137,7 +138,7 @@ class Personas:
         gr.on(
             [self.yaml.input, self.yaml.blur],
             guarded(self._edit_yaml),
-            [self.list, self.yaml, self.texts, self.drafts],
+            [self.yaml, *known],
             [*edited, *self.form],
             trigger_mode="always_last",
             **self.ordered,
@@ -147,7 +148,7 @@ class Personas:
             gr.on(
                 [field.input, *left],
                 guarded(partial(self._edit_field, name)),
-                [field, self.list, self.texts, self.drafts],
+                [field, *known],
                 [*edited, self.yaml],
                 trigger_mode="always_last",
                 **self.ordered,
@@ -229,49 +230,52 @@ class Personas:
             persona_form.free_name(name, taken),
         ]
 
-    def _edit_yaml(
-        self, name: str | None, text: str, texts: dict[str, str], drafts: dict[str, Persona]
-    ) -> list[Any]:
-        persona, *edited = self._edited(name, text, texts, drafts)
+    def _edit_yaml(self, text: str, name: str | None, *known: Any) -> list[Any]:
+        persona, *edited = self._edited(text, name, *known)
         fields = persona_form.to_fields(persona) if persona else [gr.skip() for _ in self.form]
         return [*edited, *fields]
 
-    def _edit_field(
-        self,
-        field: str,
-        value: Any,
-        name: str | None,
-        texts: dict[str, str],
-        drafts: dict[str, Persona],
-    ) -> list[Any]:
+    def _edit_field(self, field: str, value: Any, name: str | None, *known: Any) -> list[Any]:
         if not name:
             raise CounterpointError(say("choose_persona"))
+        *_, texts, _ = known
         text = self._text(name, texts)
         changed = persona_form.with_field(text, field, value)
         if changed == text:
-            return [gr.skip()] * 5
-        text = changed
-        _, *edited = self._edited(name, text, texts, drafts)
-        return [*edited, text]
+            return [gr.skip()] * 6
+        _, *edited = self._edited(changed, name, *known)
+        return [*edited, changed]
 
     def _edited(
-        self, name: str | None, text: str, texts: dict[str, str], drafts: dict[str, Persona]
+        self,
+        text: str,
+        name: str | None,
+        words: str,
+        tag: str | None,
+        texts: dict[str, str],
+        drafts: dict[str, Persona],
     ) -> tuple[Any, ...]:
-        """(persona if valid, texts, drafts, about, problems) after an edit."""
+        """(persona if valid, texts, drafts, about, problems, list) after an edit; `words` and `tag` filter the
+        list."""
         if not name:
             raise CounterpointError(say("choose_persona"))
-        drafts = {key: each for key, each in drafts.items() if key != name}
-        if text == self.parts.personas.text(name):
-            texts = {key: each for key, each in texts.items() if key != name}
-            persona = persona_form.checked(text, name)
-            return persona, texts, drafts, self._about(name, False, persona), ""
-        texts = {**texts, name: text}
+        after, problem = _without(drafts, name), ""
         try:
             persona = persona_form.checked(text, name)
         except CounterpointError as error:
-            return None, texts, drafts, gr.skip(), markup.plain(str(error) + "\n" + say("draft_invalid"))
-        drafts[name] = persona
-        return persona, texts, drafts, self._about(name, True, persona), ""
+            persona, problem = None, f"{error}\n{say('draft_invalid')}"
+        if text == self.parts.personas.text(name):
+            texts = _without(texts, name)
+        else:
+            texts = {**texts, name: text}
+            if persona:
+                after[name] = persona
+        about = self._about(name, name in after, persona) if persona else gr.skip()
+        marked: Any = gr.skip()
+        if (name in after) != (name in drafts):
+            # Not its value: another persona may have been picked meanwhile.
+            marked = gr.Radio(choices=self._found(words, tag, after, name))
+        return persona, texts, after, about, markup.plain(problem), marked
 
     def _text(self, name: str, texts: dict[str, str]) -> str:
         """The persona's YAML as it is edited: what the browser tells of it may be older than its last edit."""
@@ -333,12 +337,17 @@ class Personas:
     def _listed(
         self, words: str, tag: str | None, drafts: dict[str, Persona], selected: str | None
     ) -> gr.Radio:
+        return gr.Radio(choices=self._found(words, tag, drafts, selected), value=selected)
+
+    def _found(
+        self, words: str, tag: str | None, drafts: dict[str, Persona], selected: str | None
+    ) -> list[tuple[str, str]]:
         """What matches, and the persona that is open: it can still be saved."""
         found = self._choices(drafts, words, tag)
         if selected and selected not in [name for _, name in found]:
             kept = [(title, name) for title, name in self._choices(drafts) if name == selected]
             found += [(say("no_match", title=title), name) for title, name in kept]
-        return gr.Radio(choices=found, value=selected)
+        return found
 
     def _list_update(self, drafts: dict[str, Persona], name: str | None) -> gr.Radio:
         return gr.Radio(choices=self._choices(drafts), value=name)

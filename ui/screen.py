@@ -65,7 +65,8 @@ class Screen:
         mode = self.modes[slot]
         if not mode:
             alone = len(self.states) == 1
-            raise CounterpointError(say("choose_mode") if alone else say("choose_pane_mode", number=slot + 1))
+            number = 1 + list(self.active).index(slot)
+            raise CounterpointError(say("choose_mode") if alone else say("choose_pane_mode", number=number))
         persona = setup.persona_of(mode) or ""
         return Pane(
             mode=mode,

@@ -19,7 +19,7 @@ from ui.parts import Parts
 from ui.personas import Personas
 from ui.transcript import PaneState, Turn
 from ui.translations import LANGUAGES
-from ui.words import ENGLISH, label
+from ui.words import ENGLISH, label, say
 
 PartsWith = Callable[[ScriptedBackend], Parts]
 
@@ -260,8 +260,8 @@ def test_what_is_saved_is_the_last_edit_whatever_the_browser_shows_of_the_yaml_b
     parts = parts_with(idle())
     with gr.Blocks():
         personas = Personas(parts, gr.State({}))
-    texts, drafts, *_ = personas._edit_field("role", "You write sonnets.", "meeting-notes", {}, {})
-    texts, drafts, *_ = personas._edit_field("title", "Sonnets", "meeting-notes", texts, drafts)
+    texts, drafts, *_ = personas._edit_field("role", "You write sonnets.", "meeting-notes", "", "", {}, {})
+    texts, drafts, *_ = personas._edit_field("title", "Sonnets", "meeting-notes", "", "", texts, drafts)
     personas._save("meeting-notes", texts, drafts)
     saved = parts.personas.get("meeting-notes")
     assert (saved.role, saved.title) == ("You write sonnets.", "Sonnets")
@@ -400,3 +400,32 @@ def test_a_search_finds_what_matches_and_keeps_the_open_persona_in_the_list(
     every = [entry.name for entry in parts.personas.list()]
     assert len(found.choices) < len(every)
     assert [name for _, name in personas._listed("", "", {}, "meeting-notes").choices] == every
+
+
+def test_panes_are_counted_as_they_stand_whichever_were_removed(parts_with: PartsWith) -> None:
+    parts = parts_with(idle())
+    with gr.Blocks(), gr.Tab() as tab:
+        compare = Compare(parts, gr.State({}), tab)
+    left = compare._remove(1, (0, 1, 2), PaneState())
+    assert [left[compare.pickers[slot]]["label"] for slot in (0, 2)] == [
+        "Pane 1 answers as",
+        "Pane 2 answers as",
+    ]
+    wider = compare._add((0, 2), *["base"] * len(compare.pickers))
+    labels = [wider[compare.pickers[slot]]["label"] for slot in (0, 1, 2)]
+    assert labels == ["Pane 1 answers as", "Pane 2 answers as", "Pane 3 answers as"]
+
+
+def test_an_unsaved_edit_is_marked_in_the_list_at_once_and_no_longer_once_it_is_undone(
+    parts_with: PartsWith,
+) -> None:
+    parts = parts_with(idle())
+    with gr.Blocks():
+        personas = Personas(parts, gr.State({}))
+    saved = parts.personas.text("meeting-notes")
+    edited = personas._edit_field("title", "Sonnets", "meeting-notes", "", "", {}, {})
+    texts, drafts, marked = edited[0], edited[1], edited[4]
+    assert (f"Meeting notes · {say('mark_draft')}", "meeting-notes") in marked.choices
+    undone = personas._edit_yaml(saved, "meeting-notes", "", "", texts, drafts)
+    assert undone[1] == {}
+    assert say("mark_draft") not in str(undone[4].choices)
