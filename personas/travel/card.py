@@ -19,10 +19,12 @@ from personas.schema import Persona
 from personas.travel import dialogue, png
 from personas.travel.macros import worded
 from personas.travel.parcel import (
+    CHANGED,
     OWN,
     Arrival,
     Parcel,
     arrived,
+    is_unedited,
     names,
     one_line,
     origin_of,
@@ -131,16 +133,14 @@ def read(raw: bytes, source: str, name: str | None = None) -> Arrival:
             if data != _native(ours):
                 ours, lost = with_origin(ours, "card", data)
             return Arrival(ours, ("all that Counterpoint wrote into the card",), (*notes, *lost))
-        notes.append("what Counterpoint kept in the card: the card was changed since, and read as it is now")
-    found = _foreign(data, source, name)
-    return Arrival(found.persona, found.carried, (*notes, *found.left))
+        notes.append(CHANGED)
+    return _foreign(data, source, name).after(notes)
 
 
 def read_png(raw: bytes, source: str, name: str | None = None) -> Arrival:
     """The persona of a card in a picture. Raises CounterpointError as `read` does, or where there is none."""
     card, notes = png.read(raw, source)
-    found = read(card, source, name)
-    return Arrival(found.persona, found.carried, (*notes, *found.left))
+    return read(card, source, name).after(notes)
 
 
 def write(persona: Persona) -> Parcel:
@@ -316,19 +316,11 @@ def _native(persona: Persona) -> dict[str, Any]:
 def _card(persona: Persona) -> tuple[dict[str, Any], list[str]]:
     """A card's fields: as they came where nothing was edited, else the persona's with what else they held."""
     came = origin_of(persona, "card")
-    if came is not None:
-        try:
-            unedited = _foreign(came, "card", persona.name).persona == persona
-        except CounterpointError:
-            unedited = False
-        if unedited:
-            return {**_EMPTY, **{key: value for key, value in came.items() if value is not None}}, []
+    if came is not None and is_unedited(persona, lambda: _foreign(came, "card", persona.name)):
+        return {**_EMPTY, **{key: value for key, value in came.items() if value is not None}}, []
     data = _native(persona) | (_rest(came, persona) if came else {})
     data["extensions"] = {**data["extensions"], OWN: packed(persona)}
-    left = unsaid(persona, "sampling", "questions", "language")
-    if persona.origin and came is None:
-        left.append(f"what its {persona.origin.format} file said besides: only such a file takes it back")
-    return data, left
+    return data, unsaid(persona, "card", "sampling", "questions", "language")
 
 
 def _rest(came: dict[str, Any], persona: Persona) -> dict[str, Any]:

@@ -16,11 +16,13 @@ from personas.render import render
 from personas.schema import Persona
 from personas.travel.modelfile_syntax import Instruction, check, instructions, line
 from personas.travel.parcel import (
+    CHANGED,
     OWN,
     Arrival,
     Parcel,
     arrived,
     decoded,
+    is_unedited,
     origin_of,
     packed,
     shown,
@@ -61,9 +63,8 @@ def read(raw: bytes, source: str, name: str | None = None) -> Arrival:
             ours = _unpacked(comment.removeprefix(f"{OWN}: "), name)
             if ours and _plain(_spoken(ours)) == _plain(_mapped(found)):
                 return _home(ours, found)
-            left.append("what Counterpoint kept in the file: it was changed since, and read as it is now")
-    arrival = _foreign(found, source, name)
-    return Arrival(arrival.persona, arrival.carried, (*left, *arrival.left))
+            left.append(CHANGED)
+    return _foreign(found, source, name).after(left)
 
 
 def write(persona: Persona, base: str | None = None, adapter: str | None = None) -> Parcel:
@@ -73,7 +74,7 @@ def write(persona: Persona, base: str | None = None, adapter: str | None = None)
     """
     came = _came(persona)
     rest = [each for each in came if each.kind == "parameter" and not _samples(each)]
-    unedited = came and _unedited(came, persona)
+    unedited = came and is_unedited(persona, lambda: _foreign(came, "Modelfile", persona.name))
     spoken = [each for each in came if each.kind in _SPOKEN] if unedited else [*_spoken(persona), *rest]
     weights = [
         Instruction(0, kind, "", value)
@@ -87,9 +88,7 @@ def write(persona: Persona, base: str | None = None, adapter: str | None = None)
     if not unedited:
         packet = json.dumps(packed(persona), ensure_ascii=False)
         lines.append(f"# {OWN}: {packet}")
-        left = unsaid(persona, "description", "tags", "greeting", "questions", "language")
-        if persona.origin and not came:
-            left.append(f"what its {persona.origin.format} file said besides: only such a file takes it back")
+        left = unsaid(persona, "modelfile", "description", "tags", "greeting", "questions", "language")
     return Parcel(("\n".join(lines) + "\n").encode(), tuple(left))
 
 
@@ -274,10 +273,3 @@ def _came(persona: Persona) -> list[Instruction]:
     whole = [each for each in kept if isinstance(each, list) and [type(part) for part in each] == [str] * 3]
     # A key stands unquoted in its line: it must not bring lines of its own.
     return [Instruction(0, *each) for each in whole if each[0] in _KEPT and re.fullmatch(r"\w*", each[1])]
-
-
-def _unedited(came: list[Instruction], persona: Persona) -> bool:
-    try:
-        return _foreign(came, "Modelfile", persona.name).persona == persona
-    except CounterpointError:
-        return False

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -20,6 +20,8 @@ from strict_yaml import dotted, friendly, joined
 Kind = Literal["card", "webui", "modelfile"]
 OWN = "counterpoint"
 """Under this key a file of another format carries the persona itself, which loses nothing when it comes home."""
+CHANGED = "what Counterpoint kept in the file: it was changed since, and read as it is now"
+"""The note where what stands under OWN is not what the rest of the file says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,10 @@ class Arrival:
     persona: Persona
     carried: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+
+    def after(self, notes: Sequence[str]) -> Arrival:
+        """The same, with these notes before those of what did not come along."""
+        return replace(self, left=(*notes, *self.left))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,14 @@ def origin_of(persona: Persona, kind: Kind) -> dict[str, Any] | None:
     return parse(persona.origin.data.encode())
 
 
+def is_unedited(persona: Persona, reread: Callable[[], Arrival]) -> bool:
+    """Whether the persona is still what its file, which `reread` reads again, makes of it."""
+    try:
+        return reread().persona == persona
+    except CounterpointError:
+        return False  # An origin that was edited by hand is no longer what came in.
+
+
 def packed(persona: Persona) -> dict[str, Any]:
     """The persona as plain data for a file of another format to carry along, without where it came from."""
     return persona.model_dump(mode="json", exclude_defaults=True, exclude={"origin"})
@@ -142,8 +156,9 @@ def wrong(error: ValidationError, source: str, within: Sequence[str] = ()) -> Co
     return CounterpointError(joined(told))
 
 
-def unsaid(persona: Persona, *fields: str) -> list[str]:
-    """Notes of what a format has no place for, among the fields that the persona has."""
+def unsaid(persona: Persona, kind: Kind, *fields: str) -> list[str]:
+    """Notes of what a format has no place for: among these fields, those that the persona has, and whatever a
+    file of another format said."""
     notes = []
     filled_in = [name for name in persona.variables if name != BRACES]
     if filled_in:
@@ -153,6 +168,8 @@ def unsaid(persona: Persona, *fields: str) -> list[str]:
     ]
     if there:
         notes.append(f"{', '.join(there)}: no place there; only Counterpoint finds them again in the file")
+    if persona.origin and persona.origin.format != kind:
+        notes.append(f"what its {persona.origin.format} file said besides: only such a file takes it back")
     return notes
 
 

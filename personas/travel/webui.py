@@ -13,12 +13,14 @@ from personas.schema import Persona, dump
 from personas.travel import dialogue
 from personas.travel.macros import USER, worded
 from personas.travel.parcel import (
+    CHANGED,
     OWN,
     Arrival,
     Parcel,
     arrived,
     check_text,
     decoded,
+    is_unedited,
     names,
     one_line,
     origin_of,
@@ -67,24 +69,17 @@ def read(raw: bytes, source: str, name: str | None = None) -> Arrival:
         ours = unpacked(data.pop(OWN), name)
         if ours and _mapped(ours) == {key: data.get(key) for key in TEXTS}:
             return Arrival(ours, ("all that Counterpoint wrote into the file",))
-        left.append("what Counterpoint kept in the file: it was changed since, and read as it is now")
-    found = _foreign(data, source, name)
-    return Arrival(found.persona, found.carried, (*left, *found.left))
+        left.append(CHANGED)
+    return _foreign(data, source, name).after(left)
 
 
 def write(persona: Persona) -> Parcel:
     """The persona as a character's YAML, its whole system message in the context."""
     came = origin_of(persona, "webui")
-    if came is not None:
-        try:
-            if _foreign(came, "character", persona.name).persona == persona:
-                return Parcel(dump(came).encode())
-        except CounterpointError:
-            pass  # An origin that was edited by hand is no longer what came in.
+    if came is not None and is_unedited(persona, lambda: _foreign(came, "character", persona.name)):
+        return Parcel(dump(came).encode())
     rest = {key: value for key, value in (came or {}).items() if key not in _MENTIONED}
-    left = unsaid(persona, "description", "tags", "sampling", "questions", "language")
-    if persona.origin and came is None:
-        left.append(f"what its {persona.origin.format} file said besides: only such a file takes it back")
+    left = unsaid(persona, "webui", "description", "tags", "sampling", "questions", "language")
     return Parcel(dump({**_mapped(persona), **rest, OWN: packed(persona)}).encode(), tuple(left))
 
 

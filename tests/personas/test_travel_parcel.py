@@ -1,0 +1,49 @@
+"""What holds in every format alike: what was edited since its import, and what a file says besides."""
+
+from __future__ import annotations
+
+import pytest
+
+from personas.schema import Persona
+from personas.travel.formats import read, write
+from tests.personas.cards import CARD, MODELFILE, WEBUI, as_json
+
+FILES = {
+    "card": (as_json(CARD), "ann.card.json"),
+    "webui": (WEBUI.encode(), "chiharu.yaml"),
+    "modelfile": (MODELFILE.encode(), "mario.Modelfile"),
+}
+EDITS = ({"title": "Another"}, {"tags": ("new",)}, {"description": "Another."}, {"questions": ("Why?",)})
+
+
+def imported(kind: str) -> Persona:
+    return read(*FILES[kind]).persona
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_our_own_packet_goes_along_only_once_a_persona_was_edited(kind: str) -> None:
+    persona = imported(kind)
+    assert b"counterpoint" not in write(persona, kind).content
+    assert write(persona, kind).left == ()
+    for edit in EDITS:
+        assert b"counterpoint" in write(persona.model_copy(update=edit), kind).content, edit
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_only_a_file_of_another_format_leaves_behind_what_the_first_one_said_besides(kind: str) -> None:
+    edited = imported(kind).model_copy(update={"title": "Another"})
+    for to in FILES:
+        told = [line for line in write(edited, to).left if "said besides" in line]
+        assert told == (
+            [] if to == kind else [f"what its {kind} file said besides: only such a file takes it back"]
+        )
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_that_was_changed_after_its_export_says_so_first(kind: str) -> None:
+    persona = imported(kind).model_copy(update={"greeting": "Welcome.", "role": "You are OLD."})
+    content = write(persona, kind).content
+    changed = content.replace(b"Welcome.", b"Farewell.", 1).replace(b"You are OLD.", b"You are NEW.", 1)
+    arrival = read(changed, FILES[kind][1])
+    assert "it was changed since" in arrival.left[0]
+    assert "NEW" in arrival.persona.to_yaml() or "Farewell." in arrival.persona.to_yaml()
