@@ -16,7 +16,8 @@ import pytest
 from backends import openai_server
 from backends.circuit import Circuit
 from backends.contract import Delta, Done, Event, Failed, Request, Sampling
-from backends.openai_server import EARLY_STOPS, RETRIES, OpenAIServer, Server
+from backends.openai_server import EARLY_STOPS, OpenAIServer
+from backends.server_client import RETRIES, Server
 from errors import CounterpointError, WorkFailed
 from tests.backends.scripted_server import BASE, Call, Script, ScriptedServer, serving
 
@@ -606,7 +607,7 @@ def test_a_list_of_models_that_makes_no_sense_is_told(entry: dict[str, Any]) -> 
 def test_a_server_that_answers_again_if_only_to_refuse_is_no_longer_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("backends.openai_server.RETRIES", 0)
+    monkeypatch.setattr("backends.server_client.RETRIES", 0)
     with asked_of(lambda call: call.status(500, "{}")) as (backend, server):
         while backend.status().state == "ready":
             list(backend.stream([request()]))

@@ -1,0 +1,161 @@
+"""A server of the OpenAI API as it is called: where it is, what it is sent, how often, and whether it is down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from backends import server_errors
+from backends.circuit import Circuit
+from errors import CounterpointError, WorkFailed
+
+if TYPE_CHECKING:
+    import httpx
+    from openai import AsyncOpenAI
+
+T = TypeVar("T")
+
+CONNECT_S = 5.0
+SILENCE_S = 120.0
+"""A server that sends nothing for so long has stopped answering."""
+SENT = frozenset(
+    {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding",
+     "user-agent"}
+)  # fmt: skip
+"""The headers that a server gets, beside the key of its own."""
+RETRIES = 2
+"""Further tries of a request whose answer has not begun, whatever kept it from beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a server is, and what it does not tell itself.
+
+    `model` is the base's id there, needed where it serves several; `adapters` maps names to its model ids.
+    `extended` is whether it takes top_k, min_p and repetition_penalty; None: told by who owns its models.
+    """
+
+    name: str
+    url: str
+    model: str | None = None
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    extended: bool | None = None
+    silence_s: float = SILENCE_S
+
+
+class ServerClient:
+    """Calls one server. Its methods run on one event loop; `down` and `refuse_if_down` are safe for threads."""
+
+    def __init__(self, server: Server, key: str | None, circuit: Circuit) -> None:
+        """`key` is sent as a bearer token and kept nowhere else."""
+        self.server = server
+        self.key = key
+        self._circuit = circuit
+        self._known: AsyncOpenAI | None = None
+        self._recovery: asyncio.Task[None] | None = None
+
+    @property
+    def api(self) -> AsyncOpenAI:
+        """The client library, made when it is first needed."""
+        if self._known is None:
+            import openai
+
+            async def only_ours(request: httpx.Request) -> None:
+                # The library adds what other programs' variables say, keys among it (OPENAI_CUSTOM_HEADERS).
+                for name in set(request.headers) - SENT:
+                    del request.headers[name]
+                request.headers["authorization"] = f"Bearer {self.key or 'none'}"
+
+            self._known = openai.AsyncOpenAI(
+                # A server that was declared is the one that is asked: not whoever it points to.
+                http_client=openai.DefaultAsyncHttpxClient(
+                    follow_redirects=False, event_hooks={"request": [only_ours]}
+                ),
+                base_url=self.server.url,
+                api_key=self.key or "none",
+                max_retries=0,  # `persist` is the only place that tries again
+                timeout=openai.Timeout(self.server.silence_s, connect=CONNECT_S),
+            )
+        return self._known
+
+    async def persist(
+        self, attempt: Callable[[], Awaitable[T]], begun: Callable[[], bool] = lambda: False
+    ) -> T:
+        """What the attempt gives: tried again while that may help, and nothing of it has `begun` to be shown."""
+        import openai
+
+        tried = 0
+        while True:
+            try:
+                return await attempt()
+            except (openai.OpenAIError, server_errors.BrokenOff) as error:
+                pause = server_errors.pause(error, tried)
+                if tried == RETRIES or pause is None or begun():
+                    raise
+            tried += 1
+            await asyncio.sleep(pause)
+
+    async def close(self) -> None:
+        if self._known is not None:
+            await self._known.close()
+
+    @property
+    def down(self) -> str | None:
+        """What a person is told while it counts as down; None while it does not."""
+        why = self._circuit.down
+        if why is None:
+            return None
+        return f"{why} It counts as down until it answers; it is looked for again by itself."
+
+    def refuse_if_down(self) -> None:
+        down = self.down
+        if down is not None:
+            raise WorkFailed(down)
+
+    def worked(self) -> None:
+        self._circuit.worked()
+
+    def failed(self, error: Exception, waited_s: float | None = None) -> CounterpointError:
+        """What a person is told; a server that cannot be reached, or fails, is counted against its circuit.
+
+        `waited_s` is how long it was waited for, where that was not its own time.
+        """
+        import openai
+
+        told = error if isinstance(error, CounterpointError) else self.told(error, waited_s)
+        if isinstance(error, openai.APIConnectionError | openai.InternalServerError | CounterpointError):
+            self._circuit.failed(str(told))
+            if self._circuit.down is not None and self._recovery is None:
+                self._recovery = asyncio.create_task(self._recover())
+        elif isinstance(error, openai.APIStatusError):
+            self._circuit.worked()  # It answers, if only to refuse.
+        return told
+
+    def told(self, error: Exception, waited_s: float | None = None) -> CounterpointError:
+        """A failure that is no sign of the server's health, in plain words."""
+        where = f"{self.server.name} ({self.server.url})"
+        return server_errors.told(error, where, waited_s or self.server.silence_s, self.key)
+
+    def nonsense(self, kind: str = "") -> WorkFailed:
+        """What is told of an answer that is none; `kind` is its content type."""
+        return server_errors.nonsense(self.server.name, self.server.url, kind)
+
+    async def _recover(self) -> None:
+        """Looks at a server that is down until it answers again, if only to refuse."""
+        import openai
+
+        try:
+            while self._circuit.down is not None:
+                await asyncio.sleep(self._circuit.pause_s)
+                try:
+                    await self.api.with_options(timeout=CONNECT_S).models.list()
+                except openai.APIStatusError as error:
+                    if error.status_code >= 500:
+                        continue
+                except Exception:
+                    continue  # Whatever it was, it was no answer.
+                self._circuit.worked()
+        finally:
+            self._recovery = None

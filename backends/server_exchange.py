@@ -1,0 +1,88 @@
+"""One request to a server of the OpenAI API: asked, tried again where that may help, and read to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from backends import server_errors
+from backends.contract import Event
+from backends.served import EXTENDED
+from backends.server_answer import ServerAnswer, parameters, plain
+from backends.server_client import ServerClient
+from backends.server_offer import ServerOffer
+from errors import CounterpointError, WorkFailed
+
+
+async def exchange(
+    client: ServerClient, offers: ServerOffer, answer: ServerAnswer, tell: Callable[[Event], None]
+) -> None:
+    """Asks for one answer, reads it to its end, and tells its events, the Done as well.
+
+    Raises CounterpointError where there is none.
+    """
+    import openai
+
+    server, request = client.server, answer.request
+    client.refuse_if_down()
+    offer = await offers.get()
+    answer.offer = offer
+    answer.model = offer.model(request.adapter)
+    if request.adapter and request.adapter_scale != 1:
+        raise CounterpointError(f"{server.name} has adapters at their trained strength only: set it to 1.")
+    extended = offer.owner in EXTENDED if server.extended is None else server.extended
+    answer.sampling = request.sampling if extended else plain(request.sampling)
+    try:
+        # What was shown cannot be taken back by asking again.
+        await client.persist(
+            lambda: _attempt(client, answer, extended, tell), begun=lambda: answer.pieces > 0
+        )
+    except server_errors.BrokenOff:
+        told = f"{server.name} broke off after {answer.pieces} tokens without ending its answer: ask again."
+        raise client.failed(WorkFailed(told)) from None
+    except openai.NotFoundError as error:
+        offers.doubt()
+        if request.adapter is None:
+            raise client.failed(error) from None
+        said = server_errors.words(error, client.key)
+        raise CounterpointError(f"{server.name} no longer has {request.adapter}. It says: {said}") from None
+    except openai.OpenAIError as error:
+        raise client.failed(error) from None
+    except (ValueError, TypeError, AttributeError, LookupError):
+        raise client.nonsense() from None
+    client.worked()
+    if answer.is_filtered:
+        raise CounterpointError(f"{server.name} ended this answer by its content filter: ask in other words.")
+    if request.top_logprobs is not None and answer.pieces and not answer.has_logprobs:
+        raise CounterpointError(f"{server.name} gives no log-probabilities: ask without them.")
+    tell(answer.done(server.name, server.url))
+
+
+async def _attempt(
+    client: ServerClient, answer: ServerAnswer, extended: bool, tell: Callable[[Event], None]
+) -> None:
+    """Asks once and reads to the end. Raises BrokenOff where the stream ends before the answer does."""
+    import openai
+
+    while True:
+        asked = parameters(answer.request, answer, extended)
+        try:
+            stream = await client.api.chat.completions.create(**asked)
+            break
+        except openai.BadRequestError as error:
+            if not answer.leave_out(error.code, error.param, asked):
+                raise
+    async with stream:
+        kind = stream.response.headers.get("content-type", "")
+        if "text/event-stream" not in kind:
+            raise client.nonsense(kind)
+        try:
+            async for chunk in stream:
+                answer.take(chunk, tell)
+                if answer.over:
+                    return
+        except openai.APITimeoutError:
+            raise
+        except openai.APIConnectionError:
+            raise server_errors.BrokenOff from None
+    if answer.reason is None:
+        raise server_errors.BrokenOff

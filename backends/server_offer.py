@@ -1,0 +1,67 @@
+"""What one server offers: looked for when it is needed, and believed for a while."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from backends.served import Offer, offered
+from backends.server_client import CONNECT_S, ServerClient
+
+OFFER_S = 30.0
+"""How long what a server offers is believed."""
+
+
+class ServerOffer:
+    """Looks at a server's list of models. `get` runs on the client's event loop; the rest is safe for threads."""
+
+    def __init__(self, client: ServerClient) -> None:
+        self._client = client
+        self._at = -math.inf
+        self.known: Offer | None = None
+        """What it was last seen to offer, however long ago."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for another look."""
+        return self.known is None or time.monotonic() - self._at > OFFER_S
+
+    def doubt(self) -> None:
+        """The next who needs it looks anew."""
+        self._at = -math.inf
+
+    async def get(self, fresh: bool = False) -> Offer:
+        """What is known, or what a look tells. Raises CounterpointError where it does not tell.
+
+        `fresh` looks anew whatever is known, at a server that counts as down too, and waits for it but shortly.
+        """
+        if not fresh and self.known is not None and not self.is_due:
+            return self.known
+        if not fresh:
+            self._client.refuse_if_down()
+        self.known = await self._look(fresh)
+        self._at = time.monotonic()
+        return self.known
+
+    async def _look(self, fresh: bool) -> Offer:
+        import openai
+
+        client, server = self._client, self._client.server
+        try:
+            if fresh:
+                listed = await client.api.with_options(timeout=CONNECT_S).models.list()
+            else:
+                listed = await client.persist(client.api.models.list)
+            models = [dict(model) for model in listed.data or ()]
+        except openai.OpenAIError as error:
+            missing = isinstance(error, openai.APIStatusError) and error.status_code in (404, 405)
+            if not missing or server.model is None:
+                raise client.failed(error, CONNECT_S if fresh else None) from None
+            models = []  # Some have no list: what was declared is believed.
+        except (TypeError, ValueError, AttributeError):
+            raise client.nonsense() from None
+        client.worked()
+        try:
+            return offered(server.name, models, server.model, server.adapters)
+        except (TypeError, AttributeError):
+            raise client.nonsense() from None
