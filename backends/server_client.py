@@ -35,6 +35,7 @@ class Server:
 
     `model` is the base's id there, needed where it serves several; `adapters` maps names to its model ids.
     `extended` is whether it takes top_k, min_p and repetition_penalty; None: told by who owns its models.
+    `key_env` is the variable that its key was looked for in, for who has to mend it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Server:
     adapters: Mapping[str, str] = field(default_factory=dict)
     extended: bool | None = None
     silence_s: float = SILENCE_S
+    key_env: str | None = None
 
 
 class ServerClient:
@@ -58,9 +60,15 @@ class ServerClient:
 
     @property
     def api(self) -> AsyncOpenAI:
-        """The client library, made when it is first needed."""
+        """The client library, made when it is first needed. Raises CounterpointError for a key that is none."""
         if self._known is None:
             import openai
+
+            if self.key and not (self.key.isascii() and self.key.isprintable()):
+                raise CounterpointError(
+                    f"{self.server.name}: {self.server.key_env or 'its key'} holds characters that no key has: set it "
+                    "anew and start Counterpoint again."
+                )
 
             async def only_ours(request: httpx.Request) -> None:
                 # The library adds what other programs' variables say, keys among it (OPENAI_CUSTOM_HEADERS).
@@ -136,7 +144,8 @@ class ServerClient:
     def told(self, error: Exception, waited_s: float | None = None) -> CounterpointError:
         """A failure that is no sign of the server's health, in plain words."""
         where = f"{self.server.name} ({self.server.url})"
-        return server_errors.told(error, where, waited_s or self.server.silence_s, self.key)
+        server = self.server
+        return server_errors.told(error, where, waited_s or server.silence_s, self.key, server.key_env)
 
     def nonsense(self, kind: str = "") -> WorkFailed:
         """What is told of an answer that is none; `kind` is its content type."""

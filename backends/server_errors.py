@@ -44,9 +44,11 @@ def nonsense(name: str, url: str, kind: str = "") -> WorkFailed:
     )
 
 
-def told(error: Exception, where: str, silence_s: float, key: str | None) -> CounterpointError:
+def told(
+    error: Exception, where: str, silence_s: float, key: str | None, key_env: str | None = None
+) -> CounterpointError:
     """A client library's error in plain words; `where` names the server and its address, `silence_s` is how long
-    it was waited for. The key is not repeated, whatever the server says."""
+    it was waited for, `key_env` the variable of its key. The key is not repeated, whatever the server says."""
     import httpx
     import openai
 
@@ -61,11 +63,12 @@ def told(error: Exception, where: str, silence_s: float, key: str | None) -> Cou
             f"{where} has moved to {place}: nothing was sent there. Mend its address if that is right."
         )
     if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-        what = (
-            "refuses the key: set the environment variable of its key"
-            if key
-            else ("refuses us: if it wants a key, name the environment variable that holds it")
-        )
+        if key:
+            what = f"refuses the key in {key_env or 'its environment variable'}: set it anew and start again"
+        elif key_env:
+            what = f"refuses us: {key_env} is not set where Counterpoint runs. Set it and start again"
+        else:
+            what = "refuses us: if it wants a key, name the environment variable that holds it"
         return WorkFailed(f"{where} {what}. It says: {said}")
     if isinstance(error, openai.RateLimitError):
         return Busy(f"{where} is asked too much, or its quota is used up: try later. It says: {said}")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
 import time
 
 from backends.served import Offer, offered
 from backends.server_client import CONNECT_S, ServerClient
+from errors import CounterpointError
+
+log = logging.getLogger("counterpoint")
 
 OFFER_S = 30.0
 """How long what a server offers is believed."""
@@ -18,6 +23,7 @@ class ServerOffer:
     def __init__(self, client: ServerClient) -> None:
         self._client = client
         self._at = -math.inf
+        self._looking: asyncio.Task[Offer] | None = None
         self.known: Offer | None = None
         """What it was last seen to offer, however long ago."""
 
@@ -31,7 +37,8 @@ class ServerOffer:
         self._at = -math.inf
 
     async def get(self, fresh: bool = False) -> Offer:
-        """What is known, or what a look tells. Raises CounterpointError where it does not tell.
+        """What is known, or what a look tells, which all who need it share. Raises CounterpointError where nothing
+        is known and it does not tell: what was known before may still be there to be asked.
 
         `fresh` looks anew whatever is known, at a server that counts as down too, and waits for it but shortly.
         """
@@ -39,6 +46,22 @@ class ServerOffer:
             return self.known
         if not fresh:
             self._client.refuse_if_down()
+        if fresh:
+            return await self._renew(fresh)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._renew())
+            # Where all who waited have left, nobody else asks what came of it.
+            self._looking.add_done_callback(lambda look: look.cancelled() or look.exception())
+        try:
+            return await asyncio.shield(self._looking)
+        except CounterpointError as error:
+            if self.known is None:
+                raise
+            log.warning("What is known of %s is believed further: %s", self._client.server.name, error)
+            self._at = time.monotonic()
+            return self.known
+
+    async def _renew(self, fresh: bool = False) -> Offer:
         self.known = await self._look(fresh)
         self._at = time.monotonic()
         return self.known

@@ -60,7 +60,8 @@ def run(rows: int | None, family: str) -> dict[str, Any]:
     from backends.local.backend import LocalBackend
     from backends.local.fetch import cache_folder
     from backends.local.protocol import Options
-    from backends.openai_server import OpenAIServer, Server
+    from backends.openai_server import OpenAIServer
+    from backends.server_client import Server
     from benchmarks.serving import free_port
     from benchmarks.table import machine
     from benchmarks.vllm_server import vllm

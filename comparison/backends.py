@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Mapping
 
 from backends.contract import Backend
-from backends.openai_server import OpenAIServer, Server
+from backends.openai_server import OpenAIServer
+from backends.server_client import Server
 from comparison.servers import FILE, Declared, ServerStore
 from errors import CounterpointError
 
@@ -22,6 +23,7 @@ def connect(declared: Declared) -> Backend:
         declared.model,
         declared.adapters,
         declared.extended,
+        key_env=declared.key_env,
         **({} if declared.silence_s is None else {"silence_s": declared.silence_s}),
     )
     # A key that was read from a file ends in its line's end.

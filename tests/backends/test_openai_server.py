@@ -654,3 +654,43 @@ def test_a_closed_backend_refuses() -> None:
         backend.close()
         with pytest.raises(CounterpointError, match="no longer in use"):
             list(backend.stream([request()]))
+
+
+def test_what_was_known_of_a_server_holds_while_its_list_fails_for_a_moment() -> None:
+    with asked_of(lambda call: call.answer("Still here.")) as (backend, server):
+        backend.offer()
+        backend._offer.doubt()
+        server.listed = lambda call: call.status(401, '{"error": {"message": "not now"}}')
+        assert text_of(list(backend.stream([request()]))) == "Still here."
+
+
+def test_panes_that_need_the_list_look_once_together() -> None:
+    looks: list[Call] = []
+
+    def listed(call: Call) -> None:
+        looks.append(call)
+        call.status(200, json.dumps({"object": "list", "data": call.server.models}))
+
+    with asked_of(lambda call: call.answer("x")) as (backend, server):
+        server.listed = listed
+        list(backend.stream([request(str(number)) for number in range(4)]))
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        (None, "COUNTERPOINT_KEY_LAB is not set where Counterpoint runs"),
+        ("secret-1", "refuses the key in COUNTERPOINT_KEY_LAB"),
+        ("schlüssel", "COUNTERPOINT_KEY_LAB holds characters that no key has"),
+    ],
+)
+def test_what_is_wrong_with_a_key_names_its_variable_and_never_the_key(key: str | None, told: str) -> None:
+    with asked_of(
+        lambda call: call.status(401, '{"error": {"message": "who?"}}'),
+        key=key,
+        key_env="COUNTERPOINT_KEY_LAB",
+    ) as (backend, _):
+        message = end_message(backend)
+    assert told in message
+    assert key is None or key not in message

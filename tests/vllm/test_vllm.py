@@ -16,7 +16,8 @@ from backends.contract import Delta, Done, Request, Sampling
 from backends.local.backend import LocalBackend
 from backends.local.fetch import cache_folder
 from backends.local.protocol import Options
-from backends.openai_server import OpenAIServer, Server
+from backends.openai_server import OpenAIServer
+from backends.server_client import Server
 from benchmarks.agreement import ADAPTERS, LIBRARY, compare
 from benchmarks.vllm_server import BASE
 from comparison.backends import Backends
