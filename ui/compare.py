@@ -66,6 +66,11 @@ class Compare:
         self._wire()
 
     @property
+    def prompts(self) -> list[gr.Markdown]:
+        """The prompts that were asked to be seen: of no use any more once another question takes the place."""
+        return [view.prompt for view in self.panes]
+
+    @property
     def pickers(self) -> list[gr.Dropdown]:
         return [view.mode for view in self.panes]
 
@@ -132,7 +137,7 @@ class Compare:
         self.question.input(
             guarded(self._typed),
             self.question,
-            [self.kept, self.editing, self.ask],
+            [self.kept, self.editing, self.ask, *self.prompts],
             trigger_mode="always_last",
             **quiet,
         )
@@ -141,7 +146,7 @@ class Compare:
         )
         self.stop_all.click(guarded(self._stop), self.inputs, None, queue=False, **quiet)
         self.edit_all.click(
-            guarded(self._edit), self.inputs, [self.question, self.editing, self.ask], **quiet
+            guarded(self._edit), self.inputs, [self.question, self.editing, self.ask, *self.prompts], **quiet
         )
         self.clear.click(guarded(self._clear), self.inputs, [self.editing, self.ask, *painted], **quiet)
         self.copy_all.click(guarded(self._copy_all), self.inputs, self.clipboard, **quiet).then(
@@ -162,7 +167,7 @@ class Compare:
             chip.click(
                 guarded(self._example),
                 [chip, *self.inputs],
-                [self.editing, self.ask, *self.arrangement.arranged],
+                [self.editing, self.ask, *self.prompts, *self.arrangement.arranged],
                 js="(...all) => { counterpoint.focus('question'); return all; }",
                 **quiet,
             )
@@ -207,7 +212,7 @@ class Compare:
         )
         preview: dict[str, Any] = {
             "fn": guarded(partial(self._preview, slot)),
-            "inputs": [self.question, *self.inputs],
+            "inputs": [self.question, self.editing, view.rewording, *self.inputs],
             "outputs": view.prompt,
             **quiet,
         }
@@ -294,7 +299,7 @@ class Compare:
     @property
     def _new_question(self) -> dict[Any, Any]:
         """Updates after which the next question is a new turn, whatever was being edited."""
-        return {self.editing: False, self.ask: label("ask")}
+        return {self.editing: False, self.ask: label("ask"), **dict.fromkeys(self.prompts, "")}
 
     def _typed(self, question: str) -> dict[Any, Any]:
         """Who empties the box while editing has given the edit up."""
@@ -305,7 +310,12 @@ class Compare:
         questions = list(screen.by_question(screen.active))
         if not questions:
             raise CounterpointError(say("nothing_asked"))
-        return questions[0], True, label("ask_again")
+        return {
+            self.question: questions[0],
+            self.editing: True,
+            self.ask: label("ask_again"),
+            **dict.fromkeys(self.prompts, ""),
+        }
 
     def _clear(self, *values: Any) -> Any:
         self._stop(*values)
@@ -336,11 +346,15 @@ class Compare:
                 changed.setdefault(row.persona, {})[row.name] = value
         return links.write_link(modes, text, screen.seed_for(text), scales, screen.explicit, changed)
 
-    def _preview(self, slot: int, question: str, *values: Any) -> str:
+    def _preview(self, slot: int, question: str, editing: bool, rewording: str, *values: Any) -> str:
+        """The prompt of what is typed: of the pane's own wording where there is one, else of the question to all."""
         screen = self._screen(values)
-        typed = question.strip()
-        shown = self.parts.preview(screen.pane(slot, screen.states[slot]), typed or say("preview_question"))
-        return markup.preview(shown, say("preview_invented") if not typed else "")
+        typed = rewording.strip() or question.strip()
+        replaces_last = editing or bool(rewording.strip())
+        asked = screen.pane(slot, screen.before(slot, replaces_last))
+        shown = self.parts.preview(asked, typed or say("preview_question"))
+        note = "preview_rewording" if rewording.strip() else "" if typed else "preview_invented"
+        return markup.preview(shown, say(note) if note else "")
 
     def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona], state: PaneState) -> Any:
         return (

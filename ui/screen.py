@@ -77,14 +77,17 @@ class Screen:
             sampling=self.explicit,
         )
 
+    def before(self, slot: int, replace_last: bool) -> PaneState:
+        """What a slot's next question follows: all of its turns, or those before the one that it replaces."""
+        state = self.states[slot]
+        return transcript.without_last(state) if replace_last else state
+
     def asked(self, slots: Sequence[int], catalogue: Catalogue, replace_last: bool = False) -> list[Asked]:
-        """The panes of these slots, ready to be asked; `replace_last` asks their last question's place."""
+        """The panes of these slots, ready to be asked; `replace_last` asks in their last question's place."""
         modes = {mode.id: mode for mode in catalogue.list()}
         ready = []
         for slot in slots:
-            state = self.states[slot]
-            if replace_last:
-                state = transcript.without_last(state)
+            state = self.before(slot, replace_last)
             pane = self.pane(slot, state)
             info = modes.get(pane.mode)
             title = setup.mode_title(info) if info else pane.mode

@@ -336,6 +336,30 @@ def test_an_edit_is_given_up_by_whatever_brings_another_question(parts_with: Par
     assert (question, editing, button.key) == ("Why?", True, "ask_again")
 
 
+def test_the_prompt_shown_beforehand_is_the_one_that_is_sent(parts_with: PartsWith) -> None:
+    backend = ScriptedBackend(lambda requests: iter([done(request) for request in requests]))
+    parts = parts_with(backend)
+    with gr.Blocks(), gr.Tabs(), gr.Tab("Compare") as tab:
+        compare = Compare(parts, gr.State({}), tab)
+    answered = (
+        Turn("First?", "base", "Bare", "bare", state="done", answer="One."),
+        Turn("Second?", "base", "Bare", "bare", state="done", answer="Two."),
+    )
+    page_values = values(["base"] * 6, [PaneState(answered), *[PaneState()] * 5])
+    ways = [
+        (("Third?", False, ""), lambda: compare._ask("Third?", False, *page_values)),
+        (("Second, then?", True, ""), lambda: compare._ask("Second, then?", True, *page_values)),
+        (("", False, "Alone?"), lambda: compare._reword(0, "Alone?", *page_values)),
+    ]
+    for typed, ask in ways:
+        shown = compare._preview(0, *typed, *page_values)
+        backend.asked.clear()
+        for _ in ask():
+            pass
+        assert backend.render(backend.asked[0].messages).prompt in shown
+    assert say("preview_rewording")[:20] in shown
+
+
 def test_what_gives_an_edit_up_may_paint_it(parts_with: PartsWith) -> None:
     built = page.build(parts_with(idle()))
     for name, trigger in (("question", "input"), ("chat-box", "input"), ("new_conversation", "click")):

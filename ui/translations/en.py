@@ -93,6 +93,7 @@ TEXTS = {
     "no_more_panes": "There are {limit} panes already, the most there can be: remove one first.",
     "no_fewer_panes": "A comparison needs {limit} panes: add another before you remove this one.",
     "preview_invented": "Nothing is typed yet: shown with a made-up question.",
+    "preview_rewording": "Shown with the wording above, which is for this pane alone.",
     "preview_question": "What would you like to know?",
     "preview_messages": "What it is sent; its own template makes the prompt of it.",
     "prompt_tokens": "**{tokens}** tokens of the {context} that fit",
