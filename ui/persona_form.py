@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from errors import CounterpointError
 from personas.schema import Persona, dump, parse_persona
-from personas.store import PersonaEntry
 from strict_yaml import load_plain
 from ui.words import say
 
@@ -46,16 +44,23 @@ def to_fields(persona: Persona) -> list[Any]:
     return values
 
 
+def as_written(text: str) -> list[Any] | None:
+    """One value for each of FIELDS of a file that is no valid persona, as far as it tells them; None where it is not
+    even a mapping, so that no field of it can be edited."""
+    content = _content(text)
+    if content is None:
+        return None
+    values = [_as_field(name, content.get(name)) for name in FIELDS]
+    return [value if isinstance(value, list) else "" if value is None else str(value) for value in values]
+
+
 def with_field(text: str, name: str, value: Any) -> str:
     """The YAML with one field as the form has it, or as it was where the field says nothing new.
 
     The other values stay as they are. Raises CounterpointError where the YAML is no mapping of plain data.
     """
-    try:
-        content = load_plain(text, name)
-    except CounterpointError:
-        content = None
-    if not isinstance(content, dict):
+    content = _content(text)
+    if content is None:
         raise CounterpointError(say("yaml_broken"))
     parsed = _from_form(name, value)
     if parsed == _from_form(name, _as_field(name, content.get(name))):
@@ -75,43 +80,18 @@ def checked(text: str, name: str) -> Persona:
     return persona
 
 
-def listed(
-    entries: Sequence[PersonaEntry],
-    notes: Mapping[str, str | None],
-    drafts: Mapping[str, Persona],
-    words: str = "",
-    tag: str | None = None,
-) -> list[tuple[str, str]]:
-    """(label, name) of the personas that match every word and the tag, with what to know of each."""
-    rows = []
-    titles = Counter(entry.persona.title for entry in entries if entry.persona)
-    for entry in entries:
-        persona = entry.persona
-        if persona is None:
-            title, text = entry.name, entry.name
-        else:
-            title = persona.title
-            text = " ".join((entry.name, title, persona.description, *persona.tags)).lower()
-        if (tag and (persona is None or tag not in persona.tags)) or not all(
-            word in text for word in words.lower().split()
-        ):
-            continue
-        marks = [entry.name] if titles[title] > 1 else []
-        marks += [say("mark_yours")] if entry.origin == "yours" else []
-        marks += [say("mark_draft")] if entry.name in drafts else []
-        marks += [say("mark_broken")] if persona is None else []
-        marks += [notes[entry.name] or ""] if notes.get(entry.name) else []
-        rows.append((" · ".join([title, *marks]), entry.name))
-    return rows
-
-
-def tags(entries: Sequence[PersonaEntry]) -> list[str]:
-    return sorted({tag for entry in entries if entry.persona for tag in entry.persona.tags})
-
-
 def free_name(name: str, taken: Sequence[str]) -> str:
     """A name for a copy that nobody has yet."""
     return next(each for number in range(2, len(taken) + 3) if (each := f"{name}-{number}") not in taken)
+
+
+def _content(text: str) -> dict[str, Any] | None:
+    """The file's mapping; None where it cannot be read as one."""
+    try:
+        content = load_plain(text, "persona.yaml")
+    except CounterpointError:
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _as_field(name: str, content: Any) -> Any:

@@ -12,7 +12,7 @@ import gradio as gr
 from comparison.live import Pane
 from errors import CounterpointError
 from personas.schema import Persona
-from ui import markup, persona_form, setup
+from ui import markup, persona_fields, persona_form, persona_list, setup
 from ui.controls import picker_update
 from ui.guard import guarded, inform
 from ui.parts import Parts
@@ -20,7 +20,6 @@ from ui.travel import Travel
 from ui.words import label, say
 
 _IF_SURE = f"(name, ...rest) => [confirm({json.dumps(say('delete_sure'))}) ? name : null, ...rest]"
-_TALL = {"role": 2, "instructions": 4, "context": 8, "constraints": 3, "style": 2, "description": 2}
 
 
 class Personas:
@@ -45,10 +44,10 @@ class Personas:
                     label=label("search"), placeholder=label("search_placeholder"), max_lines=1
                 )
                 self.tag = gr.Dropdown(
-                    [(say("all_tags"), ""), *persona_form.tags(entries)], value="", label=label("tag")
+                    [(say("all_tags"), ""), *persona_list.tags(entries)], value="", label=label("tag")
                 )
                 self.list = gr.Radio(
-                    persona_form.listed(entries, {}, {}),
+                    persona_list.choices(parts, {}),
                     value=first,
                     label=label("tab_personas"),
                     elem_classes=["cp-cards"],
@@ -76,7 +75,7 @@ class Personas:
         with gr.Tabs():
             with gr.Tab(label("form")):
                 gr.Markdown(say("form_hint"), elem_classes=["cp-caption"], latex_delimiters=[])
-                self.form = [_field(name) for name in persona_form.FIELDS]
+                self.form = [persona_fields.field(name) for name in persona_form.FIELDS]
             with gr.Tab(label("yaml")):
                 self.yaml = gr.Code(
                     language="yaml",
@@ -198,42 +197,39 @@ class Personas:
         entries = self.parts.personas.list()
         names = [entry.name for entry in entries]
         name = name if name in names else names[0] if names else None
-        tags = gr.Dropdown(choices=[(say("all_tags"), ""), *persona_form.tags(entries)], value="")
+        tags = gr.Dropdown(choices=[(say("all_tags"), ""), *persona_list.tags(entries)], value="")
         return [self._list_update(drafts, name), tags, *self._select(name, texts, drafts)]
 
     # --- handlers
 
     def _select(self, name: str | None, texts: dict[str, str], drafts: dict[str, Persona]) -> list[Any]:
         """Values for `shown`."""
-        entry = next((each for each in self.parts.personas.list() if each.name == name), None)
+        entries = self.parts.personas.list()
+        entry = next((each for each in entries if each.name == name), None)
         if entry is None or name is None:
-            return [None, "", "", "", *[gr.skip() for _ in self.form], gr.Button(visible=False), ""]
-        text = self._text(name, texts)
-        persona, problem = entry.persona, ""
+            return [None, "", "", "", *persona_fields.values(None, ""), gr.Button(visible=False), ""]
+        text, persona, problem = "", None, ""
         try:
+            text = self._text(name, texts)
             persona = persona_form.checked(text, name)
         except CounterpointError as error:
             problem = str(error)
-        fields = persona_form.to_fields(persona) if persona else [gr.skip() for _ in self.form]
-        taken = [each.name for each in self.parts.personas.list()]
         delete = gr.Button(
             label("delete_shadow" if entry.shadows else "delete"), visible=entry.origin == "yours"
         )
-        about = self._about(name, name in drafts, persona)
         return [
             name,
-            about,
+            self._about(name, name in drafts, persona or entry.persona),
             markup.plain(problem),
             text,
-            *fields,
+            *persona_fields.values(persona, text),
             delete,
-            persona_form.free_name(name, taken),
+            persona_form.free_name(name, [each.name for each in entries]),
         ]
 
     def _edit_yaml(self, text: str, name: str | None, *known: Any) -> list[Any]:
         persona, *edited = self._edited(text, name, *known)
-        fields = persona_form.to_fields(persona) if persona else [gr.skip() for _ in self.form]
-        return [*edited, *fields]
+        return [*edited, *persona_fields.values(persona, text)]
 
     def _edit_field(self, field: str, value: Any, name: str | None, *known: Any) -> list[Any]:
         if not name:
@@ -264,7 +260,7 @@ class Personas:
             persona = persona_form.checked(text, name)
         except CounterpointError as error:
             persona, problem = None, f"{error}\n{say('draft_invalid')}"
-        if text == self.parts.personas.text(name):
+        if text == self._stored(name):
             texts = _without(texts, name)
         else:
             texts = {**texts, name: text}
@@ -274,12 +270,19 @@ class Personas:
         marked: Any = gr.skip()
         if (name in after) != (name in drafts):
             # Not its value: another persona may have been picked meanwhile.
-            marked = gr.Radio(choices=self._found(words, tag, after, name))
+            marked = gr.Radio(choices=persona_list.found(self.parts, after, words, tag, name))
         return persona, texts, after, about, markup.plain(problem), marked
 
     def _text(self, name: str, texts: dict[str, str]) -> str:
         """The persona's YAML as it is edited: what the browser tells of it may be older than its last edit."""
         return texts[name] if name in texts else self.parts.personas.text(name)
+
+    def _stored(self, name: str) -> str:
+        """The persona's YAML as it is kept; empty where the file cannot be read, so that it can be written anew."""
+        try:
+            return self.parts.personas.text(name)
+        except CounterpointError:
+            return ""
 
     def _save(self, name: str | None, texts: dict[str, str], drafts: dict[str, Persona]) -> list[Any]:
         if not name:
@@ -337,33 +340,10 @@ class Personas:
     def _listed(
         self, words: str, tag: str | None, drafts: dict[str, Persona], selected: str | None
     ) -> gr.Radio:
-        return gr.Radio(choices=self._found(words, tag, drafts, selected), value=selected)
-
-    def _found(
-        self, words: str, tag: str | None, drafts: dict[str, Persona], selected: str | None
-    ) -> list[tuple[str, str]]:
-        """What matches, and the persona that is open: it can still be saved."""
-        found = self._choices(drafts, words, tag)
-        if selected and selected not in [name for _, name in found]:
-            kept = [(title, name) for title, name in self._choices(drafts) if name == selected]
-            found += [(say("no_match", title=title), name) for title, name in kept]
-        return found
+        return gr.Radio(choices=persona_list.found(self.parts, drafts, words, tag, selected), value=selected)
 
     def _list_update(self, drafts: dict[str, Persona], name: str | None) -> gr.Radio:
-        return gr.Radio(choices=self._choices(drafts), value=name)
-
-    def _choices(
-        self, drafts: dict[str, Persona], words: str = "", tag: str | None = None
-    ) -> list[tuple[str, str]]:
-        return persona_form.listed(self.parts.personas.list(), self._notes(), drafts, words, tag)
-
-    def _notes(self) -> dict[str, str | None]:
-        languages = self.parts.languages
-        return {
-            entry.name: setup.language_note(entry.persona.language, languages)
-            for entry in self.parts.personas.list()
-            if entry.persona
-        }
+        return gr.Radio(choices=persona_list.choices(self.parts, drafts), value=name)
 
     def _about(self, name: str, draft: bool, persona: Persona | None) -> str:
         if persona is None:
@@ -400,24 +380,3 @@ def picker_updates(parts: Parts, *picked: str | None) -> Any:
 
 def _without(values: dict[str, Any], name: str | None) -> dict[str, Any]:
     return {key: each for key, each in values.items() if key != name}
-
-
-def _field(name: str) -> Any:
-    if name == "examples":
-        return gr.Dataframe(
-            headers=[say("example_question"), say("example_answer")],
-            datatype="str",
-            type="array",
-            column_count=2,
-            interactive=True,
-            wrap=True,
-            label=label("field_examples"),
-            elem_id="persona-examples",
-        )
-    return gr.Textbox(
-        label=label("field_" + name),
-        lines=_TALL.get(name, 1),
-        max_lines=16,
-        max_length=64_000,
-        elem_id=f"persona-{name}",
-    )

@@ -11,7 +11,7 @@ from backends.contract import Event, Rendered, Request, Status
 from errors import CounterpointError
 from personas.schema import Persona, parse_persona
 from tests.ui.scripted import ScriptedBackend, delta, done
-from ui import figures, guard, markup, page, pane, setup, variables
+from ui import figures, guard, markup, page, pane, persona_form, setup, variables
 from ui.blocks import Page
 from ui.chat import Chat
 from ui.compare import Compare
@@ -453,3 +453,33 @@ def test_an_unsaved_edit_is_marked_in_the_list_at_once_and_no_longer_once_it_is_
     undone = personas._edit_yaml(saved, "meeting-notes", "", "", texts, drafts)
     assert undone[1] == {}
     assert say("mark_draft") not in str(undone[4].choices)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        (
+            "name: ours\ntitle: Ours\nrolle: You write.\ntags: [a, b]\n",
+            {"title": "Ours", "tags": "a, b", "role": ""},
+        ),
+        ("name: [\n", None),
+        (b"\xff\xfe", None),
+    ],
+)
+def test_the_form_of_a_persona_that_cannot_be_read_never_shows_anothers_values(
+    parts_with: PartsWith, written: str | bytes, shown: dict[str, str] | None
+) -> None:
+    parts = parts_with(idle())
+    with gr.Blocks():
+        personas = Personas(parts, gr.State({}))
+    parts.personas.duplicate("meeting-notes", "ours")
+    path = next(entry.path for entry in parts.personas.list() if entry.name == "ours")
+    path.write_bytes(written if isinstance(written, bytes) else written.encode())
+    selected = dict(zip(personas.shown, personas._select("ours", {}, {}), strict=True))
+    assert selected[personas.problems]
+    form = [selected[field] for field in personas.form]
+    values = {name: update["value"] for name, update in zip(persona_form.FIELDS, form, strict=True)}
+    assert {update["interactive"] for update in form} == {shown is not None}
+    assert {name: values[name] for name in shown or {}} == (shown or {})
+    assert not values["role"]
+    assert not values["examples"]

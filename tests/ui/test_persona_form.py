@@ -7,7 +7,7 @@ import pytest
 from errors import CounterpointError
 from personas.schema import parse_persona
 from tests.ui.scripted import ScriptedBackend
-from ui import persona_form
+from ui import persona_form, persona_list
 from ui.parts import Parts
 
 
@@ -75,11 +75,11 @@ def test_a_rename_is_told_to_be_a_duplicate() -> None:
 
 def test_the_list_is_searched_by_word_and_tag(parts_with: Callable[[ScriptedBackend], Parts]) -> None:
     entries = parts_with(ScriptedBackend(lambda requests: iter(()))).personas.list()
-    assert [name for _, name in persona_form.listed(entries, {}, {}, words="coffee customers")] == [
+    assert [name for _, name in persona_list.listed(entries, {}, {}, words="coffee customers")] == [
         "support-desk"
     ]
-    assert "support-desk" in [name for _, name in persona_form.listed(entries, {}, {}, tag="support")]
-    assert persona_form.listed(entries, {}, {}, words="nothing like it") == []
+    assert "support-desk" in [name for _, name in persona_list.listed(entries, {}, {}, tag="support")]
+    assert persona_list.listed(entries, {}, {}, words="nothing like it") == []
 
 
 def test_a_copy_gets_a_name_that_nobody_has() -> None:
@@ -91,7 +91,7 @@ def test_personas_of_one_title_are_told_apart_by_their_names(
 ) -> None:
     personas = parts_with(ScriptedBackend(lambda requests: iter(()))).personas
     personas.duplicate("meeting-notes", "our-notes")
-    shown = {name: title for title, name in persona_form.listed(personas.list(), {}, {})}
+    shown = {name: title for title, name in persona_list.listed(personas.list(), {}, {})}
     assert shown["our-notes"] == "Meeting notes · our-notes · yours"
     assert shown["meeting-notes"] == "Meeting notes · meeting-notes"
     assert shown["plain-law"] == "Law in plain language"
