@@ -53,8 +53,15 @@ def _from_environment(command: argparse.ArgumentParser) -> None:
         value = os.environ.get(variable)
         if value:
             # argparse gives a text default the option's type, as if it had been typed.
-            action.default = value.lower() in ("1", "true", "yes") if action.nargs == 0 else value
+            action.default = _switch(command, variable, value) if action.nargs == 0 else value
             action.required = False
+
+
+def _switch(command: argparse.ArgumentParser, variable: str, value: str) -> bool:
+    for words, on in ((("1", "true", "yes", "on"), True), (("0", "false", "no", "off"), False)):
+        if value.lower() in words:
+            return on
+    command.error(f"{variable} is {value!r}: set it to 1 or 0")
 
 
 def _engine_options() -> _Parser:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import functools
+import errno
 import json
 import os
 import signal
@@ -11,48 +11,23 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
+from assembly import (
+    THIS_MACHINE,
+    Places,
+    base_facts,
+    build_parts,
+    catalogue_of,
+    persona_store,
+    tell,
+    tell_of_servers,
+    watch,
+)
 from errors import DONE, FAILED, CounterpointError, WorkFailed
 
-ROOT = Path(__file__).parent
-KEY_VARIABLE = "COUNTERPOINT_BACKEND_KEY"
-"""Where the key of the server lies that --backend gives by its address."""
-THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 SERVERS_TELL_S = 6.0
 """How long a command waits for what servers have."""
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where things lie. `data` is what a person makes, `cache` what can be fetched again."""
-
-    data: Path
-    cache: Path
-
-    @classmethod
-    def from_options(cls, options: argparse.Namespace) -> Places:
-        """Raises CounterpointError where the data folder cannot be used."""
-        from platformdirs import user_data_path
-
-        from backends.local.fetch import cache_folder
-
-        named = options.data_dir
-        try:
-            data = Path(named).expanduser() if named else user_data_path("counterpoint")
-        except RuntimeError:
-            raise CounterpointError(f"--data-dir {named}: there is no such user. Give a folder.") from None
-        try:
-            # One that was there already is its owner's to open or close; what we put into it is closed anyhow.
-            data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise CounterpointError(
-                f"The data folder {data} cannot be made ({error.strerror}): name another with --data-dir."
-            ) from None
-        return cls(data, cache_folder())
 
 
 def run(options: argparse.Namespace) -> int:
@@ -84,108 +59,6 @@ def _check_engine_options(options: argparse.Namespace) -> None:
             raise CounterpointError(f"--{name} {value}: choose {' or '.join(choices)}.")
 
 
-def build_parts(
-    options: argparse.Namespace, places: Places, announce: Callable[[str], None] = lambda why: None
-) -> Any:
-    """The parts that the page and the command line share, around a local engine that is starting, or around a
-    server in its place.
-
-    `announce` is told why the engine is given up, if it is.
-    """
-    from adapters.store import AdapterStore
-    from backends.local.backend import LocalBackend
-    from backends.local.protocol import Options
-    from comparison.backends import Backends
-    from comparison.live import Comparison
-    from comparison.modes import Catalogue
-    from comparison.servers import ServerStore
-    from personas.store import PersonaStore
-    from ui.parts import Parts
-
-    servers = ServerStore(places.data)
-    main = _server(options, servers)
-    servers.list()  # before an engine is started: what is wrong with the file is told at once
-    personas = PersonaStore(ROOT / "personas" / "library", places.data)
-    if main is None:
-        adapters = AdapterStore(ROOT / "adapters" / "library", places.data, lambda: local.facts(timeout=0))
-        main = local = LocalBackend(
-            Options(options.base, options.quantization, options.dtype, places.cache),
-            adapters.source,
-            announce,
-        )
-    else:
-        adapters = AdapterStore(ROOT / "adapters" / "library", places.data, _no_base)
-    catalogue = Catalogue(personas, adapters, Backends(main, servers))
-    public = getattr(options, "host", THIS_MACHINE[0]) not in THIS_MACHINE
-    return Parts(personas, adapters, catalogue, Comparison(catalogue), public=public)
-
-
-def _server(options: argparse.Namespace, servers: Any) -> Any:
-    """The server that --backend names or declares, as a backend; None for the local engine."""
-    from comparison.backends import connect
-    from comparison.servers import LOCAL, MAIN, Declared
-
-    wanted = options.backend
-    if wanted == LOCAL:
-        return None
-    for declared in servers.list():
-        if declared.name == wanted:
-            return connect(declared)
-    try:
-        return connect(Declared(name=MAIN, url=wanted, key_env=KEY_VARIABLE))
-    except ValueError:
-        names = ", ".join([LOCAL, *(each.name for each in servers.list())])
-        raise CounterpointError(
-            f"--backend {wanted}: give an address such as http://127.0.0.1:8000/v1, or one of {names}."
-        ) from None
-
-
-def _no_base() -> Any:
-    raise CounterpointError("A server answers here: adapters of this machine need --backend local.")
-
-
-def _catalogue(options: argparse.Namespace, places: Places) -> Any:
-    """The modes for a base that is located, and fetched if need be, without an engine."""
-    from adapters.store import AdapterStore
-    from comparison.backends import Backends
-    from comparison.modes import Catalogue
-    from comparison.servers import ServerStore
-    from personas.store import PersonaStore
-
-    servers = ServerStore(places.data)
-    main = _server(options, servers)
-    # The base is located when an adapter of this machine is asked for: a server's modes need none.
-    facts = _no_base if main is not None else functools.cache(partial(_base_facts, options, places))
-    adapters = AdapterStore(ROOT / "adapters" / "library", places.data, facts)
-    personas = PersonaStore(ROOT / "personas" / "library", places.data)
-    return Catalogue(personas, adapters, Backends(main, servers))
-
-
-def _base_facts(options: argparse.Namespace, places: Places) -> Any:
-    """The base's facts without starting an engine; fetches it if need be, telling so on stderr."""
-    from backends.local.fetch import locate
-
-    return locate(options.base, places.cache, _progress)
-
-
-def _tell(why: str) -> None:
-    print(f"counterpoint: {why}", file=sys.stderr, flush=True)
-
-
-def _progress(share: float, what: str) -> None:
-    if sys.stderr.isatty():
-        end = "\n" if share >= 1 else ""
-        print(f"\r\033[K{what} … {share:4.0%}", end=end, file=sys.stderr, flush=True)
-
-
-def _watch(status: Any) -> None:
-    """Shows on a terminal how far the base is, and clears the line in the end."""
-    if status.state == "loading":
-        _progress(status.progress or 0.0, status.message)
-    elif sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
 def serve(options: argparse.Namespace) -> int:
     """Serves the page until it is interrupted."""
     from api import access
@@ -196,6 +69,7 @@ def serve(options: argparse.Namespace) -> int:
         port = -1
     if not 0 < port < 65536:
         raise CounterpointError(f"--port {options.port}: give a number from 1 to 65535.")
+    _check_host(options.host)
     keys = access.keys(os.environ)
     if options.host not in THIS_MACHINE and not keys:
         raise CounterpointError(
@@ -203,7 +77,7 @@ def serve(options: argparse.Namespace) -> int:
             "between them, which everybody who comes has to show; or leave it at 127.0.0.1."
         )
     _check_free(options.host, port)
-    parts = build_parts(options, Places.from_options(options), _tell)
+    parts = build_parts(options, Places.from_options(options), tell)
     # Told to end from outside, it ends as it does by Ctrl-C: engine and private files are cleaned up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with closing(parts.backends):
@@ -219,6 +93,16 @@ def serve(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _check_host(host: str) -> None:
+    """Raises CounterpointError for what is neither an address nor the name of one."""
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        raise CounterpointError(
+            f"--host {host}: there is no such address. Give 127.0.0.1, or one of this machine."
+        ) from None
+
+
 def _check_free(host: str, port: int) -> None:
     """Raises CounterpointError where something else listens already, before anything is loaded."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
@@ -226,6 +110,8 @@ def _check_free(host: str, port: int) -> None:
         try:
             trial.bind((host, port))
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise CounterpointError(f"--host {host} is no address of this machine.") from None
             raise CounterpointError(
                 f"Port {port} is not to be had ({error.strerror}): choose another with --port."
             ) from None
@@ -245,7 +131,7 @@ def ask(options: argparse.Namespace) -> int:
     parts = build_parts(options, places)
     with closing(parts.backends):
         if any(ModeId.parse(mode).backend is None for mode in options.mode):
-            parts.backend.wait(_watch)
+            parts.backend.wait(watch)
         panes = [Pane(mode, sampling=sampling) for mode in options.mode]
         ended: dict[int, Any] = {}
         for event in parts.comparison.ask(options.question, panes, seed=options.seed):
@@ -263,7 +149,7 @@ def _check_modes(options: argparse.Namespace, places: Places) -> None:
 
     modes = [ModeId.parse(mode) for mode in options.mode]
     check_question(options.question, len(modes))
-    catalogue = _catalogue(options, places)
+    catalogue = catalogue_of(options, places)
     with closing(catalogue.backends):
         for mode in modes:
             catalogue.check(mode, timeout=SERVERS_TELL_S)
@@ -290,8 +176,9 @@ def _print_answer(mode: str, end: Any, as_json: bool) -> None:
 
 def modes(options: argparse.Namespace) -> int:
     """Lists every mode, and why one cannot be used."""
-    catalogue = _catalogue(options, Places.from_options(options))
+    catalogue = catalogue_of(options, Places.from_options(options))
     with closing(catalogue.backends):
+        tell_of_servers(catalogue.backends)
         listed = catalogue.list(timeout=SERVERS_TELL_S)
     for mode in listed:
         if options.json:
@@ -317,7 +204,7 @@ def check_adapter(options: argparse.Namespace) -> int:
             else "there is no such folder"
         )
         raise CounterpointError(f"{options.folder}: {what}.")
-    facts = _base_facts(options, Places.from_options(options))
+    facts = base_facts(options, Places.from_options(options))
     inspection = inspect(options.folder, facts, override_base=options.override_base)
     if options.json:
         print(json.dumps(as_dict(inspection), ensure_ascii=False))
@@ -334,7 +221,7 @@ def train(options: argparse.Namespace) -> int:
     from adapters.training.run import train as run_training
     from adapters.training.workplace import Workplace
 
-    facts = _base_facts(options, Places.from_options(options))
+    facts = base_facts(options, Places.from_options(options))
 
     def report(progress: Progress) -> None:
         if options.json:
@@ -361,12 +248,10 @@ def train(options: argparse.Namespace) -> int:
 
 def import_persona(options: argparse.Namespace) -> int:
     """Makes a persona of another program's file; says what became what and what did not come along."""
-    from personas.store import PersonaStore
     from personas.travel.formats import read_file
 
     arrival = read_file(options.file, options.name)
-    places = Places.from_options(options)
-    persona = PersonaStore(ROOT / "personas" / "library", places.data).add(arrival.persona, options.replace)
+    persona = persona_store(Places.from_options(options)).add(arrival.persona, options.replace)
     if options.json:
         told = {"name": persona.name, "title": persona.title, "sha256": persona.sha256}
         print(json.dumps({**told, "carried": arrival.carried, "left": arrival.left}, ensure_ascii=False))
@@ -380,7 +265,6 @@ def import_persona(options: argparse.Namespace) -> int:
 def export_persona(options: argparse.Namespace) -> int:
     """Writes a persona as another program's file; says what that has no place for."""
     import durable
-    from personas.store import PersonaStore
     from personas.travel.formats import write
 
     out, adapter = options.out, options.adapter
@@ -388,8 +272,7 @@ def export_persona(options: argparse.Namespace) -> int:
         raise CounterpointError(f"--adapter {adapter}: there is no such folder.")
     if os.path.lexists(out) and not (options.replace and os.path.isfile(out)):
         raise CounterpointError(f"--out {options.out} exists already: name another file, or add --replace.")
-    places = Places.from_options(options)
-    persona = PersonaStore(ROOT / "personas" / "library", places.data).get(options.name)
+    persona = persona_store(Places.from_options(options)).get(options.name)
     base = None if options.base == "embedded" else options.base
     if base and os.path.isdir(base):
         base = os.path.abspath(base)

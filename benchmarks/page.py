@@ -43,14 +43,14 @@ def _engine(data: Path) -> Iterator[Any]:
     """A function that asks the engine's process directly; gives tokens a second of all panes."""
     import argparse
 
-    import commands
+    import assembly
     from backends.contract import Delta
     from comparison.live import Answered, Pane
 
     options = argparse.Namespace(
         base="embedded", quantization="nf4", dtype="auto", backend="local", data_dir=str(data)
     )
-    parts = commands.build_parts(options, commands.Places.from_options(options))
+    parts = assembly.build_parts(options, assembly.Places.from_options(options))
 
     def ask() -> float:
         first = 0.0

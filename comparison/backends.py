@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from backends.contract import Backend
 from backends.openai_server import OpenAIServer
@@ -37,13 +38,18 @@ class Backends:
     def __init__(
         self, main: Backend | None = None, store: ServerStore | None = None, connect: Connect = connect
     ):
-        """Without a main one this only tells which modes there are. Raises as `refresh` does."""
+        """Without a main one this only tells which modes there are.
+
+        A file of servers that cannot be read keeps nobody from the rest: `problem` then says what is wrong.
+        """
         self.main = main
         self.store = store
+        self.problem = ""
         self._connect = connect
         self._lock = threading.Lock()
         self._servers: dict[str, tuple[Declared, Backend]] = {}
-        self.refresh()
+        with suppress(CounterpointError):
+            self.refresh()
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -64,9 +70,8 @@ class Backends:
             return self._servers[name or ""][1]
         except KeyError:
             known = ", ".join(self._servers) or "none"
-            raise CounterpointError(
-                f"There is no server {name}. There are: {known}. Declare it in the tab Servers, or in {FILE}."
-            ) from None
+            mend = self.problem or f"Declare it in the tab Servers, or in {FILE}."
+            raise CounterpointError(f"There is no server {name}. There are: {known}. {mend}") from None
 
     def adapters(self, name: str | None, timeout: float = 0) -> tuple[str, ...] | None:
         """As `Backend.adapters`, of the named one."""
@@ -77,9 +82,14 @@ class Backends:
     def refresh(self) -> None:
         """Takes in what the store declares by now; a server whose declaration stayed goes on as it was.
 
-        Raises CounterpointError where the file cannot be read; all stays as it was then.
+        Raises CounterpointError where the file cannot be read, and keeps it as `problem`; all stays as it was then.
         """
-        listed = self.store.list() if self.store else ()
+        try:
+            listed = self.store.list() if self.store else ()
+        except CounterpointError as error:
+            self.problem = str(error)
+            raise
+        self.problem = ""
         main = self.main.name if self.main else None
         declared: Mapping[str, Declared] = {each.name: each for each in listed if each.name != main}
         with self._lock:

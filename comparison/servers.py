@@ -124,7 +124,10 @@ class ServerStore:
             return ()
         except (OSError, UnicodeDecodeError) as error:
             raise CounterpointError(f"{self.path} cannot be read ({error}): mend or remove it.") from None
-        return strict_yaml.load(text, FILE, Declarations).servers if text.strip() else ()
+        try:
+            return strict_yaml.load(text, FILE, Declarations).servers if text.strip() else ()
+        except CounterpointError as error:
+            raise CounterpointError(f"{str(error).rstrip('.')} (in {self.path.parent}).") from None
 
     def save(self, server: Declared) -> None:
         """Adds a server, or puts it in the place of the one of its name. Raises ValueError for what is no Entry."""

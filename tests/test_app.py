@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from commands import Places
+from assembly import Places
 from tests import tiny
 from tests.comparison.conftest import TELLER
 
@@ -160,6 +160,8 @@ def test_ask_refuses_bad_input_with_one_line_that_names_the_mend(
     [
         (["ask", "--mode", "base"], "QUESTION"),
         (["ask", " ", "--mode", "base"], "type one first"),
+        (["modes", "--base", ""], "Give a model folder or a Hub id"),
+        (["serve", "--host", "nowhere.invalid"], "there is no such address"),
         (["serve", "--port", "seventy"], "give a number from 1 to 65535"),
         (["--port", "65536"], "give a number from 1 to 65535"),
         (["serve", "--host", "0.0.0.0"], "set COUNTERPOINT_API_KEYS"),
@@ -221,6 +223,23 @@ def test_modes_lists_every_mode_and_why_one_cannot_be_used(place: Place) -> None
     assert "The teller" in text
     assert "adapter:broken" in text
     assert "NOT USABLE" in text
+
+
+def test_a_switch_in_the_environment_is_on_or_off_and_nothing_else(place: Place) -> None:
+    assert place.run("modes", *place.options, COUNTERPOINT_JSON="off").stdout.startswith("base ")
+    refused(place.run("modes", *place.options, COUNTERPOINT_JSON="maybe"), "COUNTERPOINT_JSON is 'maybe'")
+
+
+def test_a_file_of_servers_that_cannot_be_read_is_told_and_the_rest_goes_on(place: Place) -> None:
+    (place.data / "servers.yaml").write_text("servers: nowhere\n")
+    try:
+        ran = place.run("modes", "--json", *place.options)
+        assert (ran.returncode, ran.stderr.count("\n")) == (0, 1)
+        assert f"servers.yaml:1: servers: must be a list (in {place.data})" in ran.stderr
+        assert "base" in [mode["mode"] for mode in objects(ran.stdout)]
+        refused(place.run("modes", *place.options, "--backend", "gpu"), "servers.yaml:1")
+    finally:
+        (place.data / "servers.yaml").unlink()
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(place: Place) -> None:
@@ -339,6 +358,7 @@ def test_what_cannot_travel_is_one_line_that_names_the_mend(place: Place, tmp_pa
     (tmp_path / "bad.json").write_text('{"spec": "chara_card_v2", "data": {"name": 1, "description": []}}')
     out = tmp_path / "out"
     for arguments, told, status in (
+        (["import-persona", tmp_path / "missing.json"], f"{tmp_path / 'missing.json'}", 2),
         (["import-persona", "missing.json"], "give the path of a file", 2),
         (["import-persona", tmp_path / "bad.json"], "name: must be text", 2),
         (["import-persona", tmp_path / "bad.json"], "description: must be text", 2),

@@ -100,10 +100,10 @@ def cache_folder() -> Path:
 
 def check_name(base: str) -> None:
     """Raises CounterpointError for what is neither the embedded base, a folder nor a Hub id; fetches nothing."""
-    if base in ("embedded", EMBEDDED.id) or _folder(base).is_dir():
+    if base in ("embedded", EMBEDDED.id) or (base and _folder(base).is_dir()):
         return
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", base, re.ASCII):
-        raise CounterpointError(f"--base {base}: there is no such folder. Give a model folder or a Hub id.")
+        raise CounterpointError(f"--base {base!r}: there is no such folder. Give a model folder or a Hub id.")
 
 
 def _folder(base: str) -> Path:

@@ -61,7 +61,7 @@ def read_file(path: Path, name: str | None = None) -> Arrival:
             raw = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise CounterpointError(
-            f"{show(path.name)} cannot be read ({error.strerror or error}): give the path of a file."
+            f"{show(str(path), 300)} cannot be read ({error.strerror or error}): give the path of a file."
         ) from None
     return read(raw, path.name, name)
 

@@ -165,3 +165,17 @@ def test_a_server_goes_on_until_its_declaration_changes(tmp_path: Path) -> None:
     assert closed == ["gpu", "stays"]
     with pytest.raises(CounterpointError, match=r"There is no server stays. There are: gpu"):
         backends.get("stays")
+
+
+def test_a_file_of_servers_that_cannot_be_read_keeps_nobody_from_the_main_backend(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("servers: nowhere\n")
+    main = idle()
+    backends = Backends(main, ServerStore(tmp_path))
+    assert backends.get(None) is main
+    assert backends.others == ()
+    with pytest.raises(CounterpointError, match=rf"no server gpu.*servers\.yaml:1.*{tmp_path}"):
+        backends.get("gpu")
+    (tmp_path / FILE).write_text("servers:\n- name: gpu\n  url: http://a/v1\n")
+    backends.refresh()
+    assert (backends.others, backends.problem) == (("gpu",), "")
+    backends.close()

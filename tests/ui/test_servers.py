@@ -288,7 +288,7 @@ def test_a_file_that_cannot_be_read_is_one_warning_and_the_servers_of_before_sta
             assert [name for _, name in after[servers.list].choices] == ["gpu"]
         (line,) = warned
         assert "servers.yaml:3" in line
-        assert "#. Mend" in line
+        assert f"(in {tmp_path}). Mend" in line
         warned.clear()
     assert "ready" in after[servers.about]
     with pytest.raises(CounterpointError, match=r"servers\.yaml:3"):

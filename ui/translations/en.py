@@ -255,7 +255,7 @@ TEXTS = {
         "This page is on a public address: servers are declared in servers.yaml in the data folder of its machine."
     ),
     "servers_unreadable": (
-        "{problem}. Mend that in your data folder and open this tab again; until then the servers of before stay."
+        "{problem}. Mend that and open this tab again; until then the servers of before stay."
     ),
     "no_servers": "No server is declared yet.",
     "server_ready": "ready",
