@@ -148,7 +148,7 @@ def _header(parts: Parts) -> tuple[gr.HTML, gr.HTML, gr.Timer]:
         store = gr.HTML("", elem_classes=["cp-store"], js_on_load=None)
         with gr.Row(elem_classes=["cp-toggles"]):
             large = gr.Button(
-                label("large_type"),
+                label("demo_mode"),
                 size="sm",
                 scale=0,
                 min_width=0,

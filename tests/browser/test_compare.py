@@ -244,11 +244,11 @@ def test_dark_follows_the_system_until_it_is_chosen(open_page: OpenPage) -> None
     assert not page.evaluate("document.body.classList.contains('dark')")
 
 
-def test_large_type_is_readable_across_a_room(open_page: OpenPage) -> None:
+def test_demo_mode_is_readable_across_a_room(open_page: OpenPage) -> None:
     page = open_page()
     size = "parseFloat(getComputedStyle(document.querySelector('.cp-answer')).fontSize)"
     before = page.evaluate(size)
-    page.get_by_role("button", name="Large type").click()
+    page.get_by_role("button", name="Demo mode").click()
     page.wait_for_function("document.documentElement.classList.contains('cp-large')")
     assert page.evaluate(size) >= 1.6 * before
 

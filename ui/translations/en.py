@@ -8,7 +8,7 @@ TEXTS = {
     "tab_personas": "Personas",
     "tab_adapters": "Adapters",
     "tab_servers": "Servers",
-    "large_type": "Large type",
+    "demo_mode": "Demo mode",
     "dark": "Dark",
     "loading": "Loading the base model",
     "prompt_store": "prompt store {used} of {limit} MB",
