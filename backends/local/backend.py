@@ -25,7 +25,7 @@ from backends.contract import (
     Status,
     Waiting,
 )
-from backends.local import engine
+from backends.local import engine_process
 from backends.local.fetch import at_hand
 from backends.local.protocol import Call, Options, Quit, Reply, Stop, Submit
 from errors import CounterpointError, WorkFailed
@@ -205,7 +205,7 @@ class LocalBackend(Backend):
         outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._outbox = outbox
         self._process = context.Process(
-            target=engine.main, args=(self._options, theirs), name="counterpoint-engine", daemon=True
+            target=engine_process.main, args=(self._options, theirs), name="counterpoint-engine", daemon=True
         )
         self._process.start()
         theirs.close()
@@ -310,7 +310,8 @@ class LocalBackend(Backend):
 
 def _post(outbox: queue.SimpleQueue[Any], connection: Any) -> None:
     """Sends what is put into the outbox, until None comes or the other side is gone."""
-    with contextlib.suppress(OSError, ValueError):
+    # TypeError: a connection that is closed while it sends has no handle any more.
+    with contextlib.suppress(OSError, ValueError, TypeError):
         while (message := outbox.get()) is not None:
             connection.send(message)
 

@@ -1,8 +1,7 @@
-"""The process that owns the model: one loop that takes in what has arrived, decodes one step, sends what is new.
+"""The engine: takes in what has arrived, decodes one step for all, sends what is new.
 
-The loop is the queue as well: a request that arrives joins between two steps, up to `ROWS` rows; beyond them
-it waits and is told its place; where `QUEUE` wait already it is refused. When the other side goes away the
-process ends.
+It is the queue as well: a request that arrives joins between two steps, up to `ROWS` rows; beyond them it waits
+and is told its place; where `QUEUE` wait already it is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from backends.contract import (
@@ -30,12 +28,11 @@ from backends.contract import (
     Queued,
     Rendered,
     Request,
-    Status,
     TokenLogprob,
     Usage,
 )
 from backends.local.prompt import tokenize
-from backends.local.protocol import Call, Options, Quit, Reply, Stop, Submit
+from backends.local.protocol import Call, Reply, Stop, Submit
 from errors import Busy, CounterpointError, WorkFailed
 
 if TYPE_CHECKING:
@@ -364,64 +361,3 @@ def _told(error: Exception) -> CounterpointError:
     return WorkFailed(
         f"This could not be computed ({type(error).__name__}); the terminal says more. Try it otherwise."
     )
-
-
-def main(options: Options, connection: Connection) -> None:
-    """The process: fetches and loads the base, then loops until the other side goes away."""
-
-    def send(messages: list[Any]) -> None:
-        connection.send(messages)
-
-    def report(share: float, what: str) -> None:
-        send([Status("loading", what, share)])
-        # Before it is ready nothing is asked of it: what comes are stops of what never arrived, and the end.
-        while connection.poll():
-            receive()
-
-    def receive() -> Submit | Stop | Call:
-        message: Submit | Stop | Call | Quit = connection.recv()
-        if isinstance(message, Quit):
-            raise EOFError
-        return message
-
-    try:
-        try:
-            engine = _start(options, send, report)
-        except CounterpointError as error:
-            send([Status("failed", str(error), input_at_fault=not isinstance(error, WorkFailed))])
-            return
-        send([engine.facts, Status("ready", f"{engine.facts.id}, {options.quantization}")])
-        while True:
-            engine.flush()
-            if not engine.busy:
-                engine.take(receive())
-            while connection.poll():
-                engine.take(receive())
-            if engine.busy:
-                engine.step()
-    except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
-        return
-
-
-def _start(
-    options: Options, send: Callable[[list[Any]], None], report: Callable[[float, str], None]
-) -> Engine:
-    from backends.local.fetch import locate
-
-    facts = locate(options.base, options.cache, lambda share, what: report(0.6 * share, what))
-    # Adapters can be checked against the base as soon as it is known, while its weights still load.
-    send([facts])
-    report(0.6, "Starting the engine")
-    from backends.local.base_model import load
-    from backends.local.decode import Decoder
-
-    base = load(
-        facts.folder,
-        options.quantization,
-        options.dtype,
-        lambda share, what: report(0.6 + 0.35 * share, what),
-    )
-    report(0.95, "Warming up")
-    decoder = Decoder(base, options.store_bytes)
-    decoder.warm_up(base.tokenizer(PROBE)["input_ids"])
-    return Engine(facts, decoder, send)
