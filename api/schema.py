@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 import strict_json
 from backends.contract import Message, Role
@@ -21,6 +21,16 @@ IGNORED = frozenset(
     }
 )  # fmt: skip
 """Fields that say nothing about the answer here, or that clients send unasked."""
+_NO_TOOLS = "no tool can be called here: leave it out"
+EMPTY: dict[str, tuple[tuple[Any, ...], str]] = {
+    "tools": (([],), _NO_TOOLS),
+    "tool_choice": (("none", "auto"), _NO_TOOLS),
+    "functions": (([],), _NO_TOOLS),
+    "function_call": (("none", "auto"), _NO_TOOLS),
+    "logit_bias": (({},), "no token can be made likelier here: leave it out"),
+    "modalities": ((["text"],), 'answers are text here: leave it out, or send ["text"]'),
+}
+"""Fields that clients fill in though they ask for nothing: what they may hold, and what is said of all else."""
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -89,13 +99,20 @@ class ChatRequest(BaseModel):
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     response_format: ResponseFormat | None = None
-    tools: tuple[Any, ...] | None = None
+    tools: Any = None
+    tool_choice: Any = None
+    functions: Any = None
+    function_call: Any = None
+    logit_bias: Any = None
+    modalities: Any = None
 
-    @field_validator("tools")
+    @field_validator(*EMPTY)
     @classmethod
-    def _without_tools(cls, tools: tuple[Any, ...] | None) -> None:
-        if tools:
-            raise ValueError("are not supported here: leave them out")
+    def _asks_for_nothing(cls, value: Any, field: ValidationInfo) -> Any:
+        harmless, otherwise = EMPTY[str(field.field_name)]
+        if value not in harmless:
+            raise ValueError(otherwise)
+        return value
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -125,7 +142,7 @@ class ChatRequest(BaseModel):
     @property
     def wanted_logprobs(self) -> int | None:
         """For Request.top_logprobs. Raises CounterpointError for likelier tokens without log-probabilities."""
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise CounterpointError("top_logprobs needs logprobs to be true.")
         return (self.top_logprobs or 0) if self.logprobs else None
 

@@ -165,7 +165,12 @@ def test_text_in_parts_is_the_text(tiny_api: str) -> None:
         ({"model": "base", "messages": WHY, "max_tokens": 1, "max_completion_tokens": 2}, 400, "differ"),
         ({"model": "base", "messages": WHY, "n": 17}, 400, "n: "),
         ({"model": "base", "messages": WHY, "top_logprobs": 2}, 400, "needs logprobs"),
-        ({"model": "base", "messages": WHY, "tools": [{"type": "function"}]}, 400, "tools"),
+        ({"model": "base", "messages": WHY, "tools": [{"type": "function"}]}, 400, "tools: no tool can be"),
+        ({"model": "base", "messages": WHY, "tool_choice": "required"}, 400, "tool_choice: no tool can be"),
+        ({"model": "base", "messages": WHY, "functions": [{"name": "f"}]}, 400, "functions: no tool can be"),
+        ({"model": "base", "messages": WHY, "function_call": {"name": "f"}}, 400, "function_call: no tool can be"),
+        ({"model": "base", "messages": WHY, "logit_bias": {"50256": -100}}, 400, "logit_bias: no token can be"),
+        ({"model": "base", "messages": WHY, "modalities": ["text", "audio"]}, 400, "modalities: answers are text"),
         ({"model": "base", "messages": WHY, "response_format": {"type": "json_object"}}, 400, "response_format"),
         ({"model": "base", "messages": [*WHY, {"role": "assistant", "content": "x"}]}, 400, "the user's"),
         ({"model": "base", "messages": [*WHY, {"role": "system", "content": "x"}, *WHY]}, 400, "comes first"),
@@ -190,7 +195,14 @@ def test_what_cannot_be_asked_is_told_in_openais_shape(
 
 
 def test_fields_that_clients_send_unasked_are_passed_over(tiny_api: str) -> None:
-    sent = {"user": "me", "metadata": {"a": "b"}, "store": False, "tools": [], "extra_body": {"seed": None}}
+    sent = {"user": "me", "metadata": {"a": "b"}, "store": False, "extra_body": {"seed": None}}
+    assert text(greedy(tiny_api, **sent)) == text(greedy(tiny_api))
+
+
+@pytest.mark.parametrize("choice", ["none", "auto"])
+def test_fields_that_are_filled_in_and_ask_for_nothing_are_passed_over(tiny_api: str, choice: str) -> None:
+    tools = {"tools": [], "tool_choice": choice, "functions": [], "function_call": choice}
+    sent = {**tools, "logit_bias": {}, "modalities": ["text"], "logprobs": False, "top_logprobs": 0}
     assert text(greedy(tiny_api, **sent)) == text(greedy(tiny_api))
 
 
