@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from api.draw import draw
-from api.errors import NoSuchModel
+from api.errors import NoSuchModel, WrongField
 from api.metrics import Metrics
 from api.schema import ChatRequest
 from backends.contract import Backend, Delta, Done, Failed, Request, TokenLogprob
-from comparison.live import Comparison, Pane
+from comparison.live import Comparison, Pane, check_question
 from comparison.modes import ModeId
 from errors import Busy, CounterpointError, WorkFailed
 from personas.schema import Persona
@@ -188,19 +188,25 @@ class Completion:
 
 
 def _conversation(asked: ChatRequest, mode: ModeId) -> tuple[Pane, str]:
-    """The pane and the question that a client's messages are. Raises CounterpointError where they are none."""
+    """The pane and the question that a client's messages are. Raises WrongField where they are none."""
     messages = [turn.message for turn in asked.messages]
     if messages[-1]["role"] != "user":
-        raise CounterpointError("messages: the last one must be the user's.")
+        raise WrongField("messages: the last one must be the user's.", "messages")
     system = [message["role"] == "system" for message in messages]
     if any(system[1:]):
-        raise CounterpointError("messages: there may be one system message, and it comes first.")
+        raise WrongField("messages: there may be one system message, and it comes first.", "messages")
     if system[0] and mode.persona:
-        raise CounterpointError(
+        raise WrongField(
             f"messages: persona:{mode.persona} brings the system message itself. Leave yours out, or ask a model "
-            "without a persona."
+            "without a persona.",
+            "messages",
         )
-    return Pane(asked.model, tuple(messages[:-1]), sampling=asked.sampling), messages[-1]["content"]
+    question = messages[-1]["content"]
+    try:
+        check_question(question)
+    except CounterpointError as error:
+        raise WrongField(f"messages: {error}", "messages") from None
+    return Pane(asked.model, tuple(messages[:-1]), sampling=asked.sampling), question
 
 
 def _error(failed: Failed) -> CounterpointError:

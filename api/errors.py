@@ -33,8 +33,17 @@ class NoSuchModel(CounterpointError):
     """A model id that is no mode here."""
 
 
+class WrongField(CounterpointError):
+    """What is wrong with a body; `field` is the one at fault, the first where there are several."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 def refused(error: CounterpointError) -> Response:
     """The answer to a request that failed with that error."""
     if isinstance(error, NoSuchModel):
         return refusal(404, str(error), "model_not_found", "model")
-    return refusal(STATUS[Failed.of("", error).cause], str(error))
+    field = error.field if isinstance(error, WrongField) else None
+    return refusal(STATUS[Failed.of("", error).cause], str(error), param=field)

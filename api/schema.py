@@ -5,11 +5,21 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
 
 import strict_json
-from backends.contract import Message, Role
-from errors import CounterpointError
+from api.errors import WrongField
+from backends.contract import Message, OutOfRange, Role, Sampling
 from strict_yaml import dotted, friendly
 
 MAX_CHOICES = 16
@@ -33,6 +43,17 @@ EMPTY: dict[str, tuple[tuple[Any, ...], str]] = {
 """Fields that clients fill in though they ask for nothing: what they may hold, and what is said of all else."""
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
+_Text = Annotated[str, Tag("text")]
+
+
+def _text_or(several: str) -> Discriminator:
+    """For a field that takes a text or a list: which of them it is, and what is expected where it is neither."""
+
+    def kind(value: Any) -> str | None:
+        return "text" if isinstance(value, str) else "list" if isinstance(value, list | tuple) else None
+
+    told = f"must be text or a list of {several}"
+    return Discriminator(kind, custom_error_type="neither", custom_error_message=told)
 
 
 class Part(BaseModel):
@@ -50,7 +71,7 @@ class Turn(BaseModel):
     model_config = _STRICT
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | tuple[Part, ...]
+    content: Annotated[_Text | Annotated[tuple[Part, ...], Tag("list")], _text_or("text parts")]
     name: str | None = None
 
     @property
@@ -93,7 +114,7 @@ class ChatRequest(BaseModel):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     seed: int | None = None
-    stop: str | tuple[str, ...] | None = None
+    stop: Annotated[_Text | Annotated[tuple[str, ...], Tag("list")], _text_or("texts")] | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     logprobs: bool = False
@@ -116,10 +137,10 @@ class ChatRequest(BaseModel):
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """The fields of Sampling that the client set. Raises CounterpointError where two of them disagree."""
+        """The fields of Sampling that the client set. Raises WrongField for those that cannot be."""
         limits = {limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None}
         if len(limits) > 1:
-            raise CounterpointError("max_tokens and max_completion_tokens differ: send one of them.")
+            raise WrongField("max_tokens and max_completion_tokens differ: send one of them.", "max_tokens")
         given: dict[str, Any] = {
             name: getattr(self, name)
             for name in (
@@ -137,24 +158,32 @@ class ChatRequest(BaseModel):
             given["top_k"] = max(self.top_k, 0)  # vLLM's -1 is off, too
         if self.stop is not None:
             given["stop"] = (self.stop,) if isinstance(self.stop, str) else self.stop
-        return {name: value for name, value in given.items() if value is not None}
+        told = {name: value for name, value in given.items() if value is not None}
+        try:
+            Sampling(**told)
+        except OutOfRange as error:
+            # In the client's words, which may be the newer ones only.
+            limit = "max_tokens" if self.max_tokens is not None else "max_completion_tokens"
+            field = limit if error.field == "max_tokens" else error.field
+            raise WrongField(str(error).replace("max_tokens", limit), field) from None
+        return told
 
     @property
     def wanted_logprobs(self) -> int | None:
-        """For Request.top_logprobs. Raises CounterpointError for likelier tokens without log-probabilities."""
+        """For Request.top_logprobs. Raises WrongField for likelier tokens without log-probabilities."""
         if self.top_logprobs and not self.logprobs:
-            raise CounterpointError("top_logprobs needs logprobs to be true.")
+            raise WrongField("top_logprobs needs logprobs to be true.", "top_logprobs")
         return (self.top_logprobs or 0) if self.logprobs else None
 
 
 def read(body: bytes) -> ChatRequest:
-    """A field that is null was not given. Raises CounterpointError that names everything wrong with the body."""
+    """A field that is null was not given. Raises WrongField that names everything wrong with the body."""
     try:
         fields = strict_json.parse(body)
     except ValueError as error:
-        raise CounterpointError(f"The body cannot be read: {error}.") from None
+        raise WrongField(f"The body cannot be read: {error}.") from None
     if not isinstance(fields, dict):
-        raise CounterpointError("The body must be an object with model and messages.")
+        raise WrongField("The body must be an object with model and messages.")
     given = {name: value for name, value in _without_nulls(fields).items() if name not in IGNORED}
     if isinstance(given.get("messages"), list):
         # An answer's message can be sent back as it came, its empty fields included.
@@ -162,12 +191,35 @@ def read(body: bytes) -> ChatRequest:
     try:
         return ChatRequest.model_validate_json(json.dumps(given), strict=True)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-        wrong = {problem["loc"][0] for problem in problems if len(problem["loc"]) > 1}
-        # Pydantic counts a list's sound items only: what is wrong in it is not missing as well.
-        problems = [each for each in problems if each["type"] != "too_short" or each["loc"][0] not in wrong]
-        told = dict.fromkeys(f"{dotted(problem['loc'])}: {friendly(problem)}" for problem in problems)
-        raise CounterpointError("; ".join(list(told)[:20])) from None
+        raise _wrong(error.errors(include_url=False, include_input=False), given) from None
+
+
+def _wrong(problems: list[ErrorDetails], given: dict[str, Any]) -> WrongField:
+    """All problems in one error. What follows from another one is not told."""
+    found = [(_place(problem, given), problem) for problem in problems]
+    # Pydantic counts a list's sound items only, and misses in an image what a text would have.
+    within = {place[0] for place, _ in found if len(place) > 1}
+    other = {
+        place[:-1] for place, problem in found if place[-1] == "type" and problem["type"] == "literal_error"
+    }
+    told = [
+        (place, friendly(problem))
+        for place, problem in found
+        if not (problem["type"] == "too_short" and place[0] in within)
+        and not (place[:-1] in other and place[-1] != "type")
+    ]
+    lines = dict.fromkeys(f"{strict_json.clean(dotted(place))}: {what}" for place, what in told)
+    return WrongField("; ".join(list(lines)[:20]), strict_json.clean(str(told[0][0][0])))
+
+
+def _place(problem: ErrorDetails, given: Any) -> tuple[str | int, ...]:
+    """Where in the body it is: pydantic's names for a union's members, which are in its path too, are no place."""
+    place: list[str | int] = []
+    for part in problem["loc"]:
+        if isinstance(part, int) or (isinstance(given, dict) and part in given):
+            place.append(part)
+            given = given[part]
+    return (*place, problem["loc"][-1]) if problem["type"] == "missing" else tuple(place)
 
 
 def _without_nulls(fields: Any) -> Any:

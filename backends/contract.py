@@ -28,6 +28,14 @@ class Message(TypedDict):
     content: str
 
 
+class OutOfRange(CounterpointError):
+    """Values of Sampling that cannot be; `field` names the first of them."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How the next token is chosen. `temperature` 0 is greedy; `top_k` 0, `top_p` 1, `min_p` 0 are off.
@@ -49,7 +57,7 @@ class Sampling:
     frequency_penalty: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raises CounterpointError that names every value out of range at once."""
+        """Raises OutOfRange that names every value out of range at once."""
         ranges: dict[str, tuple[float, float]] = {
             "temperature": (0.0, 5.0),
             "top_p": (0.0, 1.0),
@@ -61,22 +69,23 @@ class Sampling:
             "presence_penalty": (-2.0, 2.0),
             "frequency_penalty": (-2.0, 2.0),
         }
-        problems = []
+        problems: list[tuple[str, str]] = []
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 limits = [f"{limit:g}" if isinstance(limit, float) else str(limit) for limit in (low, high)]
-                problems.append(f"{name} must lie between {' and '.join(limits)}, not {value!r}")
+                problems.append((name, f"must lie between {' and '.join(limits)}, not {value!r}"))
             elif name in ("top_k", "seed", "max_tokens") and not isinstance(value, int):
-                problems.append(f"{name} must be a whole number, not {value!r}")
+                problems.append((name, f"must be a whole number, not {value!r}"))
         if self.top_p == 0:
-            problems.append("top_p must be above 0")
+            problems.append(("top_p", "must be above 0"))
         if not isinstance(self.stop, tuple) or not all(isinstance(text, str) for text in self.stop):
-            problems.append("stop must be a tuple of texts")
+            problems.append(("stop", "must be a tuple of texts"))
         elif len(self.stop) > 16 or any(not text or len(text) > 200 for text in self.stop):
-            problems.append("stop takes at most 16 texts of 1 to 200 characters")
+            problems.append(("stop", "takes at most 16 texts of 1 to 200 characters"))
         if problems:
-            raise CounterpointError("Sampling: " + "; ".join(problems) + ".")
+            told = "; ".join(f"{name} {what}" for name, what in problems)
+            raise OutOfRange(f"Sampling: {told}.", problems[0][0])
 
 
 class AdapterFault(CounterpointError):

@@ -194,6 +194,46 @@ def test_what_cannot_be_asked_is_told_in_openais_shape(
     assert (error["code"] == "model_not_found") == (status == 404)
 
 
+@pytest.mark.parametrize(
+    ("sent", "param", "told"),
+    [
+        ({"temperature": 9}, "temperature", "Sampling: temperature must lie between 0 and 5, not 9.0."),
+        ({"top_p": 0, "seed": 5}, "top_p", "Sampling: top_p must be above 0."),
+        ({"max_tokens": 0}, "max_tokens", "Sampling: max_tokens must lie between 1 and 8192, not 0."),
+        ({"max_completion_tokens": 0}, "max_completion_tokens", "Sampling: max_completion_tokens must lie"),
+        ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens", "max_tokens and"),
+        ({"temprature": 1}, "temprature", "temprature: is not a field"),
+        ({"model": "gpt-4"}, "model", "'gpt-4' is not a mode"),
+        ({"stop": 5}, "stop", "stop: must be text or a list of texts"),
+        ({"stop": ["x", True]}, "stop", "stop[1]: must be text"),
+        ({"response_format": {"type": "json_object"}}, "response_format", "response_format.type: must be 'text'"),
+        ({"messages": [{"role": "user"}]}, "messages", "messages[0].content: is missing"),
+        ({"messages": [{"role": "user", "content": " "}]}, "messages", "messages: There is no question"),
+        ({"messages": [*WHY, {"role": "system", "content": "x"}, *WHY]}, "messages", "messages: there may be one"),
+    ],
+)  # fmt: skip
+def test_the_field_at_fault_is_named(tiny_api: str, sent: dict[str, Any], param: str, told: str) -> None:
+    body = {"model": "base", "messages": WHY, **sent}
+    error = httpx.post(f"{tiny_api}/v1/chat/completions", json=body).json()["error"]
+    assert error["param"] == param
+    assert error["message"].startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (5, "messages[0].content: must be text or a list of text parts"),
+        ([{"type": "image_url", "image_url": {"url": "x"}}], "messages[0].content[0].type: must be 'text'"),
+        ([{"type": "text", "text": "x"}, {"type": "text"}], "messages[0].content[1].text: is missing"),
+    ],
+)
+def test_what_is_wrong_in_a_messages_content_is_told_once_at_its_place_in_the_body(
+    tiny_api: str, content: Any, told: str
+) -> None:
+    body = {"model": "base", "messages": [{"role": "user", "content": content}]}
+    assert httpx.post(f"{tiny_api}/v1/chat/completions", json=body).json()["error"]["message"] == told
+
+
 def test_fields_that_clients_send_unasked_are_passed_over(tiny_api: str) -> None:
     sent = {"user": "me", "metadata": {"a": "b"}, "store": False, "extra_body": {"seed": None}}
     assert text(greedy(tiny_api, **sent)) == text(greedy(tiny_api))
