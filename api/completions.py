@@ -55,12 +55,11 @@ class Completion:
         except CounterpointError as error:
             raise NoSuchModel(f"{error} /v1/models lists the modes.") from None
         pane, question = _conversation(asked, mode)
-        seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
-        run, top = secrets.token_hex(12), asked.wanted_logprobs
+        run, drawn, top = secrets.token_hex(12), secrets.randbelow(2**31), asked.wanted_logprobs
         requests = []
         for number in range(asked.n):
-            request, persona = comparison.request(f"{run}/{number}", question, pane, seed)
-            sampling = dataclasses.replace(request.sampling, seed=(seed + number) % 2**63)
+            request, persona = comparison.request(f"{run}/{number}", question, pane, drawn)
+            sampling = dataclasses.replace(request.sampling, seed=(request.sampling.seed + number) % 2**63)
             requests.append(dataclasses.replace(request, sampling=sampling, top_logprobs=top))
         return cls(asked, comparison.backend(pane), tuple(requests), persona, metrics)
 

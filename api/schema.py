@@ -113,7 +113,7 @@ class ChatRequest(BaseModel):
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: Annotated[_Text | Annotated[tuple[str, ...], Tag("list")], _text_or("texts")] | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
@@ -150,10 +150,11 @@ class ChatRequest(BaseModel):
                 "repetition_penalty",
                 "presence_penalty",
                 "frequency_penalty",
-                "seed",
             )
         }
         given["max_tokens"] = next(iter(limits), None)
+        if self.seed is not None:
+            given["seed"] = self.seed % 2**63  # OpenAI's are signed
         if self.top_k is not None:
             given["top_k"] = max(self.top_k, 0)  # vLLM's -1 is off, too
         if self.stop is not None:

@@ -95,6 +95,17 @@ def test_several_choices_differ_by_seed_and_come_again_with_it(tiny_api: str) ->
     assert list(streamed.values()) == texts
 
 
+@pytest.mark.parametrize("seed", [-1, -(2**63), 2**63 - 1])
+def test_any_signed_seed_of_64_bits_is_one(tiny_api: str, seed: int) -> None:
+    first, again, other = (
+        greedy(tiny_api, temperature=1.5, seed=each, n=2) for each in (seed, seed % 2**63, 7)
+    )
+    assert text(first) == text(again) != text(other)
+    assert text(first, 1) == text(again, 1) != text(first)
+    with pytest.raises(openai.BadRequestError, match="seed: must be"):
+        greedy(tiny_api, seed=2**63)
+
+
 def test_it_stops_at_a_stop_text_and_at_the_most_tokens(tiny_api: str) -> None:
     long = greedy(tiny_api, "adapter:one", max_tokens=16)
     assert long.choices[0].finish_reason == "length"
