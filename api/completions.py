@@ -171,18 +171,18 @@ class Completion:
         ]
         return "fp_" + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
-    def _usage(self) -> dict[str, Any]:
-        """The prompt is counted once, as OpenAI does, however many choices it has."""
+    def _usage(self) -> dict[str, Any] | None:
+        """The prompt is counted once, as OpenAI does, however many choices it has; None where nobody counted it."""
         used = [done.usage for done in self.ended.values()]
-        prompt = max((usage.prompt_tokens or 0 for usage in used), default=0)
+        prompts = [usage.prompt_tokens for usage in used if usage.prompt_tokens is not None]
+        if not prompts:
+            return None
         written = sum(usage.completion_tokens for usage in used)
         return {
-            "prompt_tokens": prompt,
+            "prompt_tokens": max(prompts),
             "completion_tokens": written,
-            "total_tokens": prompt + written,
-            "prompt_tokens_details": {
-                "cached_tokens": max((usage.cached_tokens for usage in used), default=0)
-            },
+            "total_tokens": max(prompts) + written,
+            "prompt_tokens_details": {"cached_tokens": max(usage.cached_tokens for usage in used)},
         }
 
 

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -15,9 +16,12 @@ from openai import OpenAI
 
 from backends.contract import Event, Failed, Queued, Request, Status
 from backends.local.backend import LocalBackend
+from backends.openai_server import OpenAIServer
+from backends.server_client import Server
 from comparison.live import Comparison, Pane
 from errors import Busy, WorkFailed
 from tests.api.conftest import Serve
+from tests.backends.scripted_server import Call, serving
 from tests.ui.scripted import ScriptedBackend, delta, done
 
 KEY = "a-key-of-24-characters--"
@@ -75,6 +79,20 @@ def test_a_stream_gives_the_same_words_its_usage_and_its_end(tiny_api: str) -> N
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
     assert chunks[-1].system_fingerprint == whole.system_fingerprint
     assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_usage_is_null_where_a_server_does_not_count(serve: Serve) -> None:
+    def uncounted(call: Call) -> None:
+        call.begin()
+        call.text("So")
+        call.text(None, "stop")
+        call.event("[DONE]")
+
+    with serving(uncounted) as server, closing(OpenAIServer(Server("gpu", server.url))) as backend:
+        address = serve(backend)
+        assert greedy(address).usage is None
+        chunks = list(greedy(address, stream=True, stream_options={"include_usage": True}))
+    assert (chunks[-1].choices, chunks[-1].usage) == ([], None)
 
 
 def test_the_fingerprint_tells_apart_what_answered(tiny_api: str) -> None:
