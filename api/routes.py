@@ -35,19 +35,23 @@ HEALTH_S = 30.0
 EVERY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 HEALTH_LASTS_S = 2.0
 """How long its result holds."""
+ELSEWHERE_LASTS_S = 60.0
+"""How long a good one of a backend elsewhere does: who probes every few seconds shall not pay for each."""
 
 
 class Api:
     """The API over one comparison. Holds nothing of a request."""
 
-    def __init__(self, comparison: Comparison) -> None:
+    def __init__(self, comparison: Comparison, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` tells seconds: by it a result of /health grows old."""
+        self._clock = clock
         self._comparison = comparison
         self._catalogue = comparison.catalogue
         self._main = comparison.catalogue.backends.get(None)
         self._metrics = Metrics(self._main)
         self._began = int(time.time())
         self._generation: asyncio.Task[tuple[dict[str, Any], int]] | None = None
-        self._generated = 0.0
+        self._holds_until = 0.0
 
     @property
     def routes(self) -> list[Route]:
@@ -106,17 +110,18 @@ class Api:
 
     async def health(self, request: HttpRequest) -> Response:
         """Those who ask within a while share one generation: without a key nobody keeps the engine busy."""
-        now = time.monotonic()
-        if self._generation is None or (self._generation.done() and now - self._generated > HEALTH_LASTS_S):
-            self._generation, self._generated = asyncio.create_task(self._one_token()), now
+        now, state = self._clock(), self._main.status().state
+        if state != "ready":
+            self._holds_until = now
+            return JSONResponse({"status": state}, 503)
+        if self._generation is None or (self._generation.done() and now >= self._holds_until):
+            self._holds_until = now + HEALTH_LASTS_S
+            self._generation = asyncio.create_task(self._one_token())
         body, status = await asyncio.shield(self._generation)
         return JSONResponse(body, status)
 
     async def _one_token(self) -> tuple[dict[str, Any], int]:
         """What /health says, and its status. Why it failed stands in the log: who asks here has shown no key."""
-        state = self._main.status().state
-        if state != "ready":
-            return {"status": state}, 503
         began = time.monotonic()
         request = Request(
             f"health-{secrets.token_hex(8)}/0", ({"role": "user", "content": "Hi"},), Sampling(max_tokens=1)
@@ -134,6 +139,8 @@ class Api:
                                 else ({"status": "failed"}, 503)
                             )
                         if isinstance(event, Done):
+                            if self._main.is_elsewhere:
+                                self._holds_until = self._clock() + ELSEWHERE_LASTS_S
                             seconds = round(time.monotonic() - began, 4)
                             return {
                                 "status": "ok",

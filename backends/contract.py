@@ -309,6 +309,8 @@ class Backend(ABC):
     """Computes answers. One method streams; the rest asks what it can do."""
 
     name: str
+    is_elsewhere: bool = False
+    """Whether a server computes its answers, over a network and perhaps paid by the token."""
 
     @abstractmethod
     def stream(self, requests: Sequence[Request]) -> Generator[Event, None, None]:

@@ -45,6 +45,8 @@ EARLY_STOPS = 256
 class OpenAIServer(Backend):
     """One server. Safe for threads: its requests run on an event loop in a thread of their own."""
 
+    is_elsewhere = True
+
     def __init__(self, server: Server, key: str | None = None, circuit: Circuit | None = None):
         """Returns at once; the first look at the server happens when something is asked of it.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -27,10 +29,12 @@ from tests.comparison.conftest import lay_out
 
 
 @contextmanager
-def served(comparison: Comparison, keys: Sequence[str] = ()) -> Iterator[str]:
+def served(
+    comparison: Comparison, keys: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
+) -> Iterator[str]:
     """The address of a real server of this comparison's API."""
     doors = [Middleware(Doorkeeper, keys=keys)] if keys else []
-    app = Starlette(routes=Api(comparison).routes, middleware=doors)
+    app = Starlette(routes=Api(comparison, clock).routes, middleware=doors)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -68,12 +72,12 @@ Serve = Callable[..., str]
 
 @pytest.fixture
 def serve(tiny_comparison: Comparison) -> Iterator[Serve]:
-    """serve(backend, keys=()): the API over that backend, with the tiny base's personas and adapters."""
+    """serve(backend, …what `served` takes): the API over that backend, with the tiny base's personas and adapters."""
     with ExitStack() as stack:
 
-        def begin(backend: Backend, keys: Sequence[str] = ()) -> str:
+        def begin(backend: Backend, **told: Any) -> str:
             catalogue = tiny_comparison.catalogue
             own = Catalogue(catalogue.personas, catalogue.adapters, Backends(backend))
-            return stack.enter_context(served(Comparison(own), keys))
+            return stack.enter_context(served(Comparison(own), **told))
 
         yield begin

@@ -436,6 +436,51 @@ def test_health_answers_after_a_real_token_and_says_when_there_is_none(tiny_api:
     assert httpx.get(f"{serve(ScriptedBackend(full))}/health").json() == {"status": "busy"}
 
 
+def test_a_servers_good_health_holds_for_a_minute_and_its_failures_do_not(serve: Serve) -> None:
+    def failing(call: Call) -> None:
+        call.status(400, '{"error": {"message": "no"}}')
+
+    def sound(call: Call) -> None:
+        call.answer("Hi")
+
+    now = [0.0]
+    with serving(failing) as server, closing(OpenAIServer(Server("gpu", server.url))) as backend:
+        address = serve(backend, clock=lambda: now[0])
+
+        def health(at: float) -> tuple[int, int]:
+            """The status at that time, and how many generations there have been."""
+            now[0] = at
+            return httpx.get(f"{address}/health", timeout=60).status_code, len(server.asked)
+
+        assert [health(at) for at in (0, 1, 3)] == [(503, 1), (503, 1), (503, 2)]
+        server.script = sound
+        assert [health(at) for at in (6, 16, 65, 67)] == [(200, 3), (200, 3), (200, 3), (200, 4)]
+
+
+def test_health_on_this_machine_is_generated_anew(serve: Serve) -> None:
+    now = [0.0]
+    backend = ScriptedBackend(lambda requests: iter([done(requests[0])]))
+    address = serve(backend, clock=lambda: now[0])
+    for at in (0.0, 1.0, 3.0):
+        now[0] = at
+        assert httpx.get(f"{address}/health").status_code == 200
+    assert len(backend.asked) == 2
+
+
+def test_a_backend_that_failed_is_told_at_once_whatever_health_held(serve: Serve) -> None:
+    class Elsewhere(ScriptedBackend):
+        is_elsewhere = True
+
+    backend = Elsewhere(lambda requests: iter([done(requests[0])]))
+    address = serve(backend, clock=lambda: 0.0)
+    statuses = []
+    for state in (Status("ready", ""), Status("failed", "It is down."), Status("ready", "")):
+        backend.becomes(state)
+        statuses.append(httpx.get(f"{address}/health").status_code)
+    assert statuses == [200, 503, 200]
+    assert len(backend.asked) == 2, "what held before it failed holds no longer"
+
+
 def test_metrics_count_requests_tokens_and_the_engine(serve: Serve, tiny_comparison: Comparison) -> None:
     address = serve(tiny_comparison.catalogue.backends.get(None))
     greedy(address, "adapter:one", n=2)
@@ -450,7 +495,7 @@ def test_metrics_count_requests_tokens_and_the_engine(serve: Serve, tiny_compari
 
 
 def test_with_keys_nothing_but_health_is_told_without_one(serve: Serve, tiny_comparison: Comparison) -> None:
-    address = serve(tiny_comparison.catalogue.backends.get(None), ["another-key-of-its-own", KEY])
+    address = serve(tiny_comparison.catalogue.backends.get(None), keys=["another-key-of-its-own", KEY])
     for path in ("/v1/models", "/metrics", "/"):
         assert httpx.get(address + path).status_code == 401
     for wrong in ("", KEY[:-1], f"{KEY}x"):
