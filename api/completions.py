@@ -16,7 +16,7 @@ from api.draw import draw
 from api.errors import NoSuchModel, WrongField
 from api.metrics import Metrics
 from api.schema import ChatRequest
-from backends.contract import Backend, Delta, Done, Failed, Request, TokenLogprob
+from backends.contract import Backend, Delta, Done, Event, Failed, Request, TokenLogprob
 from comparison.live import Comparison, Pane, check_question
 from comparison.modes import ModeId
 from errors import Busy, CounterpointError, WorkFailed
@@ -39,6 +39,8 @@ class Completion:
     began: float = field(default_factory=time.monotonic)
     created: int = field(default_factory=lambda: int(time.time()))
     ended: dict[int, Done] = field(default_factory=dict)
+    written: dict[str, int] = field(default_factory=dict)
+    """Tokens so far, by request: they were computed, whether or not somebody waits for the end."""
 
     def __post_init__(self) -> None:
         self.id = f"chatcmpl-{self.requests[0].id.rpartition('/')[0]}"
@@ -73,24 +75,28 @@ class Completion:
         try:
             async with aclosing(draw(self.backend, self.requests)) as drawn:
                 async for together in drawn:
+                    self._count(together)
                     for event in together:
                         if isinstance(event, Failed):
                             raise _error(event)
                         if isinstance(event, Delta | Done):
-                            yield self._numbers[event.request_id], self._counted(event)
+                            yield self._numbers[event.request_id], event
             outcome = "left" if self._cancelled else "answered"
         except CounterpointError as error:
             outcome = Failed.of("", error).cause
             raise
         finally:
-            self.metrics.requests.labels(self.asked.model, outcome).inc()
+            self.metrics.ended(self.asked.model, outcome, sum(self.written.values()))
 
-    def _counted(self, event: Delta | Done) -> Delta | Done:
-        if isinstance(event, Done):
-            self.ended[self._numbers[event.request_id]] = event
-            if event.finish_reason != "cancelled":
-                self.metrics.answered(self.asked.model, event.usage, time.monotonic() - self.began)
-        return event
+    def _count(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, Delta):
+                self.written[event.request_id] = event.completion_tokens
+            elif isinstance(event, Done):
+                self.written[event.request_id] = event.usage.completion_tokens
+                self.ended[self._numbers[event.request_id]] = event
+                if event.finish_reason != "cancelled":
+                    self.metrics.answered(self.asked.model, event.usage, time.monotonic() - self.began)
 
     @property
     def _cancelled(self) -> bool:

@@ -25,7 +25,10 @@ class Metrics:
             "requests", "Chat completions, by how they ended.", ["model", "outcome"], **told
         )
         self.tokens = Counter(
-            "tokens", "Tokens read (prompt) and written (completion).", ["model", "kind"], **told
+            "tokens",
+            "Tokens read (prompt; of whole answers) and written (completion; all, also for clients that left).",
+            ["model", "kind"],
+            **told,
         )
         self.first_token = Histogram(
             "time_to_first_token_seconds", "From the request's arrival.", ["model"], buckets=_SECONDS, **told
@@ -36,12 +39,16 @@ class Metrics:
         self._registry.register(_EngineFigures(backend))
 
     def answered(self, model: str, usage: Usage, seconds: float) -> None:
-        """One choice of a completion is complete."""
+        """One choice of a completion is complete; `ended` counts what it wrote."""
         self.tokens.labels(model, "prompt").inc(usage.prompt_tokens or 0)
-        self.tokens.labels(model, "completion").inc(usage.completion_tokens)
         if usage.ttft_s is not None:
             self.first_token.labels(model).observe(usage.ttft_s)
         self.seconds.labels(model).observe(seconds)
+
+    def ended(self, model: str, outcome: str, written: int) -> None:
+        """A completion has ended, in whatever way, after so many tokens of all its choices."""
+        self.requests.labels(model, outcome).inc()
+        self.tokens.labels(model, "completion").inc(written)
 
     def text(self) -> bytes:
         """The exposition format, version 0.0.4."""

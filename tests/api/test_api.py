@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -339,7 +340,9 @@ def test_the_real_engine_decodes_requests_of_all_modes_in_the_same_steps(
 
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_goes_away_stops_its_generation(serve: Serve, stream: bool, begun: bool) -> None:
+def test_a_client_that_goes_away_stops_its_generation_whose_tokens_are_counted(
+    serve: Serve, stream: bool, begun: bool
+) -> None:
     asked, stopped = threading.Event(), threading.Event()
 
     class Endless(ScriptedBackend):
@@ -349,7 +352,7 @@ def test_a_client_that_goes_away_stops_its_generation(serve: Serve, stream: bool
 
     def script(requests: Sequence[Request]) -> Iterator[Event]:
         if begun:
-            yield delta(requests[0], "on and on")
+            yield delta(requests[0], "on and on", 3)
         else:
             yield Queued(requests[0].id, 3)
         asked.set()
@@ -373,6 +376,11 @@ def test_a_client_that_goes_away_stops_its_generation(serve: Serve, stream: bool
     assert asked.wait(30)
     assert stopped.wait(30)
     assert backend.stopped[0] == backend.asked[0].id
+    told, end = "", time.monotonic() + 30
+    while "counterpoint_requests_total{" not in told and time.monotonic() < end:
+        told = httpx.get(f"{address}/metrics").text
+    assert 'counterpoint_tokens_total{kind="completion",model="base"} 3.0' in told
+    assert "counterpoint_request_seconds_count{" not in told, "times are of whole answers"
 
 
 @pytest.mark.parametrize(
