@@ -63,7 +63,8 @@ class _EngineFigures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         up = self._backend.status().state == "ready"
-        yield GaugeMetricFamily("counterpoint_up", "Whether the main backend can answer.", value=float(up))
+        told = "1 while the main backend can answer; 0 while it loads, has failed, or counts as down."
+        yield GaugeMetricFamily("counterpoint_up", told, value=float(up))
         statistics = getattr(self._backend, "statistics", None)
         if not up or statistics is None:
             return

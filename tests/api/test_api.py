@@ -502,6 +502,20 @@ def test_metrics_count_requests_tokens_and_the_engine(serve: Serve, tiny_compari
     assert "counterpoint_engine_rows 0.0" in told
 
 
+def test_a_backend_that_cannot_answer_is_not_up(serve: Serve) -> None:
+    backend = ScriptedBackend(lambda requests: iter(()))
+    address = serve(backend)
+    ups = []
+    for state in ("loading", "ready", "failed"):
+        backend.becomes(Status(state, ""))
+        ups += [
+            line for line in httpx.get(f"{address}/metrics").text.splitlines() if "counterpoint_up" in line
+        ]
+    told = "1 while the main backend can answer; 0 while it loads, has failed, or counts as down."
+    assert ups[:2] == [f"# HELP counterpoint_up {told}", "# TYPE counterpoint_up gauge"]
+    assert ups[2::3] == ["counterpoint_up 0.0", "counterpoint_up 1.0", "counterpoint_up 0.0"]
+
+
 def test_with_keys_nothing_but_health_is_told_without_one(serve: Serve, tiny_comparison: Comparison) -> None:
     address = serve(tiny_comparison.catalogue.backends.get(None), keys=["another-key-of-its-own", KEY])
     for path in ("/v1/models", "/metrics", "/"):
