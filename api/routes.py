@@ -32,6 +32,7 @@ log = logging.getLogger("counterpoint")
 
 HEALTH_S = 30.0
 """What a one-token generation may take."""
+MODELS, CHAT = "/v1/models", "/v1/chat/completions"
 EVERY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 HEALTH_LASTS_S = 2.0
 """How long its result holds."""
@@ -56,9 +57,11 @@ class Api:
     @property
     def routes(self) -> list[Route]:
         return [
-            Route("/v1/models", _told(self.models), methods=["GET"]),
-            Route("/v1/models/{model:path}", _told(self.model), methods=["GET"]),
-            Route("/v1/chat/completions", _told(self.chat), methods=["POST"]),
+            Route(MODELS, _told(self.models), methods=["GET"]),
+            Route(f"{MODELS}/", _told(self.models), methods=["GET"]),
+            Route(f"{MODELS}/{{model:path}}", _told(self.model), methods=["GET"]),
+            Route(CHAT, _told(self.chat), methods=["POST"]),
+            Route(f"{CHAT}/", _told(self.chat), methods=["POST"]),
             Route("/v1/{rest:path}", _told(self.elsewhere), methods=[*EVERY_METHOD]),
             Route("/health", _told(self.health), methods=["GET"]),
             Route("/metrics", _told(self.metrics), methods=["GET"]),
@@ -69,7 +72,7 @@ class Api:
         return JSONResponse({"object": "list", "data": [self._entry(mode) for mode in modes if mode.usable]})
 
     async def model(self, request: HttpRequest) -> Response:
-        wanted = request.path_params["model"]
+        wanted = request.path_params["model"].rstrip("/")
         modes = await run_in_threadpool(self._catalogue.list)
         found = next((mode for mode in modes if mode.id == wanted and mode.usable), None)
         if found is None:
@@ -157,12 +160,13 @@ class Api:
         return Response(await run_in_threadpool(self._metrics.text), media_type=CONTENT_TYPE_LATEST)
 
     async def elsewhere(self, request: HttpRequest) -> Response:
-        if request.url.path == "/v1/chat/completions":
-            return refusal(405, "/v1/chat/completions takes POST only.")
-        return refusal(
-            404,
-            f"There is no {request.method} {request.url.path} here: /v1/models and /v1/chat/completions are.",
-        )
+        path = request.url.path
+        takes = "POST" if path.rstrip("/") == CHAT else "GET" if f"{path}/".startswith(f"{MODELS}/") else None
+        if takes:
+            response = refusal(405, f"{path} takes {takes} only.")
+            response.headers["allow"] = takes
+            return response
+        return refusal(404, f"There is no {request.method} {path} here: {MODELS} and {CHAT} are.")
 
 
 def _told(

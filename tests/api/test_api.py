@@ -280,10 +280,23 @@ def test_another_path_is_told_in_openais_shape(tiny_api: str) -> None:
     answer = httpx.post(f"{tiny_api}/v1/embeddings", json={})
     assert answer.status_code == 404
     assert "POST /v1/embeddings" in answer.json()["error"]["message"]
-    wrong = httpx.get(f"{tiny_api}/v1/chat/completions")
-    assert (wrong.status_code, "POST only" in wrong.text) == (405, True)
-    for method in ("PATCH", "OPTIONS"):
-        assert "error" in httpx.request(method, f"{tiny_api}/v1/chat/completions").json()
+    for method, path, allowed in (
+        ("GET", "chat/completions", "POST"),
+        ("OPTIONS", "chat/completions", "POST"),
+        ("PATCH", "models", "GET"),
+        ("DELETE", "models/base", "GET"),
+    ):
+        answer = httpx.request(method, f"{tiny_api}/v1/{path}")
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        assert answer.json()["error"]["type"] == "invalid_request_error"
+        assert f"{allowed} only" in answer.json()["error"]["message"]
+
+
+def test_a_slash_at_the_end_of_a_path_changes_nothing(tiny_api: str) -> None:
+    for path in ("models", "models/base"):
+        assert httpx.get(f"{tiny_api}/v1/{path}/").json() == httpx.get(f"{tiny_api}/v1/{path}").json()
+    body = {"model": "base", "messages": WHY, "max_tokens": 1}
+    assert httpx.post(f"{tiny_api}/v1/chat/completions/", json=body, timeout=60).status_code == 200
 
 
 def test_what_is_wrong_in_a_message_is_all_that_is_told(tiny_api: str) -> None:
