@@ -172,9 +172,15 @@ class Api:
 def _told(
     endpoint: Callable[[HttpRequest], Awaitable[Response]],
 ) -> Callable[[HttpRequest], Awaitable[Response]]:
-    """The endpoint, but errors are told in OpenAI's shape."""
+    """The endpoint, but errors are told in OpenAI's shape, and every answer has an id that the log knows too."""
 
     async def told(request: HttpRequest) -> Response:
+        name = f"req_{secrets.token_hex(16)}"
+        response = await answer(request, name)
+        response.headers["x-request-id"] = name
+        return response
+
+    async def answer(request: HttpRequest, name: str) -> Response:
         try:
             return await endpoint(request)
         except CounterpointError as error:
@@ -182,7 +188,7 @@ def _told(
         except ClientDisconnect:
             return Response(status_code=499)  # nobody reads it
         except Exception:
-            log.exception("%s failed", request.url.path)
+            log.exception("%s failed (%s)", request.url.path, name)
             return refusal(500, "The server failed at this: its log says more.")
 
     return told

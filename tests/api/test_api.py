@@ -299,6 +299,17 @@ def test_a_slash_at_the_end_of_a_path_changes_nothing(tiny_api: str) -> None:
     assert httpx.post(f"{tiny_api}/v1/chat/completions/", json=body, timeout=60).status_code == 200
 
 
+def test_every_answer_has_an_id_of_its_own(tiny_api: str) -> None:
+    answered = greedy(tiny_api)
+    with pytest.raises(openai.BadRequestError) as refused:
+        greedy(tiny_api, temperature=9)
+    body = {"model": "base", "messages": WHY, "max_tokens": 1, "stream": True}
+    streamed = httpx.post(f"{tiny_api}/v1/chat/completions", json=body, timeout=60)
+    ids = {answered._request_id, refused.value.request_id, streamed.headers["x-request-id"]}
+    assert len(ids) == 3
+    assert None not in ids
+
+
 def test_what_is_wrong_in_a_message_is_all_that_is_told(tiny_api: str) -> None:
     body = {"model": "base", "messages": [{"role": "robot", "content": "x"}], "n": 0}
     told = httpx.post(f"{tiny_api}/v1/chat/completions", json=body).json()["error"]["message"]
