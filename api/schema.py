@@ -27,7 +27,8 @@ MAX_TOP_LOGPROBS = 20
 IGNORED = frozenset(
     {
         "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
-        "prompt_cache_retention", "parallel_tool_calls", "verbosity", "reasoning_effort",
+        "prompt_cache_retention", "prompt_cache_options", "prediction", "parallel_tool_calls", "verbosity",
+        "reasoning_effort",
     }
 )  # fmt: skip
 """Fields that say nothing about the answer here, or that clients send unasked."""
@@ -41,6 +42,8 @@ EMPTY: dict[str, tuple[tuple[Any, ...], str]] = {
     "modalities": ((["text"],), 'answers are text here: leave it out, or send ["text"]'),
 }
 """Fields that clients fill in though they ask for nothing: what they may hold, and what is said of all else."""
+EMPTY_IN_MESSAGES = frozenset({"tool_calls", "annotations"})
+"""What other servers' answers bring with them as empty lists."""
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 _Text = Annotated[str, Tag("text")]
@@ -63,6 +66,9 @@ class Part(BaseModel):
 
     type: Literal["text"]
     text: str
+    cache_control: Any = None
+    prompt_cache_breakpoint: Any = None
+    """Both say where a cache shall end; here every beginning is stored anyhow."""
 
 
 class Turn(BaseModel):
@@ -187,8 +193,8 @@ def read(body: bytes) -> ChatRequest:
         raise WrongField("The body must be an object with model and messages.")
     given = {name: value for name, value in _without_nulls(fields).items() if name not in IGNORED}
     if isinstance(given.get("messages"), list):
-        # An answer's message can be sent back as it came, its empty fields included.
-        given["messages"] = [_without_nulls(message) for message in given["messages"]]
+        # An answer's message can be sent back as it came, from here or elsewhere, its empty fields included.
+        given["messages"] = [_without_nulls(message, EMPTY_IN_MESSAGES) for message in given["messages"]]
     try:
         return ChatRequest.model_validate_json(json.dumps(given), strict=True)
     except ValidationError as error:
@@ -223,9 +229,12 @@ def _place(problem: ErrorDetails, given: Any) -> tuple[str | int, ...]:
     return (*place, problem["loc"][-1]) if problem["type"] == "missing" else tuple(place)
 
 
-def _without_nulls(fields: Any) -> Any:
-    return (
-        {name: value for name, value in fields.items() if value is not None}
-        if isinstance(fields, dict)
-        else fields
-    )
+def _without_nulls(fields: Any, empty: frozenset[str] = frozenset()) -> Any:
+    """Nor those of `empty` that are empty lists."""
+    if not isinstance(fields, dict):
+        return fields
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None and not (name in empty and value == [])
+    }

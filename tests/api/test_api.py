@@ -168,10 +168,14 @@ def test_an_answers_message_is_sent_back_as_it_came(tiny_api: str) -> None:
     message = greedy(tiny_api).choices[0].message
     second = greedy(tiny_api, messages=[*WHY, message, {"role": "user", "content": "And the sea?"}])
     assert second.usage.prompt_tokens > greedy(tiny_api).usage.prompt_tokens + 10
+    elsewhere = {**message.model_dump(), "tool_calls": [], "annotations": []}
+    third = greedy(tiny_api, messages=[*WHY, elsewhere, {"role": "user", "content": "And the sea?"}])
+    assert text(third) == text(second)
 
 
 def test_text_in_parts_is_the_text(tiny_api: str) -> None:
-    parts = [{"type": "text", "text": "Why is the "}, {"type": "text", "text": "sky blue?"}]
+    hint = {"cache_control": {"type": "ephemeral"}}
+    parts = [{"type": "text", "text": "Why is the ", **hint}, {"type": "text", "text": "sky blue?"}]
     assert text(greedy(tiny_api, messages=[{"role": "user", "content": parts}])) == text(greedy(tiny_api))
 
 
@@ -206,6 +210,7 @@ def test_text_in_parts_is_the_text(tiny_api: str) -> None:
         ({"model": "base", "messages": [*WHY, {"role": "system", "content": "x"}, *WHY]}, 400, "comes first"),
         ({"model": "base", "messages": [{"role": "tool", "content": "x"}]}, 400, "messages[0].role"),
         ({"model": "base", "messages": [{"role": "user", "content": " "}]}, 400, "no question"),
+        ({"model": "base", "messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}, 400, "tool_calls"),
         ({"model": "base", "messages": [{"role": "user", "content": "x " * 15_000}]}, 400, "tokens"),
     ],
 )  # fmt: skip
