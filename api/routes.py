@@ -104,9 +104,9 @@ class Api:
         async with _stopped_without(request, completion):
             first = await anext(chunks)
         events = _events(request, completion, first, chunks)
-        return StreamingResponse(
-            events, media_type="text/event-stream", headers={"cache-control": "no-cache"}
-        )
+        # A proxy such as nginx would keep the words until it has many.
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
     def _completion(self, body: bytes) -> Completion:
         return Completion.of(schema.read(body), self._comparison, self._metrics)

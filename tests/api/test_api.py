@@ -304,12 +304,13 @@ def test_a_slash_at_the_end_of_a_path_changes_nothing(tiny_api: str) -> None:
     assert httpx.post(f"{tiny_api}/v1/chat/completions/", json=body, timeout=60).status_code == 200
 
 
-def test_every_answer_has_an_id_of_its_own(tiny_api: str) -> None:
+def test_every_answer_has_an_id_of_its_own_and_a_stream_is_not_held_up(tiny_api: str) -> None:
     answered = greedy(tiny_api)
     with pytest.raises(openai.BadRequestError) as refused:
         greedy(tiny_api, temperature=9)
     body = {"model": "base", "messages": WHY, "max_tokens": 1, "stream": True}
     streamed = httpx.post(f"{tiny_api}/v1/chat/completions", json=body, timeout=60)
+    assert streamed.headers["x-accel-buffering"] == "no", "a proxy passes each word on"
     ids = {answered._request_id, refused.value.request_id, streamed.headers["x-request-id"]}
     assert len(ids) == 3
     assert None not in ids
