@@ -16,7 +16,7 @@ from api.draw import draw
 from api.errors import NoSuchModel, WrongField
 from api.metrics import Metrics
 from api.schema import ChatRequest
-from backends.contract import Backend, Delta, Done, Event, Failed, Request, TokenLogprob
+from backends.contract import Backend, Delta, Done, Event, Failed, PromptTooLong, Request, TokenLogprob
 from comparison.live import Comparison, Pane, check_question
 from comparison.modes import ModeId
 from errors import Busy, CounterpointError, WorkFailed
@@ -215,7 +215,7 @@ def _conversation(asked: ChatRequest, mode: ModeId) -> tuple[Pane, str]:
 
 
 def _error(failed: Failed) -> CounterpointError:
-    kinds: dict[str, type[CounterpointError]] = {"busy": Busy, "work": WorkFailed}
+    kinds: dict[str, type[CounterpointError]] = {"context": PromptTooLong, "busy": Busy, "work": WorkFailed}
     return kinds.get(failed.cause, CounterpointError)(failed.message)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from starlette.responses import JSONResponse, Response
 
-from backends.contract import Cause, Failed
+from backends.contract import Cause, Failed, PromptTooLong
 from errors import CounterpointError
 
-STATUS: dict[Cause, int] = {"input": 400, "adapter": 400, "busy": 429, "work": 503}
+STATUS: dict[Cause, int] = {"input": 400, "context": 400, "adapter": 400, "busy": 429, "work": 503}
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -46,5 +46,7 @@ def refused(error: CounterpointError) -> Response:
     """The answer to a request that failed with that error."""
     if isinstance(error, NoSuchModel):
         return refusal(404, str(error), "model_not_found", "model")
+    if isinstance(error, PromptTooLong):
+        return refusal(400, str(error), "context_length_exceeded", "messages")
     field = error.field if isinstance(error, WrongField) else None
     return refusal(STATUS[Failed.of("", error).cause], str(error), param=field)

@@ -18,7 +18,7 @@ from errors import Busy, CounterpointError, WorkFailed
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled"]
-Cause = Literal["input", "adapter", "busy", "work"]
+Cause = Literal["input", "context", "adapter", "busy", "work"]
 
 
 class Message(TypedDict):
@@ -86,6 +86,10 @@ class Sampling:
         if problems:
             told = "; ".join(f"{name} {what}" for name, what in problems)
             raise OutOfRange(f"Sampling: {told}.", problems[0][0])
+
+
+class PromptTooLong(CounterpointError):
+    """A prompt that the base's context does not hold."""
 
 
 class AdapterFault(CounterpointError):
@@ -233,8 +237,9 @@ class Done:
 class Failed:
     """This request failed, in one line that names the mend; the others go on.
 
-    `cause` is "input" for what is wrong with the request, "adapter" where its adapter is of no use to anybody,
-    whatever is asked, "busy" where it may be asked again later, and "work" for what happened to the backend.
+    `cause` is "input" for what is wrong with the request, "context" where its prompt is too long, "adapter" where
+    its adapter is of no use to anybody, whatever is asked, "busy" where it may be asked again later, and "work"
+    for what happened to the backend.
     """
 
     request_id: str
@@ -245,6 +250,7 @@ class Failed:
     def of(cls, request_id: str, error: CounterpointError) -> Failed:
         """What that error means for a request."""
         causes: tuple[tuple[type[CounterpointError], Cause], ...] = (
+            (PromptTooLong, "context"),
             (AdapterFault, "adapter"),
             (Busy, "busy"),
             (WorkFailed, "work"),

@@ -25,6 +25,7 @@ from backends.contract import (
     FinishReason,
     Identity,
     Message,
+    PromptTooLong,
     Queued,
     Rendered,
     Request,
@@ -177,7 +178,7 @@ class Engine:
         characters = sum(len(message["content"]) for message in messages)
         # No token of the usual vocabularies is longer; beyond this even counting would take the engine's time.
         if characters > 16 * context:
-            raise CounterpointError(
+            raise PromptTooLong(
                 f"The prompt has {characters:,} characters, far more than the {context:,} tokens that this "
                 "base reads: shorten the question, the persona or the conversation."
             )
@@ -203,7 +204,7 @@ class Engine:
                 raise Busy(f"{QUEUE} questions are waiting already: try again when some have been answered.")
             prompt, tokens = self._render(request.messages)
             if len(tokens) >= self._base.context:
-                raise CounterpointError(
+                raise PromptTooLong(
                     f"The prompt has {len(tokens):,} tokens, and this base reads {self._base.context:,}: "
                     "shorten the question or the persona, or begin a new conversation."
                 )

@@ -558,3 +558,10 @@ def test_with_keys_nothing_but_health_is_told_without_one(serve: Serve, tiny_com
     assert httpx.get(f"{address}/metrics", auth=("anybody", KEY)).status_code == 200
     asked = httpx.get(address + "/")
     assert asked.headers["www-authenticate"].startswith("Basic")
+
+
+def test_a_prompt_that_is_too_long_is_told_by_the_code_that_clients_know(tiny_api: str) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        greedy(tiny_api, "base", messages=[{"role": "user", "content": "why so? " * 1000}])
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "messages")
+    assert "this base reads" in str(refused.value)
