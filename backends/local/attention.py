@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -14,35 +13,6 @@ from transformers import AttentionInterface
 from errors import CounterpointError
 
 NAME = "counterpoint_rows"
-PADDING = 64
-"""Places that a row may be shorter than another of its run: reading them costs less than a further call."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Rows `first` to `end` of a decode step, side by side and about as long: `reach` is the longest's length."""
-
-    first: int
-    end: int
-    reach: int
-    even: bool
-    """Whether all are equally long, so that nothing is hidden from any of them."""
-
-
-def runs(lengths: Sequence[int]) -> tuple[Run, ...]:
-    """The rows of a decode step, whose lengths with the new token these are, parted where lengths differ much.
-
-    One call over all of them would read every row as far as the longest: a persona's long prompt would slow down
-    all the short ones beside it.
-    """
-    found: list[Run] = []
-    first = 0
-    for end in range(1, len(lengths) + 1):
-        longest, shortest = max(lengths[first:end]), min(lengths[first:end])
-        if end == len(lengths) or max(longest, lengths[end]) - min(shortest, lengths[end]) > PADDING:
-            found.append(Run(first, end, longest, longest == shortest))
-            first = end
-    return tuple(found)
 
 
 def attend(
@@ -54,35 +24,24 @@ def attend(
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: torch.Tensor | None = None,
-    row_runs: Sequence[Run] = (),
+    row_lengths: np.ndarray | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Query (rows, heads, width, dim), key and value (rows, kv_heads, reach, dim) → (rows, width, heads, dim).
 
     Computed in the dtype that the keys are kept in: on a CPU that is float32, where torch's fused kernel is
-    several times faster than in 16 bit. `row_runs` parts the rows, where that is worth it.
+    several times faster than in 16 bit. `row_lengths` (rows,) are given for a decode step there: how much of
+    `reach` is each row's own, the new token included.
     """
     if s_aux is not None:
         raise CounterpointError("This base's attention sinks are not supported: choose another base model.")
     query_ = query.to(key.dtype)
-    if len(row_runs) <= 1:
+    if row_lengths is None:
         output = _attend(query_, key, value, attention_mask, scaling, softcap)
     else:
-        output = torch.cat(
-            [
-                _attend(
-                    query_[run.first : run.end],
-                    key[run.first : run.end, :, : run.reach],
-                    value[run.first : run.end, :, : run.reach],
-                    None
-                    if run.even or attention_mask is None
-                    else attention_mask[run.first : run.end, :, :, : run.reach],
-                    scaling,
-                    softcap,
-                )
-                for run in row_runs
-            ]
-        )
+        from backends.local import attention_kernel
+
+        output = attention_kernel.attend(query_.contiguous(), key, value, row_lengths, scaling, softcap)
     return output.to(query.dtype).transpose(1, 2), None
 
 

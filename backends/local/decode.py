@@ -28,6 +28,9 @@ CHUNK_BESIDE = 128
 """… and when others are, so that their answers pause only briefly."""
 SHORT = 64
 """Prompts (or what is new of them) up to this many tokens are read together."""
+PIECE = 64
+"""Tokens of every pass over a prompt, where that must not depend on what is beside it: a sum in a product over more
+or fewer tokens may be added up in another order."""
 
 
 @dataclass(eq=False, slots=True)
@@ -45,6 +48,8 @@ class Row:
     cached: int = 0
     answer: list[int] = field(default_factory=list)
     chooser: Chooser | None = None
+    is_sound: bool = True
+    """Whether its last logits are numbers. Where they are not it can only leave."""
 
     @property
     def tokens(self) -> list[int]:
@@ -67,6 +72,7 @@ class Decoder:
         self._pace = Pace(
             torch.get_num_threads(), torch.set_num_threads if base.steady else lambda threads: None
         )
+        self._piece = PIECE if base.is_exact else 1
         self._answering = 0
         self._vocabulary = base.model.get_output_embeddings().out_features
 
@@ -87,17 +93,20 @@ class Decoder:
             place = len(self.rows)
             self.rows.append(row)
             if found is not None:
-                entry, row.length = found
-                row.cached = row.length
+                entry, shared = found
+                row.length = row.cached = self._whole(shared)
                 self.kv.restore(place, entry.tensors, row.length)
 
     @torch.inference_mode()
     def remove(self, row: Row) -> None:
-        """A row leaves; what it computed stays in the prefix store."""
+        """A row leaves; what it computed stays in the prefix store, if that is sound."""
         place = self.rows.index(row)
-        tokens = row.tokens[: row.length]
-        if row.length and self.store.wants(row.key, tokens):
-            kept = self.kv.export(place, row.length, self.base.model.dtype)
+        if not row.is_sound:
+            # Who stands here next hides them, but what is no number times a weight of 0 is none either.
+            self.kv.blank_row(place)
+        tokens = self._reusable(row)
+        if tokens and row.is_sound and self.store.wants(row.key, tokens):
+            kept = self.kv.export(place, len(tokens), self.base.model.dtype)
             self.store.put(row.key, tokens, kept)
         if place < self._answering:
             self._answering -= 1
@@ -116,31 +125,41 @@ class Decoder:
 
     @torch.inference_mode()
     def read(self) -> list[Row]:
-        """Reads a part of the prompts that wait; returns the rows that thereby got their first token."""
+        """Reads a part of the prompts that wait; returns the rows that thereby got their first token, or are not
+        sound."""
         first = self._answering
         group = [row for row in self.rows[first:] if len(row.prompt) - row.length <= SHORT]
-        if group:
+        if group and not self.base.is_exact:
             self._reorder(group)
         else:
             group = [self.rows[first]]
             self._borrow(group[0])
-        limit = CHUNK_BESIDE if first else CHUNK
+        limit = PIECE if self.base.is_exact else CHUNK_BESIDE if first else CHUNK
         chunks = [list(row.prompt[row.length : row.length + limit]) for row in group]
         with self._pace.reading():
             logits = self._forward(first, group, chunks)
         finished = [row for row in group if row.length == len(row.prompt)]
         if not finished:
-            return []
+            return [row for row in group if not row.is_sound]
         self._answering += len(finished)
         self._choose(logits, finished)
         return finished
+
+    def _reusable(self, row: Row) -> list[int]:
+        """The tokens whose keys and values may be taken over. Bit by bit, those of an answer that was written token by
+        token are not those that reading it as a part of a prompt would give."""
+        return row.tokens[: min(row.length, len(row.prompt)) if self.base.is_exact else row.length]
+
+    def _whole(self, length: int) -> int:
+        """How much of a beginning that is known is taken over: to the end of a piece, where pieces count."""
+        return length - length % self._piece
 
     def _borrow(self, row: Row) -> None:
         """Takes over what a row beside it has read already: panes that begin alike read their beginning once."""
         for other in self.rows:
             if other is not row and other.key == row.key:
                 wanted = np.asarray(row.prompt[:-1])
-                shared = shared_length(np.asarray(other.tokens[: other.length]), wanted)
+                shared = self._whole(shared_length(np.asarray(self._reusable(other)), wanted))
                 if shared > row.length:
                     self.kv.copy_row(self.rows.index(other), self.rows.index(row), shared)
                     row.cached += shared - row.length
@@ -155,7 +174,7 @@ class Decoder:
                 self.rows[place], self.rows[target] = self.rows[target], row
 
     def answer(self) -> list[Row]:
-        """One more token for every answering row; returns them."""
+        """One more token for every answering row that is sound; returns them all."""
         rows = self.rows[: self._answering]
         if rows:
             with self._pace.step(len(rows)):
@@ -178,23 +197,28 @@ class Decoder:
         begin, count = torch.tensor(starts, device=device), torch.tensor(counts, device=device)
         ids = torch.tensor([[0] * (width - len(chunk)) + chunk for chunk in chunks], device=device)
         positions = (begin + count - width)[:, None] + torch.arange(width, device=device)
+        alone = np.array(starts) + 1 if width == 1 and device.type == "cpu" else None
         output = self.base.model(
             input_ids=ids,
-            attention_mask=attention.mask(begin, count, kv.reach, kv.dtype),
+            attention_mask=None if alone is not None else attention.mask(begin, count, kv.reach, kv.dtype),
             position_ids=positions.clamp(min=0),
             past_key_values=kv,
             use_cache=True,
             logits_to_keep=1,
-            row_runs=attention.runs([start + 1 for start in starts])
-            if width == 1 and device.type == "cpu"
-            else (),
+            row_lengths=alone,
         )
         for row, chunk in zip(rows, chunks, strict=True):
             row.length += len(chunk)
-        return output.logits[:, -1]
+        logits: torch.Tensor = output.logits[:, -1]
+        for row, sound in zip(rows, logits.sum(-1).isfinite().tolist(), strict=True):
+            row.is_sound = sound
+        return logits
 
     @torch.inference_mode()
     def _choose(self, logits: torch.Tensor, rows: Sequence[Row]) -> None:
+        sound = [row.is_sound for row in rows]
+        if not all(sound):
+            logits, rows = logits[sound], [row for row in rows if row.is_sound]
         choosers = [row.chooser for row in rows if row.chooser is not None]
         for row, chooser, token in zip(rows, choosers, choose(logits.cpu(), choosers), strict=True):
             row.answer.append(token)
@@ -209,6 +233,10 @@ class Decoder:
         self._forward(0, [Row(probe, Sampling())], [list(probe)])
         self.kv.clear()
         self.base.rows.warm_up()
+        if self.base.device.type == "cpu":
+            from backends.local import attention_kernel
+
+            attention_kernel.warm_up()
 
     @torch.inference_mode()
     def effect(self, adapter: str, probe: Sequence[int]) -> float:

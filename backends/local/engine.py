@@ -269,10 +269,7 @@ class Engine:
         try:
             effect = self.decoder.effect(source.name, self._base.tokenizer(PROBE)["input_ids"])
             if not math.isfinite(effect):
-                raise AdapterFault(
-                    f"Adapter {source.name} makes of the base's logits what is no number: its values are too large. "
-                    "Train it again with a lower learning rate."
-                )
+                raise _no_numbers(source.name, 1.0)
             if effect < NO_EFFECT:
                 raise AdapterFault(
                     f"Adapter {source.name} has no effect: it changes no logit by more than {effect:.1e}. "
@@ -288,6 +285,12 @@ class Engine:
         for row in rows:
             job = self._running[id(row)]
             assert job.text is not None, "a running job has its text"
+            if not row.is_sound:
+                del self._running[id(row)]
+                self.decoder.remove(row)
+                error = _no_numbers(row.adapter, row.scale)
+                self._out.append(Failed.of(job.request.id, error))
+                continue
             job.first_token = job.first_token or now
             job.last_token = now
             token = row.answer[-1]
@@ -352,6 +355,16 @@ class Engine:
             prompt_sha256=hashlib.sha256(job.prompt.encode()).hexdigest(),
             sampling=job.request.sampling,
         )
+
+
+def _no_numbers(adapter: str | None, scale: float) -> CounterpointError:
+    """What is told of a row whose logits are no numbers: only an adapter at its trained strength is itself at fault."""
+    if adapter is None:
+        return WorkFailed("The base made of this question what is no number: ask it with --dtype float32.")
+    told = f"Adapter {adapter} makes of the base's logits what is no number"
+    if scale == 1:
+        return AdapterFault(f"{told}: its values are too large. Train it again with a lower learning rate.")
+    return CounterpointError(f"{told} at strength {scale:g}: set its strength to 1.")
 
 
 def _told(error: Exception) -> CounterpointError:

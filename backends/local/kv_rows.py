@@ -75,6 +75,12 @@ class KvRows(Cache):
             for slab in slabs.values():
                 slab[target, :, :length] = slab[source, :, :length]
 
+    def blank_row(self, row: int) -> None:
+        """Puts 0 in all places of a row."""
+        for slabs in (self._keys, self._values):
+            for slab in slabs.values():
+                slab[row].zero_()
+
     def swap_rows(self, a: int, b: int, length: int) -> None:
         """Rows change places, up to `length` tokens."""
         for slabs in (self._keys, self._values):

@@ -6,28 +6,17 @@ computing: four of them and their views, 120 times a pass. This is the one place
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numba
 import numpy as np
 import torch
 from numba import types
-from numba.extending import intrinsic
+
+from backends.local.compiled import compiled, float_pointer, half_pointer, inlined, intrinsic
 
 DTYPES = (torch.bfloat16, torch.float32)
 """What inputs, outputs and adapters may be. Whatever they are, the update is computed in float32."""
-
-_intrinsic: Callable[[Any], Callable[..., Any]] = intrinsic
-_compiler: Callable[..., Any] = partial(
-    # Sums may be reordered, or they would not be vectorized; values that are no numbers stay what they are.
-    numba.njit,
-    nogil=True,
-    error_model="numpy",
-    fastmath={"reassoc", "contract", "nsz"},
-    forceinline=True,
-)
 
 
 def add(y: torch.Tensor, x: torch.Tensor, jobs: np.ndarray, parts: np.ndarray, strengths: np.ndarray) -> None:
@@ -48,24 +37,7 @@ def add(y: torch.Tensor, x: torch.Tensor, jobs: np.ndarray, parts: np.ndarray, s
     )  # fmt: skip
 
 
-def _pointer(kind: Any) -> Callable[..., Any]:
-    """An address as a pointer, within compiled code."""
-
-    @_intrinsic
-    def to_pointer(_: Any, address: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-        return types.CPointer(kind)(types.int64), generate
-
-    return to_pointer
-
-
-_halves = _pointer(types.uint16)
-_floats = _pointer(types.float32)
-
-
-@_intrinsic
+@intrinsic
 def _widen(_: Any, half: Any) -> Any:
     """A bfloat16's bits as the float32 that it is: its upper half."""
 
@@ -77,7 +49,7 @@ def _widen(_: Any, half: Any) -> Any:
     return types.float32(types.uint16), generate
 
 
-@_intrinsic
+@intrinsic
 def _bits(_: Any, value: Any) -> Any:
     """A float32's bits."""
 
@@ -90,53 +62,53 @@ def _bits(_: Any, value: Any) -> Any:
 _SIXTEEN, _HALF, _ONE = np.uint32(16), np.uint32(0x7FFF), np.uint32(1)
 
 
-@_compiler
+@inlined
 def _read(address: int, half: bool, out: np.ndarray) -> None:
     """Fills `out` with float32 from an address."""
     if half:
-        halves = numba.carray(_halves(address), out.shape[0])
+        halves = numba.carray(half_pointer(address), out.shape[0])
         for i in range(out.shape[0]):
             out[i] = _widen(halves[i])
     else:
-        out[:] = numba.carray(_floats(address), out.shape[0])
+        out[:] = numba.carray(float_pointer(address), out.shape[0])
 
 
-@_compiler
+@inlined
 def _write(values: np.ndarray, half: bool, address: int) -> None:
     """Writes float32 to an address; to bfloat16 rounded to the nearest, ties to even, as torch does."""
     if half:
-        halves = numba.carray(_halves(address), values.shape[0])
+        halves = numba.carray(half_pointer(address), values.shape[0])
         for i in range(values.shape[0]):
             bits = _bits(values[i])
             halves[i] = np.uint16((bits + _HALF + ((bits >> _SIXTEEN) & _ONE)) >> _SIXTEEN)
     else:
-        numba.carray(_floats(address), values.shape[0])[:] = values
+        numba.carray(float_pointer(address), values.shape[0])[:] = values
 
 
-@_compiler
+@inlined
 def _dot(values: np.ndarray, address: int, half: bool) -> np.float32:
     """The inner product of float32 values with as many numbers at an address."""
     total = np.float32(0)
     if half:
-        halves = numba.carray(_halves(address), values.shape[0])
+        halves = numba.carray(half_pointer(address), values.shape[0])
         for i in range(values.shape[0]):
             total += values[i] * _widen(halves[i])
     else:
-        floats = numba.carray(_floats(address), values.shape[0])
+        floats = numba.carray(float_pointer(address), values.shape[0])
         for i in range(values.shape[0]):
             total += values[i] * floats[i]
     return total
 
 
-@_compiler
+@inlined
 def _add_scaled(target: np.ndarray, scale: float, address: int, half: bool) -> None:
     """target += scale times as many numbers at an address."""
     if half:
-        halves = numba.carray(_halves(address), target.shape[0])
+        halves = numba.carray(half_pointer(address), target.shape[0])
         for i in range(target.shape[0]):
             target[i] += scale * _widen(halves[i])
     else:
-        floats = numba.carray(_floats(address), target.shape[0])
+        floats = numba.carray(float_pointer(address), target.shape[0])
         for i in range(target.shape[0]):
             target[i] += scale * floats[i]
 
@@ -181,12 +153,4 @@ def warm_up() -> None:
     add(x.clone(), x, jobs, parts, np.ones(1, np.float32))
 
 
-def _compile() -> Callable[..., None]:
-    try:
-        compiled: Callable[..., None] = _compiler(cache=True)(_add)
-    except RuntimeError:  # no folder to keep it in
-        compiled = _compiler()(_add)
-    return compiled
-
-
-_compiled = _compile()
+_compiled = compiled(_add)

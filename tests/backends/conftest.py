@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from adapters.validator import inspect
 from backends.contract import AdapterSource
@@ -33,3 +35,11 @@ def plain(tiny_base: Path, sources: dict[str, AdapterSource]) -> BaseModel:
     for source in sources.values():
         base.rows.load(source, set())
     return base
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets how many threads compute, for the test's while."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,13 +23,6 @@ CPU = torch.device("cpu")
 
 def linears(base: base_model.BaseModel) -> list[torch.nn.Module]:
     return [part.base for part in base.model.modules() if isinstance(part, FusedLinear)]
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("shape", [(960, 576), (576, 1536), (49152, 576), (112, 64)])

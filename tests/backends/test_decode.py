@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from backends.contract import AdapterSource, Sampling
 from backends.local.base_model import BaseModel, load
 from backends.local.decode import Decoder, Row
+from backends.local.pace import Pace
 from durable import sha256
 
 STORE = 64 * 1024**2
@@ -163,7 +164,7 @@ def test_an_adapter_at_strength_0_is_the_bare_base(plain: BaseModel) -> None:
 
 def test_a_stored_beginning_spares_reading_and_changes_no_answer(plain: BaseModel) -> None:
     with_store, without = Decoder(plain, STORE), Decoder(plain, 0)
-    beginning = " ".join(QUESTIONS)
+    beginning = " ".join(QUESTIONS * 4)
     for number, adapter in enumerate((None, "one", None, "one", "two")):
         asked = [row(plain, f"{beginning} {number}", adapter, temperature=0.9, seed=number) for _ in range(2)]
         assert run(with_store, asked[:1]) == run(without, asked[1:])
@@ -174,13 +175,53 @@ def test_a_stored_beginning_spares_reading_and_changes_no_answer(plain: BaseMode
         assert asked[1].cached == 0
 
 
-def test_a_conversations_next_turn_reads_only_what_is_new(plain: BaseModel) -> None:
-    decoder = Decoder(plain, STORE)
-    first = row(plain, QUESTIONS[3], "one")
+def test_a_conversations_next_turn_reads_only_what_is_new(
+    tiny_base: Path, sources: dict[str, AdapterSource]
+) -> None:
+    base = load(tiny_base, "none", "bfloat16")
+    base.rows.load(sources["one"], set())
+    decoder = Decoder(base, STORE)
+    first = row(base, QUESTIONS[3], "one")
     run(decoder, [first])
-    again = Row([*first.prompt, *first.answer[:-1], *tokens(plain, "Why?")], first.sampling, adapter="one")
+    again = Row([*first.prompt, *first.answer[:-1], *tokens(base, "Why?")], first.sampling, adapter="one")
     run(decoder, [again])
     assert again.cached >= len(first.prompt) + len(first.answer) - 1
+
+
+def test_a_conversation_goes_on_bit_by_bit_as_if_nothing_were_known_of_it(
+    plain: BaseModel, threads: Callable[[int], None]
+) -> None:
+    """In float32: with the store and without, beside others and alone, with any number of threads."""
+
+    def turns(decoder: Decoder, beside: int, count: int) -> list[torch.Tensor]:
+        threads(count)
+        decoder._pace = Pace(count, lambda number: None)
+        talk, said, found = list(tokens(plain, " ".join(QUESTIONS * 3))), [], []
+        for turn in range(3):
+            asked = Row(talk, Sampling(max_tokens=40, temperature=1.0, seed=turn, top_k=50), adapter="one")
+            others = [row(plain, QUESTIONS[number] * (turn + 1), max_tokens=70) for number in range(beside)]
+            decoder.add([*others, asked])
+            while decoder.reading:
+                decoder.read()
+                decoder.answer()
+            while len(asked.answer) < 40:
+                decoder.answer()
+            place = decoder.rows.index(asked)
+            found += decoder.kv.export(place, asked.length, torch.float32)[:1]
+            said += asked.answer
+            for left in list(decoder.rows):
+                decoder.remove(left)
+            talk = [*talk, *asked.answer, *tokens(plain, QUESTIONS[turn])]
+        return [*found, torch.tensor(said)]
+
+    expected = turns(Decoder(plain, 0), 0, 1)
+    for decoder, beside, count in (
+        (Decoder(plain, STORE), 0, 1),
+        (Decoder(plain, STORE), 3, 2),
+        (Decoder(plain, 0), 3, 3),
+    ):
+        found = turns(decoder, beside, count)
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_another_strength_never_takes_over_a_beginning(plain: BaseModel) -> None:
@@ -247,7 +288,8 @@ def test_the_probe_of_an_adapter_takes_no_place_beside_the_rows_at_work(plain: B
     decoder = Decoder(plain, 0)
     asked, alone = (row(plain, " ".join(QUESTIONS * 3), max_tokens=4) for _ in range(2))
     decoder.add([asked])
-    decoder.read()
+    while decoder.reading:
+        decoder.read()
     before = decoder.kv.bytes
     assert decoder.effect("one", tokens(plain, QUESTIONS[0])) > 0
     assert decoder.kv.bytes == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,37 @@ def test_all_rows_and_the_whole_queue_are_there_for_those_who_come_at_once(
     engine.step()
     assert not any(isinstance(event, Failed) for event in sent)
     assert engine.call_statistics(None)["waiting"] == 3
+
+
+@pytest.mark.parametrize("min_p", [0.0, 0.05])
+def test_an_adapter_whose_answer_is_no_number_fails_alone_and_leaves_nothing_to_who_comes_after(
+    alone: Engine, sent: list[Any], sources: dict[str, AdapterSource], min_p: float
+) -> None:
+    def ask(name: str, text: str, scale: float | None = None) -> None:
+        sampling = Sampling(max_tokens=30, temperature=0.7, min_p=min_p)
+        request = Request(name, ({"role": "user", "content": text},), sampling)
+        source = None if scale is None else sources["one"]
+        if source is not None:
+            request = replace(request, adapter="one", adapter_scale=scale or 1.0)
+        alone.take(Submit(((request, source),), time.monotonic()))
+
+    def until(ended: Callable[[], bool]) -> None:
+        while not ended():
+            alone.step()
+
+    def text(name: str) -> str:
+        return "".join(event.text for event in sent if isinstance(event, Delta) and event.request_id == name)
+
+    ask("expected", "Why?")
+    until(lambda: not alone.busy)
+    ask("longer", "How does a bicycle stay upright when it rolls? " * 3)
+    ask("spoiled", "How does a bicycle stay upright?", scale=1e38)
+    until(lambda: any(isinstance(event, Failed) for event in sent))
+    (failed,) = [event for event in sent if isinstance(event, Failed)]
+    assert (failed.request_id, failed.cause) == ("spoiled", "input")
+    assert "strength 1e+38: set its strength to 1" in failed.message
+    ask("after", "Why?")
+    until(lambda: not alone.busy)
+    assert text("after") == text("expected") != ""
+    assert text("longer")
+    assert text("spoiled") == ""

@@ -1,0 +1,143 @@
+"""Attention of one new token a row on a CPU, compiled: each row over its own keys and values, and no further.
+
+torch's own adds up in another order with other threads, other rows beside or more padding, so that a seed would not
+give the same answer twice. Here a row's sums depend on the row alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+
+from backends.local.compiled import compiled, float_of, float_pointer, inlined
+
+
+def attend(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    lengths: np.ndarray,
+    scaling: float | None = None,
+    softcap: float | None = None,
+) -> torch.Tensor:
+    """softmax(scaling · q Kᵀ) V (Vaswani et al. 2017, equation 1) of each row over its first `lengths[row]` places.
+
+    query: (rows, heads, 1, dim), contiguous; keys, values: (rows, kv_heads, reach, dim), parts of slabs whose
+    last two dimensions lie densely; all float32. heads is a multiple of kv_heads: as many query heads share one
+    (Ainslie et al. 2023). lengths: (rows,), int64, 1 to reach. `softcap` bounds the scores (Gemma 2, section 2).
+    Returns (rows, heads, 1, dim). Raises ValueError for other shapes and dtypes.
+    """
+    rows, heads, width, dim = query.shape
+    dense = (dim, 1)
+    if (
+        {query.dtype, keys.dtype, values.dtype} != {torch.float32}
+        or width != 1
+        or not query.is_contiguous()
+        or keys.stride() != values.stride()
+        or keys.stride()[2:] != dense
+        or lengths.shape != (rows,)
+        or not 1 <= lengths.min() <= lengths.max() <= keys.shape[2]
+    ):
+        raise ValueError(
+            f"{tuple(query.shape)}, {tuple(keys.shape)}, {lengths}: not what is attended to here."
+        )
+    output = torch.empty_like(query)
+    _compiled(
+        query.data_ptr(), keys.data_ptr(), values.data_ptr(), output.data_ptr(),
+        keys.shape[1], heads // keys.shape[1], dim, keys.stride(0), keys.stride(1), lengths,
+        dim**-0.5 if scaling is None else scaling, softcap or 0.0,
+    )  # fmt: skip
+    return output
+
+
+@inlined
+def _scores(query: np.ndarray, keys: np.ndarray, scaling: float, softcap: float, scores: np.ndarray) -> None:
+    for place in range(keys.shape[0]):
+        total = np.float32(0)
+        for i in range(keys.shape[1]):
+            total += query[i] * keys[place, i]
+        scores[place] = total * np.float32(scaling)
+    if softcap > 0:
+        cap = np.float32(softcap)
+        for place in range(keys.shape[0]):
+            scores[place] = cap * np.float32(math.tanh(scores[place] / cap))
+
+
+@inlined
+def _exp(x: Any) -> Any:
+    """e to the x of at most 0, to a unit in the last place, without a call: 2^n · e^r, |r| <= ln 2 / 2 (Cephes, expf)."""
+    x = max(x, np.float32(-87))
+    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    return (p * r * r + r + np.float32(1)) * float_of((np.int32(n) + np.int32(127)) << np.int32(23))
+
+
+@inlined
+def _softmax(scores: np.ndarray) -> None:
+    top = scores[0]
+    for place in range(scores.shape[0]):
+        top = max(top, scores[place])
+    total = np.float32(0)
+    for place in range(scores.shape[0]):
+        scores[place] = _exp(scores[place] - top)
+        total += scores[place]
+    for place in range(scores.shape[0]):
+        scores[place] /= total
+
+
+@inlined
+def _weighted(weights: np.ndarray, values: np.ndarray, output: np.ndarray) -> None:
+    output[:] = np.float32(0)
+    for place in range(values.shape[0]):
+        for i in range(values.shape[1]):
+            output[i] += weights[place] * values[place, i]
+
+
+def _attend(
+    query_address: int,
+    key_address: int,
+    value_address: int,
+    output_address: int,
+    kv_heads: int,
+    group: int,
+    dim: int,
+    row_stride: int,
+    head_stride: int,
+    lengths: np.ndarray,
+    scaling: float,
+    softcap: float,
+) -> None:
+    scores = np.empty(lengths.max(), np.float32)
+    for row in range(lengths.shape[0]):
+        length = lengths[row]
+        for kv_head in range(kv_heads):
+            place = 4 * (row * row_stride + kv_head * head_stride)
+            keys = numba.carray(float_pointer(key_address + place), (length, dim))
+            values = numba.carray(float_pointer(value_address + place), (length, dim))
+            for head in range(group):
+                one = 4 * dim * ((row * kv_heads + kv_head) * group + head)
+                query = numba.carray(float_pointer(query_address + one), dim)
+                output = numba.carray(float_pointer(output_address + one), dim)
+                _scores(query, keys, scaling, softcap, scores[:length])
+                _softmax(scores[:length])
+                _weighted(scores[:length], values, output)
+
+
+def warm_up() -> None:
+    """Compiles, a few seconds the first time on a machine; later it is read from disk."""
+    one = torch.zeros(1, 1, 1, 1)
+    attend(one, one, one, np.ones(1, np.int64))
+
+
+_compiled: Callable[..., None] = compiled(_attend)
