@@ -170,6 +170,7 @@ class Completion:
             identity.base,
             identity.base_sha256,
             identity.quantization,
+            identity.dtype,
             identity.adapter,
             identity.adapter_sha256,
             identity.adapter_scale,

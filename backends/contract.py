@@ -161,6 +161,8 @@ class Identity:
     server: str | None = None
     claimed: tuple[str, ...] = ()
     messages: tuple[Message, ...] | None = None
+    dtype: str | None = None
+    """What it computes in: "float32" or "bfloat16"."""
 
 
 @dataclass(frozen=True, slots=True)

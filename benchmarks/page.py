@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,27 +21,25 @@ MODES = ("base", "persona:support-desk", "adapter:support", "adapter:support+per
 
 
 def through_the_page(rounds: int = 3) -> dict[str, float]:
-    """Medians over the rounds; the two ways take turns, each after a first question that nobody counts."""
+    """Medians over the rounds; the two ways take turns, each after a first question that nobody counts, and each
+    question begins a conversation. Raises RuntimeError where the two did not write as many tokens."""
     with tempfile.TemporaryDirectory() as data, _engine(Path(data)) as ask, _page(Path(data)) as client:
-        ask()
-        client()
-        engine, page = [], []
-        for _ in range(rounds):
-            engine.append(ask())
-            page.append(client())
-    middle = rounds // 2
-    engine.sort()
-    page.sort()
+        asked = [(ask(), client()) for _ in range(1 + rounds)]
+    written = {tokens for both in asked for tokens, _ in both}
+    if len(written) > 1:
+        raise RuntimeError(f"the page and the engine did not do the same work: {sorted(written)} tokens.")
+    engine, page = (median(both[way][1] for both in asked[1:]) for way in (0, 1))
     return {
-        "engine_tokens_per_s": engine[middle],
-        "page_tokens_per_s": page[middle],
-        "share": page[middle] / engine[middle],
+        "tokens": written.pop(),
+        "engine_tokens_per_s": engine,
+        "page_tokens_per_s": page,
+        "share": page / engine,
     }
 
 
 @contextmanager
 def _engine(data: Path) -> Iterator[Any]:
-    """A function that asks the engine's process directly; gives tokens a second of all panes."""
+    """A function that asks the engine's process directly; gives the tokens of all panes, and how many a second."""
     import argparse
 
     import assembly
@@ -52,7 +51,7 @@ def _engine(data: Path) -> Iterator[Any]:
     )
     parts = assembly.build_parts(options, assembly.Places.from_options(options))
 
-    def ask() -> float:
+    def ask() -> tuple[int, float]:
         first = 0.0
         tokens = 0
         for event in parts.comparison.ask(QUESTION, [Pane(mode) for mode in MODES], seed=1):
@@ -60,7 +59,7 @@ def _engine(data: Path) -> Iterator[Any]:
                 first = first or time.perf_counter()
             if isinstance(event.event, Answered):
                 tokens += event.event.receipt.usage.completion_tokens
-        return tokens / (time.perf_counter() - first)
+        return tokens, tokens / (time.perf_counter() - first)
 
     with closing(parts.backend):
         parts.backend.wait()
@@ -69,7 +68,7 @@ def _engine(data: Path) -> Iterator[Any]:
 
 @contextmanager
 def _page(data: Path) -> Iterator[Any]:
-    """A function that asks through the served page as a browser would; gives tokens a second of all panes."""
+    """A function that asks through the served page as a new browser would; gives the same."""
     from gradio_client import Client
 
     with socket.socket() as probe:
@@ -89,15 +88,17 @@ def _page(data: Path) -> Iterator[Any]:
         parameters = client.view_api(return_format="dict", print_info=False)["named_endpoints"]["/compare"]
         given = _arguments(parameters["parameters"])
 
-        def ask() -> float:
+        def ask() -> tuple[int, float]:
             first, counts = 0.0, {}
+            client.reset_session()
             for painted in client.submit(*given, api_name="/compare"):
                 for number, text in enumerate(painted):
                     found = re.search(r"(\d+) tokens?(?![/\w])", text) if isinstance(text, str) else None
                     if found:
                         first = first or time.perf_counter()
                         counts[number] = int(found[1])
-            return sum(counts.values()) / (time.perf_counter() - first)
+            tokens = sum(counts.values())
+            return tokens, tokens / (time.perf_counter() - first)
 
         yield ask
     finally:

@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 ADAPTERS = ("support", "gazette")
+COPIES = 8
+"""Of an adapter, to see what one takes of memory."""
 PANES: tuple[str | None, ...] = (None, None, *ADAPTERS)
 PERSONA_TOKENS = 600
 QUESTION = (
@@ -260,21 +263,29 @@ def resident() -> int:
 
 
 def adapter_memory(ours: Ours) -> dict[str, float]:
-    """What a further adapter adds: the engine's own count, and what the operating system says."""
+    """What a further adapter adds: the engine's own count, and what the operating system says of several of them (one
+    may find room in what was freed before)."""
     import torch
     from safetensors.torch import load_file
 
     further = next((name for name in ours.sources if name not in ADAPTERS), ADAPTERS[0])
     weights = sum(tensor.numel() * 4 for tensor in load_file(ours.sources[further].weights).values())
-    ours.base.rows.unload(further)
+    rows, copies = ours.base.rows, [f"{further}-{number}" for number in range(COPIES)]
     gc.collect()
-    counted, before = ours.base.rows.bytes, resident()
-    ours.base.rows.load(ours.sources[further], set())
+    counted, before = rows.bytes, resident()
+    for name in copies:
+        rows.load(replace(ours.sources[further], name=name), set())
     gc.collect()
-    counted, added = ours.base.rows.bytes - counted, resident() - before
+    counted, added = rows.bytes - counted, resident() - before
     with torch.inference_mode():
-        ours.run(ours.rows([further], 2))
-    return {"weights_float32_bytes": weights, "counted_bytes": counted, "resident_bytes": max(added, 0)}
+        ours.run(ours.rows([copies[0]], 2))
+    for name in copies:
+        rows.unload(name)
+    return {
+        "weights_float32_bytes": weights,
+        "counted_bytes": counted / COPIES,
+        "resident_bytes": added / COPIES,
+    }
 
 
 def agreement(ours: Ours, tokens: int) -> dict[str, float]:

@@ -89,6 +89,8 @@ class Receipt:
             "tokens_per_s": usage.tokens_per_s,
             "backend": identity.backend,
         }
+        if identity.dtype is not None:
+            fields["dtype"] = identity.dtype
         if self.persona_draft:
             fields["persona_draft"] = True
         if identity.server is not None:

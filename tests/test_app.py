@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RECEIPT = [
     "base", "base_sha256", "quantization", "adapter", "adapter_sha256", "adapter_scale", "persona",
     "persona_sha256", "prompt", "prompt_sha256", "sampling", "seed", "prompt_tokens", "completion_tokens",
-    "ttft_s", "tokens_per_s", "backend",
+    "ttft_s", "tokens_per_s", "backend", "dtype",
 ]  # fmt: skip
 QUESTION = "What is the capital of France?"
 

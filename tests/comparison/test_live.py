@@ -109,8 +109,9 @@ def test_a_receipt_has_the_documented_fields_in_their_order(comparison: Comparis
     assert list(receipt) == [
         "base", "base_sha256", "quantization", "adapter", "adapter_sha256", "adapter_scale", "persona",
         "persona_sha256", "prompt", "prompt_sha256", "sampling", "seed", "prompt_tokens", "completion_tokens",
-        "ttft_s", "tokens_per_s", "backend",
+        "ttft_s", "tokens_per_s", "backend", "dtype",
     ]  # fmt: skip
+    assert receipt["dtype"] == "float32"
     assert list(receipt["sampling"]) == [
         "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "stop",
         "presence_penalty", "frequency_penalty",

@@ -437,6 +437,9 @@ def test_panes_are_counted_as_they_stand_whichever_were_removed(parts_with: Part
     ]
     wider = compare._add((0, 2), *["base"] * len(compare.pickers))
     labels = [wider[compare.pickers[slot]]["label"] for slot in (0, 1, 2)]
+    assert wider[compare.panes[1].strength].value == 1, "the strength of who stood there before is gone too"
+    example = compare.arrangement.example(compare.chips[0].value)
+    assert {example[view.strength].value for view in compare.panes[:2]} == {1}
     assert labels == ["Pane 1 answers as", "Pane 2 answers as", "Pane 3 answers as"]
 
 

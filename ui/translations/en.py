@@ -121,6 +121,7 @@ TEXTS = {
     "receipt_base": "base",
     "receipt_base_sha256": "base sha256",
     "receipt_quantization": "quantization",
+    "receipt_dtype": "computed in",
     "receipt_backend": "backend",
     "receipt_server": "server",
     "receipt_claimed": "only claimed by the server",
