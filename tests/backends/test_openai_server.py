@@ -1,57 +1,20 @@
-"""A server behind the OpenAI API: what it is asked, what its answers become, and what each of its faults is told as."""
+"""A server behind the OpenAI API: what it is asked, what its answers become, and how they are ended."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import re
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from backends import openai_server
-from backends.circuit import Circuit
 from backends.contract import Delta, Done, Event, Failed, Request, Sampling
-from backends.openai_server import EARLY_STOPS, OpenAIServer
-from backends.server_client import RETRIES, Server
-from errors import CounterpointError, WorkFailed
-from tests.backends.scripted_server import BASE, Call, Script, ScriptedServer, serving
-
-MODELS = [
-    {"id": BASE, "object": "model", "owned_by": "vllm"},
-    {"id": "support", "object": "model", "owned_by": "vllm", "parent": BASE},
-    {"id": f"{BASE}:orders", "object": "model", "owned_by": "vllm"},
-]
-
-
-@contextmanager
-def asked_of(
-    script: Script, *, key: str | None = None, models: Any = None, circuit: Circuit | None = None, **told: Any
-) -> Iterator[tuple[OpenAIServer, ScriptedServer]]:
-    with serving(script, models) as server:
-        backend = OpenAIServer(Server("lab", server.url, **told), key, circuit)
-        try:
-            yield backend, server
-        finally:
-            backend.close()
-
-
-def request(name: str = "a", **settings: Any) -> Request:
-    sampling = settings.pop("sampling", Sampling(max_tokens=20))
-    return Request(name, ({"role": "user", "content": "Why?"},), sampling, **settings)
-
-
-def text_of(events: list[Event], name: str = "a") -> str:
-    return "".join(event.text for event in events if isinstance(event, Delta) and event.request_id == name)
-
-
-def end_of(events: list[Event], name: str = "a") -> Done | Failed:
-    (end,) = [event for event in events if isinstance(event, Done | Failed) and event.request_id == name]
-    return end
+from backends.openai_server import EARLY_STOPS
+from errors import CounterpointError
+from tests.backends.asked import MODELS, asked_of, end_message, end_of, endless, request, text_of, wait_until
+from tests.backends.scripted_server import BASE, Call
 
 
 def test_an_answer_streams_with_the_servers_own_count_and_a_receipt_of_what_is_only_claimed() -> None:
@@ -120,73 +83,6 @@ def test_a_parameter_that_a_provider_does_not_take_is_left_out_and_the_receipt_s
         assert len(server.asked) == 1
 
 
-def test_a_fresh_look_sees_what_is_new_and_a_server_that_is_back() -> None:
-    circuit = Circuit(failures=1, pause_s=1000)
-    with asked_of(lambda call: call.answer("x"), circuit=circuit) as (backend, server):
-        assert dict(backend.offer().adapters) == {}
-        server.models = MODELS
-        assert dict(backend.offer().adapters) == {}, "believed for a while"
-        circuit.failed("gone")
-        assert set(backend.offer(fresh=True).adapters) == {"support", "orders"}
-        assert backend.status().state == "ready"
-
-
-def test_adapters_are_looked_up_again_after_one_was_loaded_and_known_meanwhile() -> None:
-    with asked_of(lambda call: call.answer("x"), models=MODELS) as (backend, server):
-        backend.offer()
-        server.other = lambda call: call.status(200, "{}")
-        backend.load_adapter("mine", "/adapters/mine")
-        assert backend.base() == BASE
-        server.models = [*MODELS, {"id": "mine", "parent": BASE}]
-        assert "mine" in backend.offer().adapters
-
-
-def test_adapters_are_those_with_the_base_as_parent_or_in_their_id_and_those_of_the_map() -> None:
-    with asked_of(lambda call: call.answer("x"), models=MODELS, adapters={"mine": "hidden"}) as (backend, _):
-        assert dict(backend.offer().adapters) == {
-            "support": "support", "orders": f"{BASE}:orders", "mine": "hidden",
-        }  # fmt: skip
-        assert backend.offer().base == BASE
-        assert backend.probe("support") is None
-        assert "has no adapter nobody" in (backend.probe("nobody") or "")
-
-
-def test_another_counterpoints_modes_are_its_base_and_its_adapters() -> None:
-    own = {"object": "model", "owned_by": "counterpoint"}
-    models = [
-        {"id": "base", "root": "org/small", **own},
-        {"id": "persona:clerk", **own},
-        {"id": "adapter:orders", "parent": "base", **own},
-        {"id": "adapter:orders+persona:clerk", **own},
-    ]
-    with asked_of(lambda call: call.answer("x"), models=models) as (backend, server):
-        offer = backend.offer()
-        list(backend.stream([request(adapter="orders")]))
-    assert (offer.base, offer.base_name, dict(offer.adapters)) == (
-        "base",
-        "org/small",
-        {"orders": "adapter:orders"},
-    )
-    assert server.asked[0]["model"] == "adapter:orders"
-
-
-def test_of_several_bases_one_must_be_named() -> None:
-    models = [{"id": "one"}, {"id": "two"}]
-    with asked_of(lambda call: call.answer("x"), models=models) as (backend, _):
-        with pytest.raises(CounterpointError, match=r"name one of them as `model`: one, two"):
-            backend.offer()
-        assert "name one of them" in end_message(backend)
-    with asked_of(lambda call: call.answer("x"), models=models, model="two") as (backend, server):
-        list(backend.stream([request()]))
-        assert server.asked[0]["model"] == "two"
-
-
-def end_message(backend: OpenAIServer, **settings: Any) -> str:
-    end = end_of(list(backend.stream([request(**settings)])))
-    assert isinstance(end, Failed), end
-    return end.message
-
-
 def test_all_requests_of_one_call_are_at_the_server_together() -> None:
     meeting = threading.Barrier(4, timeout=10)
 
@@ -197,12 +93,6 @@ def test_all_requests_of_one_call_are_at_the_server_together() -> None:
     with asked_of(together) as (backend, _):
         events = list(backend.stream([request(str(number)) for number in range(4)]))
     assert [isinstance(end_of(events, str(number)), Done) for number in range(4)] == [True] * 4
-
-
-def endless(call: Call) -> None:
-    call.begin()
-    for number in itertools.count():
-        call.text(f"{number} ")
 
 
 def test_a_stop_ends_the_pane_and_the_servers_work() -> None:
@@ -310,194 +200,6 @@ def test_leaving_the_stream_ends_the_servers_work() -> None:
         assert server.gone.wait(10)
 
 
-def test_an_endless_answer_is_cut_off_soon_after_its_limit() -> None:
-    with asked_of(endless) as (backend, server):
-        events = list(backend.stream([request(sampling=Sampling(max_tokens=5))]))
-        assert server.gone.wait(10)
-    end = end_of(events)
-    assert isinstance(end, Done)
-    assert end.finish_reason == "length"
-    assert end.usage.completion_tokens < 20
-
-
-def test_an_answer_cut_off_in_the_middle_fails_and_is_not_asked_again() -> None:
-    def cut(call: Call) -> None:
-        call.begin()
-        call.text("Half")
-
-    with asked_of(cut) as (backend, server):
-        events = list(backend.stream([request()]))
-    end = end_of(events)
-    assert text_of(events) == "Half"
-    assert isinstance(end, Failed)
-    assert "broke off after 1 tokens" in end.message
-    assert len(server.asked) == 1
-
-
-def test_a_stream_that_breaks_before_its_first_token_is_asked_again() -> None:
-    def second_time(call: Call) -> None:
-        call.begin() if call.number == 1 else call.answer("Now")
-
-    with asked_of(second_time) as (backend, server):
-        events = list(backend.stream([request()]))
-    assert text_of(events) == "Now"
-    assert len(server.asked) == 2
-
-
-@pytest.mark.parametrize(
-    ("script", "told", "cause"),
-    [
-        (lambda call: call.status(401, '{"error": {"message": "bad key"}}'), r"refuses us: if it wants.*bad key", "work"),
-        (lambda call: call.status(404, '{"error": {"message": "gone"}}'), r"no such model or address.*gone", "work"),
-        (lambda call: call.status(400, '{"error": {"message": "too long"}}'), r"refuses: .*too long", "input"),
-        (lambda call: call.status(200, "<html>hello</html>", "text/html"), r"no answer .*\(text/html\)", "work"),
-        (lambda call: call.status(200, '{"choices": []}'), r"no answer of the OpenAI API \(application/json\)", "work"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_with_a_request_is_told_in_plain_words_at_once(
-    script: Script, told: str, cause: str
-) -> None:
-    with asked_of(script) as (backend, server):
-        end = end_of(list(backend.stream([request()])))
-        assert len(server.asked) == 1
-        assert backend.status().state == "ready", "the server itself is well"
-    assert isinstance(end, Failed)
-    assert re.search(told, end.message), end.message
-    assert end.cause == cause, "only what was asked is the asker's to mend"
-
-
-def test_an_adapter_that_a_server_does_not_have_is_the_askers_to_mend() -> None:
-    def gone(call: Call) -> None:
-        call.status(404, '{"error": {"message": "The model does not exist"}}')
-
-    with asked_of(gone, models=MODELS) as (backend, _):
-        ends = [end_of(list(backend.stream([request(adapter=name)]))) for name in ("nobody", "support")]
-    assert [end.cause for end in ends if isinstance(end, Failed)] == ["input", "input"]
-
-
-def test_a_named_model_is_believed_of_a_provider_and_looked_up_in_ones_own_servers_list() -> None:
-    hosted = [{"id": "models/other", "owned_by": "google"}]
-    with asked_of(lambda call: call.answer("x"), models=hosted, model="new") as (backend, server):
-        assert text_of(list(backend.stream([request()]))) == "x"
-        assert server.asked[0]["model"] == "new"
-    with asked_of(lambda call: call.answer("x"), model="new") as (backend, server):
-        assert f"has no model new. It has: {BASE}" in end_message(backend)
-        assert server.asked == []
-
-
-def test_adapters_whose_names_no_mode_can_have_are_left_out() -> None:
-    names = ["org/fine one", "two\nlines", "bell\x07", "a+persona:b", "a+adapter:b", " ", "x" * 201]
-    models = [{"id": BASE, "owned_by": "vllm"}, *({"id": name, "parent": BASE} for name in names)]
-    with asked_of(lambda call: call.answer("x"), models=models) as (backend, _):
-        assert list(backend.offer().adapters) == ["org/fine one"]
-
-
-@pytest.mark.parametrize(("code", "told"), [(429, "is asked too much"), (500, "failed: look at its own log")])
-def test_a_server_that_has_trouble_is_tried_again_and_then_told(code: int, told: str) -> None:
-    def troubled(call: Call) -> None:
-        call.status(code, '{"error": {"message": "busy"}}', Retry_After="0")
-
-    def for_a_moment(call: Call) -> None:
-        troubled(call) if call.number < 3 else call.answer("Now")
-
-    with asked_of(troubled) as (backend, server):
-        assert told in end_message(backend)
-        assert len(server.asked) == 3
-    with asked_of(for_a_moment) as (backend, _):
-        assert text_of(list(backend.stream([request()]))) == "Now"
-
-
-def test_all_that_keeps_an_answer_from_beginning_counts_as_one_kind_of_try() -> None:
-    def troubled(call: Call) -> None:
-        if call.number % 2:
-            call.status(503, '{"error": {"message": "busy"}}', Retry_After="0")
-        else:
-            call.begin()
-
-    def hangs_up(call: Call) -> None:
-        call.hang_up() if call.number < 3 else call.answer("Now")
-
-    with asked_of(troubled) as (backend, server):
-        end_message(backend)
-        assert len(server.asked) == 1 + RETRIES
-    with asked_of(hangs_up) as (backend, _):
-        assert text_of(list(backend.stream([request()]))) == "Now"
-
-
-def test_a_server_that_stayed_silent_is_not_waited_for_again() -> None:
-    release = threading.Event()
-    with asked_of(lambda call: release.wait(30) and None, silence_s=0.2) as (backend, server):
-        assert "sent nothing for" in end_message(backend)
-        assert len(server.asked) == 1
-        release.set()
-
-
-def test_who_asks_for_a_long_pause_is_not_asked_again() -> None:
-    with asked_of(lambda call: call.status(429, "{}", Retry_After="3600")) as (backend, server):
-        assert "try later" in end_message(backend)
-        assert len(server.asked) == 1
-
-
-def test_an_adapter_is_loaded_once_whatever_comes_of_it() -> None:
-    with asked_of(lambda call: call.answer("x")) as (backend, server):
-        server.other = lambda call: call.status(500, "{}", Retry_After="0")
-        with pytest.raises(WorkFailed, match="failed: look at its own log"):
-            backend.load_adapter("mine", "/adapters/mine")
-        assert len(server.posted) == 1
-
-
-@pytest.mark.parametrize(
-    "sent", ["{not json", '"text"', '{"choices": "none"}', '{"error": {"message": "out of memory"}}']
-)
-def test_nonsense_in_a_stream_fails_its_pane_alone(sent: str) -> None:
-    def script(call: Call) -> None:
-        if call.body["messages"][0]["content"] == "well":
-            return call.answer("Fine")
-        call.begin()
-        call.event(sent)
-        return None
-
-    with asked_of(script) as (backend, _):
-        well = Request("b", ({"role": "user", "content": "well"},), Sampling(max_tokens=20))
-        events = list(backend.stream([request(), well]))
-    assert isinstance(end_of(events), Failed)
-    assert text_of(events, "b") == "Fine"
-
-
-def test_a_silent_server_is_given_up_after_its_time() -> None:
-    release = threading.Event()
-
-    def silent(call: Call) -> None:
-        call.begin()
-        release.wait(30)
-
-    with asked_of(silent, silence_s=0.2) as (backend, _):
-        assert "sent nothing for" in end_message(backend)
-        release.set()
-
-
-def wait_until(true: Callable[[], bool], limit: float = 20.0) -> None:
-    end = time.monotonic() + limit
-    while not true():
-        assert time.monotonic() < end, "it never came"
-        threading.Event().wait(0.02)
-
-
-def test_a_server_that_is_down_is_told_at_once_and_comes_back_by_itself() -> None:
-    with serving(lambda call: call.answer("Back")) as server:
-        url = server.url
-    backend = OpenAIServer(Server("lab", url), None, Circuit(failures=1, pause_s=0.05))
-    try:
-        assert "does not answer" in end_message(backend)
-        assert backend.status().state == "failed"
-        assert "counts as down" in end_message(backend)
-        with serving(lambda call: call.answer("Back"), port=int(url.rpartition(":")[2].partition("/")[0])):
-            wait_until(lambda: backend.status().state == "ready")
-            assert text_of(list(backend.stream([request()]))) == "Back"
-    finally:
-        backend.close()
-
-
 def test_the_key_goes_to_the_server_and_into_nothing_that_is_shown() -> None:
     with asked_of(lambda call: call.answer("x"), key="secret-1") as (backend, server):
         events = list(backend.stream([request()]))
@@ -524,104 +226,6 @@ def test_a_server_that_repeats_the_key_does_not_make_it_known() -> None:
         shown = repr((end, backend.status()))
     assert "Incorrect key" in shown
     assert "secret-1" not in shown
-
-
-def test_a_server_that_points_elsewhere_is_told_and_nobody_else_is_asked() -> None:
-    with serving(lambda call: call.answer("x")) as other:
-
-        def moved(call: Call) -> None:
-            call.status(307, "", Location=f"{other.url}/chat/completions")
-
-        with asked_of(moved) as (backend, _):
-            end = end_of(list(backend.stream([request()])))
-    assert isinstance(end, Failed)
-    assert f"has moved to {other.url}" in end.message
-    assert (other.asked, other.headers) == ([], [])
-
-
-def test_a_stop_ends_its_pane_whatever_the_server_said_of_its_tokens() -> None:
-    def script(call: Call) -> None:
-        call.begin()
-        usage = {"prompt_tokens": "a", "completion_tokens": "abc", "total_tokens": -1}
-        call.event({"id": "1", "object": "chat.completion.chunk", "choices": [], "usage": usage})
-        endless(call)
-
-    with asked_of(script) as (backend, _):
-        events = []
-        for event in backend.stream([request(sampling=Sampling(max_tokens=8192))]):
-            events.append(event)
-            if isinstance(event, Delta):
-                backend.stop(["a"])
-        end = end_of(events)
-    assert isinstance(end, Done)
-    assert end.finish_reason == "cancelled"
-    assert end.usage.prompt_tokens is None
-
-
-def test_endless_thoughts_without_an_answer_are_cut_off_as_well() -> None:
-    def script(call: Call) -> None:
-        call.begin()
-        while True:
-            call.text(None, delta={"reasoning_content": "hm"})
-
-    with asked_of(script) as (backend, server):
-        end = end_of(list(backend.stream([request(sampling=Sampling(max_tokens=4))])))
-        assert server.gone.wait(20)
-    assert isinstance(end, Done)
-    assert (end.finish_reason, end.usage.completion_tokens) == ("length", 0)
-
-
-def test_a_filtered_answer_and_one_without_the_log_probabilities_asked_for_are_told() -> None:
-    def filtered(call: Call) -> None:
-        call.begin()
-        call.text("Once", None)
-        call.text(None, "content_filter")
-        call.event("[DONE]")
-
-    with asked_of(filtered) as (backend, _):
-        assert "content filter" in getattr(end_of(list(backend.stream([request()]))), "message", "")
-    with asked_of(lambda call: call.answer("x")) as (backend, _):
-        asked = request(top_logprobs=2)
-        assert "no log-probabilities" in getattr(end_of(list(backend.stream([asked]))), "message", "")
-
-
-def test_a_server_without_a_list_answers_as_the_model_that_was_declared() -> None:
-    with asked_of(lambda call: call.answer("x"), model="org/other") as (backend, server):
-        server.listed = lambda call: call.status(404, "{}")
-        assert text_of(list(backend.stream([request()]))) == "x"
-    assert server.asked[0]["model"] == "org/other"
-
-
-@pytest.mark.parametrize("entry", [{"owned_by": ["a"]}, {"parent": {}, "owned_by": {}}])
-def test_a_list_of_models_that_makes_no_sense_is_told(entry: dict[str, Any]) -> None:
-    with asked_of(lambda call: call.answer("x"), models=[{"id": BASE, **entry}], model="org/x") as (
-        backend,
-        _,
-    ):
-        assert backend.adapters(20) == ()
-        assert "no answer of the OpenAI API" in getattr(
-            end_of(list(backend.stream([request()]))), "message", ""
-        )
-
-
-def test_a_server_that_answers_again_if_only_to_refuse_is_no_longer_down(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("backends.server_client.RETRIES", 0)
-    with asked_of(lambda call: call.status(500, "{}")) as (backend, server):
-        while backend.status().state == "ready":
-            list(backend.stream([request()]))
-        server.listed = lambda call: call.status(401, '{"error": {"message": "who are you?"}}')
-        wait_until(lambda: backend.status().state == "ready")
-
-
-def test_loading_an_adapter_where_the_server_has_it_disabled_names_the_mend() -> None:
-    with (
-        asked_of(lambda call: call.answer("x")) as (backend, server),
-        pytest.raises(CounterpointError, match="VLLM_ALLOW_RUNTIME_LORA_UPDATING"),
-    ):
-        backend.load_adapter("mine", "/adapters/mine")
-    assert server.posted == [("/v1/load_lora_adapter", {"lora_name": "mine", "lora_path": "/adapters/mine"})]
 
 
 def test_a_strength_that_the_server_cannot_give_is_refused() -> None:
@@ -654,27 +258,6 @@ def test_a_closed_backend_refuses() -> None:
         backend.close()
         with pytest.raises(CounterpointError, match="no longer in use"):
             list(backend.stream([request()]))
-
-
-def test_what_was_known_of_a_server_holds_while_its_list_fails_for_a_moment() -> None:
-    with asked_of(lambda call: call.answer("Still here.")) as (backend, server):
-        backend.offer()
-        backend._offer.doubt()
-        server.listed = lambda call: call.status(401, '{"error": {"message": "not now"}}')
-        assert text_of(list(backend.stream([request()]))) == "Still here."
-
-
-def test_panes_that_need_the_list_look_once_together() -> None:
-    looks: list[Call] = []
-
-    def listed(call: Call) -> None:
-        looks.append(call)
-        call.status(200, json.dumps({"object": "list", "data": call.server.models}))
-
-    with asked_of(lambda call: call.answer("x")) as (backend, server):
-        server.listed = listed
-        list(backend.stream([request(str(number)) for number in range(4)]))
-    assert len(looks) == 1
 
 
 @pytest.mark.parametrize(

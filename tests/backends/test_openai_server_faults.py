@@ -1,0 +1,241 @@
+"""A server behind the OpenAI API: what each of its faults is told as."""
+
+from __future__ import annotations
+
+import re
+import threading
+
+import pytest
+
+from backends.circuit import Circuit
+from backends.contract import Delta, Done, Failed, Request, Sampling
+from backends.openai_server import OpenAIServer
+from backends.server_client import RETRIES, Server
+from tests.backends.asked import MODELS, asked_of, end_message, end_of, endless, request, text_of, wait_until
+from tests.backends.scripted_server import Call, Script, serving
+
+
+def test_an_endless_answer_is_cut_off_soon_after_its_limit() -> None:
+    with asked_of(endless) as (backend, server):
+        events = list(backend.stream([request(sampling=Sampling(max_tokens=5))]))
+        assert server.gone.wait(10)
+    end = end_of(events)
+    assert isinstance(end, Done)
+    assert end.finish_reason == "length"
+    assert end.usage.completion_tokens < 20
+
+
+def test_an_answer_cut_off_in_the_middle_fails_and_is_not_asked_again() -> None:
+    def cut(call: Call) -> None:
+        call.begin()
+        call.text("Half")
+
+    with asked_of(cut) as (backend, server):
+        events = list(backend.stream([request()]))
+    end = end_of(events)
+    assert text_of(events) == "Half"
+    assert isinstance(end, Failed)
+    assert "broke off after 1 tokens" in end.message
+    assert len(server.asked) == 1
+
+
+def test_a_stream_that_breaks_before_its_first_token_is_asked_again() -> None:
+    def second_time(call: Call) -> None:
+        call.begin() if call.number == 1 else call.answer("Now")
+
+    with asked_of(second_time) as (backend, server):
+        events = list(backend.stream([request()]))
+    assert text_of(events) == "Now"
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "told", "cause"),
+    [
+        (lambda call: call.status(401, '{"error": {"message": "bad key"}}'), r"refuses us: if it wants.*bad key", "work"),
+        (lambda call: call.status(404, '{"error": {"message": "gone"}}'), r"no such model or address.*gone", "work"),
+        (lambda call: call.status(400, '{"error": {"message": "too long"}}'), r"refuses: .*too long", "input"),
+        (lambda call: call.status(200, "<html>hello</html>", "text/html"), r"no answer .*\(text/html\)", "work"),
+        (lambda call: call.status(200, '{"choices": []}'), r"no answer of the OpenAI API \(application/json\)", "work"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_request_is_told_in_plain_words_at_once(
+    script: Script, told: str, cause: str
+) -> None:
+    with asked_of(script) as (backend, server):
+        end = end_of(list(backend.stream([request()])))
+        assert len(server.asked) == 1
+        assert backend.status().state == "ready", "the server itself is well"
+    assert isinstance(end, Failed)
+    assert re.search(told, end.message), end.message
+    assert end.cause == cause, "only what was asked is the asker's to mend"
+
+
+def test_an_adapter_that_a_server_does_not_have_is_the_askers_to_mend() -> None:
+    def gone(call: Call) -> None:
+        call.status(404, '{"error": {"message": "The model does not exist"}}')
+
+    with asked_of(gone, models=MODELS) as (backend, _):
+        ends = [end_of(list(backend.stream([request(adapter=name)]))) for name in ("nobody", "support")]
+    assert [end.cause for end in ends if isinstance(end, Failed)] == ["input", "input"]
+
+
+@pytest.mark.parametrize(("code", "told"), [(429, "is asked too much"), (500, "failed: look at its own log")])
+def test_a_server_that_has_trouble_is_tried_again_and_then_told(code: int, told: str) -> None:
+    def troubled(call: Call) -> None:
+        call.status(code, '{"error": {"message": "busy"}}', Retry_After="0")
+
+    def for_a_moment(call: Call) -> None:
+        troubled(call) if call.number < 3 else call.answer("Now")
+
+    with asked_of(troubled) as (backend, server):
+        assert told in end_message(backend)
+        assert len(server.asked) == 3
+    with asked_of(for_a_moment) as (backend, _):
+        assert text_of(list(backend.stream([request()]))) == "Now"
+
+
+def test_all_that_keeps_an_answer_from_beginning_counts_as_one_kind_of_try() -> None:
+    def troubled(call: Call) -> None:
+        if call.number % 2:
+            call.status(503, '{"error": {"message": "busy"}}', Retry_After="0")
+        else:
+            call.begin()
+
+    def hangs_up(call: Call) -> None:
+        call.hang_up() if call.number < 3 else call.answer("Now")
+
+    with asked_of(troubled) as (backend, server):
+        end_message(backend)
+        assert len(server.asked) == 1 + RETRIES
+    with asked_of(hangs_up) as (backend, _):
+        assert text_of(list(backend.stream([request()]))) == "Now"
+
+
+def test_a_server_that_stayed_silent_is_not_waited_for_again() -> None:
+    release = threading.Event()
+    with asked_of(lambda call: release.wait(30) and None, silence_s=0.2) as (backend, server):
+        assert "sent nothing for" in end_message(backend)
+        assert len(server.asked) == 1
+        release.set()
+
+
+def test_who_asks_for_a_long_pause_is_not_asked_again() -> None:
+    with asked_of(lambda call: call.status(429, "{}", Retry_After="3600")) as (backend, server):
+        assert "try later" in end_message(backend)
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "sent", ["{not json", '"text"', '{"choices": "none"}', '{"error": {"message": "out of memory"}}']
+)
+def test_nonsense_in_a_stream_fails_its_pane_alone(sent: str) -> None:
+    def script(call: Call) -> None:
+        if call.body["messages"][0]["content"] == "well":
+            return call.answer("Fine")
+        call.begin()
+        call.event(sent)
+        return None
+
+    with asked_of(script) as (backend, _):
+        well = Request("b", ({"role": "user", "content": "well"},), Sampling(max_tokens=20))
+        events = list(backend.stream([request(), well]))
+    assert isinstance(end_of(events), Failed)
+    assert text_of(events, "b") == "Fine"
+
+
+def test_a_silent_server_is_given_up_after_its_time() -> None:
+    release = threading.Event()
+
+    def silent(call: Call) -> None:
+        call.begin()
+        release.wait(30)
+
+    with asked_of(silent, silence_s=0.2) as (backend, _):
+        assert "sent nothing for" in end_message(backend)
+        release.set()
+
+
+def test_a_server_that_is_down_is_told_at_once_and_comes_back_by_itself() -> None:
+    with serving(lambda call: call.answer("Back")) as server:
+        url = server.url
+    backend = OpenAIServer(Server("lab", url), None, Circuit(failures=1, pause_s=0.05))
+    try:
+        assert "does not answer" in end_message(backend)
+        assert backend.status().state == "failed"
+        assert "counts as down" in end_message(backend)
+        with serving(lambda call: call.answer("Back"), port=int(url.rpartition(":")[2].partition("/")[0])):
+            wait_until(lambda: backend.status().state == "ready")
+            assert text_of(list(backend.stream([request()]))) == "Back"
+    finally:
+        backend.close()
+
+
+def test_a_server_that_points_elsewhere_is_told_and_nobody_else_is_asked() -> None:
+    with serving(lambda call: call.answer("x")) as other:
+
+        def moved(call: Call) -> None:
+            call.status(307, "", Location=f"{other.url}/chat/completions")
+
+        with asked_of(moved) as (backend, _):
+            end = end_of(list(backend.stream([request()])))
+    assert isinstance(end, Failed)
+    assert f"has moved to {other.url}" in end.message
+    assert (other.asked, other.headers) == ([], [])
+
+
+def test_a_stop_ends_its_pane_whatever_the_server_said_of_its_tokens() -> None:
+    def script(call: Call) -> None:
+        call.begin()
+        usage = {"prompt_tokens": "a", "completion_tokens": "abc", "total_tokens": -1}
+        call.event({"id": "1", "object": "chat.completion.chunk", "choices": [], "usage": usage})
+        endless(call)
+
+    with asked_of(script) as (backend, _):
+        events = []
+        for event in backend.stream([request(sampling=Sampling(max_tokens=8192))]):
+            events.append(event)
+            if isinstance(event, Delta):
+                backend.stop(["a"])
+        end = end_of(events)
+    assert isinstance(end, Done)
+    assert end.finish_reason == "cancelled"
+    assert end.usage.prompt_tokens is None
+
+
+def test_endless_thoughts_without_an_answer_are_cut_off_as_well() -> None:
+    def script(call: Call) -> None:
+        call.begin()
+        while True:
+            call.text(None, delta={"reasoning_content": "hm"})
+
+    with asked_of(script) as (backend, server):
+        end = end_of(list(backend.stream([request(sampling=Sampling(max_tokens=4))])))
+        assert server.gone.wait(20)
+    assert isinstance(end, Done)
+    assert (end.finish_reason, end.usage.completion_tokens) == ("length", 0)
+
+
+def test_a_filtered_answer_and_one_without_the_log_probabilities_asked_for_are_told() -> None:
+    def filtered(call: Call) -> None:
+        call.begin()
+        call.text("Once", None)
+        call.text(None, "content_filter")
+        call.event("[DONE]")
+
+    with asked_of(filtered) as (backend, _):
+        assert "content filter" in getattr(end_of(list(backend.stream([request()]))), "message", "")
+    with asked_of(lambda call: call.answer("x")) as (backend, _):
+        asked = request(top_logprobs=2)
+        assert "no log-probabilities" in getattr(end_of(list(backend.stream([asked]))), "message", "")
+
+
+def test_a_server_that_answers_again_if_only_to_refuse_is_no_longer_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backends.server_client.RETRIES", 0)
+    with asked_of(lambda call: call.status(500, "{}")) as (backend, server):
+        while backend.status().state == "ready":
+            list(backend.stream([request()]))
+        server.listed = lambda call: call.status(401, '{"error": {"message": "who are you?"}}')
+        wait_until(lambda: backend.status().state == "ready")

@@ -1,0 +1,148 @@
+"""A server behind the OpenAI API: what its list of models means, when it is looked at, and what is loaded there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from backends.circuit import Circuit
+from errors import CounterpointError, WorkFailed
+from tests.backends.asked import MODELS, asked_of, end_message, end_of, request, text_of
+from tests.backends.scripted_server import BASE, Call
+
+
+def test_a_fresh_look_sees_what_is_new_and_a_server_that_is_back() -> None:
+    circuit = Circuit(failures=1, pause_s=1000)
+    with asked_of(lambda call: call.answer("x"), circuit=circuit) as (backend, server):
+        assert dict(backend.offer().adapters) == {}
+        server.models = MODELS
+        assert dict(backend.offer().adapters) == {}, "believed for a while"
+        circuit.failed("gone")
+        assert set(backend.offer(fresh=True).adapters) == {"support", "orders"}
+        assert backend.status().state == "ready"
+
+
+def test_adapters_are_looked_up_again_after_one_was_loaded_and_known_meanwhile() -> None:
+    with asked_of(lambda call: call.answer("x"), models=MODELS) as (backend, server):
+        backend.offer()
+        server.other = lambda call: call.status(200, "{}")
+        backend.load_adapter("mine", "/adapters/mine")
+        assert backend.base() == BASE
+        server.models = [*MODELS, {"id": "mine", "parent": BASE}]
+        assert "mine" in backend.offer().adapters
+
+
+def test_adapters_are_those_with_the_base_as_parent_or_in_their_id_and_those_of_the_map() -> None:
+    with asked_of(lambda call: call.answer("x"), models=MODELS, adapters={"mine": "hidden"}) as (backend, _):
+        assert dict(backend.offer().adapters) == {
+            "support": "support", "orders": f"{BASE}:orders", "mine": "hidden",
+        }  # fmt: skip
+        assert backend.offer().base == BASE
+        assert backend.probe("support") is None
+        assert "has no adapter nobody" in (backend.probe("nobody") or "")
+
+
+def test_another_counterpoints_modes_are_its_base_and_its_adapters() -> None:
+    own = {"object": "model", "owned_by": "counterpoint"}
+    models = [
+        {"id": "base", "root": "org/small", **own},
+        {"id": "persona:clerk", **own},
+        {"id": "adapter:orders", "parent": "base", **own},
+        {"id": "adapter:orders+persona:clerk", **own},
+    ]
+    with asked_of(lambda call: call.answer("x"), models=models) as (backend, server):
+        offer = backend.offer()
+        list(backend.stream([request(adapter="orders")]))
+    assert (offer.base, offer.base_name, dict(offer.adapters)) == (
+        "base",
+        "org/small",
+        {"orders": "adapter:orders"},
+    )
+    assert server.asked[0]["model"] == "adapter:orders"
+
+
+def test_of_several_bases_one_must_be_named() -> None:
+    models = [{"id": "one"}, {"id": "two"}]
+    with asked_of(lambda call: call.answer("x"), models=models) as (backend, _):
+        with pytest.raises(CounterpointError, match=r"name one of them as `model`: one, two"):
+            backend.offer()
+        assert "name one of them" in end_message(backend)
+    with asked_of(lambda call: call.answer("x"), models=models, model="two") as (backend, server):
+        list(backend.stream([request()]))
+        assert server.asked[0]["model"] == "two"
+
+
+def test_a_named_model_is_believed_of_a_provider_and_looked_up_in_ones_own_servers_list() -> None:
+    hosted = [{"id": "models/other", "owned_by": "google"}]
+    with asked_of(lambda call: call.answer("x"), models=hosted, model="new") as (backend, server):
+        assert text_of(list(backend.stream([request()]))) == "x"
+        assert server.asked[0]["model"] == "new"
+    with asked_of(lambda call: call.answer("x"), model="new") as (backend, server):
+        assert f"has no model new. It has: {BASE}" in end_message(backend)
+        assert server.asked == []
+
+
+def test_adapters_whose_names_no_mode_can_have_are_left_out() -> None:
+    names = ["org/fine one", "two\nlines", "bell\x07", "a+persona:b", "a+adapter:b", " ", "x" * 201]
+    models = [{"id": BASE, "owned_by": "vllm"}, *({"id": name, "parent": BASE} for name in names)]
+    with asked_of(lambda call: call.answer("x"), models=models) as (backend, _):
+        assert list(backend.offer().adapters) == ["org/fine one"]
+
+
+def test_an_adapter_is_loaded_once_whatever_comes_of_it() -> None:
+    with asked_of(lambda call: call.answer("x")) as (backend, server):
+        server.other = lambda call: call.status(500, "{}", Retry_After="0")
+        with pytest.raises(WorkFailed, match="failed: look at its own log"):
+            backend.load_adapter("mine", "/adapters/mine")
+        assert len(server.posted) == 1
+
+
+def test_a_server_without_a_list_answers_as_the_model_that_was_declared() -> None:
+    with asked_of(lambda call: call.answer("x"), model="org/other") as (backend, server):
+        server.listed = lambda call: call.status(404, "{}")
+        assert text_of(list(backend.stream([request()]))) == "x"
+    assert server.asked[0]["model"] == "org/other"
+
+
+@pytest.mark.parametrize("entry", [{"owned_by": ["a"]}, {"parent": {}, "owned_by": {}}])
+def test_a_list_of_models_that_makes_no_sense_is_told(entry: dict[str, Any]) -> None:
+    with asked_of(lambda call: call.answer("x"), models=[{"id": BASE, **entry}], model="org/x") as (
+        backend,
+        _,
+    ):
+        assert backend.adapters(20) == ()
+        assert "no answer of the OpenAI API" in getattr(
+            end_of(list(backend.stream([request()]))), "message", ""
+        )
+
+
+def test_loading_an_adapter_where_the_server_has_it_disabled_names_the_mend() -> None:
+    with (
+        asked_of(lambda call: call.answer("x")) as (backend, server),
+        pytest.raises(CounterpointError, match="VLLM_ALLOW_RUNTIME_LORA_UPDATING"),
+    ):
+        backend.load_adapter("mine", "/adapters/mine")
+    assert server.posted == [("/v1/load_lora_adapter", {"lora_name": "mine", "lora_path": "/adapters/mine"})]
+
+
+def test_what_was_known_of_a_server_holds_while_its_list_fails_for_a_moment() -> None:
+    with asked_of(lambda call: call.answer("Still here.")) as (backend, server):
+        backend.offer()
+        backend._offer.doubt()
+        server.listed = lambda call: call.status(401, '{"error": {"message": "not now"}}')
+        assert text_of(list(backend.stream([request()]))) == "Still here."
+
+
+def test_panes_that_need_the_list_look_once_together() -> None:
+    looks: list[Call] = []
+
+    def listed(call: Call) -> None:
+        looks.append(call)
+        call.status(200, json.dumps({"object": "list", "data": call.server.models}))
+
+    with asked_of(lambda call: call.answer("x")) as (backend, server):
+        server.listed = listed
+        list(backend.stream([request(str(number)) for number in range(4)]))
+    assert len(looks) == 1
