@@ -33,6 +33,8 @@ _LEFT_TO_THE_SERVER: dict[str, Any] = {
     "frequency_penalty": 0.0,
 }
 """What OpenAI's API documents for a parameter that was not sent."""
+_THOUGHTS = ("reasoning_content", "reasoning")
+"""Where models that think put what is not shown."""
 SLACK = 8
 """Pieces beyond max_tokens after which an answer is cut off: the server does not keep to it."""
 
@@ -58,7 +60,7 @@ class ServerAnswer:
     sampling: Sampling = field(default_factory=Sampling)
     pieces: int = 0
     arrived: int = 0
-    """Pieces, and whatever came instead of one: thoughts that are not shown count towards the end as well."""
+    """Pieces, and thoughts: these are not shown, but count towards the end as well."""
     first: float | None = None
     last: float | None = None
     reason: FinishReason | None = None
@@ -107,14 +109,13 @@ class ServerAnswer:
             self.sampling = replace(self.sampling, **{name: _LEFT_TO_THE_SERVER[name]})
         return True
 
-    def take(self, chunk: Any, tell: Callable[[Event], None]) -> None:
-        """One event of the server's stream."""
+    def take(self, chunk: Any, tell: Callable[[Event], None]) -> bool:
+        """One event of the server's stream; whether it says anything of the answer, its thoughts or its end."""
         self.counts = _counts(getattr(chunk, "usage", None)) or self.counts
         self.said_model = getattr(chunk, "model", None) or self.said_model
         choices = getattr(chunk, "choices", None)
         if not choices:
-            return
-        self.arrived += 1
+            return False
         choice = choices[0]
         text = getattr(choice.delta, "content", None) or getattr(choice.delta, "refusal", None) or ""
         logprobs = _logprobs(choice)
@@ -125,9 +126,13 @@ class ServerAnswer:
             self.last = time.monotonic()
             self.first = self.first or self.last
             tell(Delta(self.request.id, text, self.pieces, self.ttft_s, self.tokens_per_s, logprobs))
-        if choice.finish_reason:
+        says = bool(text or logprobs) or any(getattr(choice.delta, name, None) for name in _THOUGHTS)
+        self.arrived += says
+        if choice.finish_reason and self.reason is None:
+            says = True
             self.is_filtered = choice.finish_reason == "content_filter"
             self.reason = "length" if choice.finish_reason == "length" else "stop"
+        return says
 
     def done(self, backend: str, url: str) -> Done:
         request, counts = self.request, self.counts

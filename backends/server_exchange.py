@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from backends import server_errors
 from backends.contract import Event
@@ -11,6 +13,12 @@ from backends.server_answer import ServerAnswer, parameters, plain
 from backends.server_client import ServerClient
 from backends.server_offer import ServerOffer
 from errors import CounterpointError, WorkFailed
+
+if TYPE_CHECKING:
+    from openai import AsyncStream
+
+LAST_S = 5.0
+"""How long an answer that has ended is waited for to tell its usage."""
 
 
 async def exchange(
@@ -39,6 +47,9 @@ async def exchange(
     except server_errors.BrokenOff:
         told = f"{server.name} broke off after {answer.pieces} tokens without ending its answer: ask again."
         raise client.failed(WorkFailed(told)) from None
+    except TimeoutError:
+        told = f"{server.name} sent nothing of its answer for {server.silence_s:g} s: look at its own log."
+        raise client.failed(WorkFailed(told)) from None
     except openai.NotFoundError as error:
         offers.doubt()
         if request.adapter is None:
@@ -60,29 +71,53 @@ async def exchange(
 async def _attempt(
     client: ServerClient, answer: ServerAnswer, extended: bool, tell: Callable[[Event], None]
 ) -> None:
-    """Asks once and reads to the end. Raises BrokenOff where the stream ends before the answer does."""
+    """Asks once and reads to the end. Raises BrokenOff where the stream ends before the answer does, and
+    TimeoutError where nothing of an answer comes for as long as the server may be silent."""
+    try:
+        # The HTTP client's own patience begins anew with every byte: a header, a comment, half a line.
+        async with asyncio.timeout(client.server.silence_s) as patience:
+            stream = await _asked(client, answer, extended)
+            async with stream:
+                await _read(stream, client, answer, tell, patience)
+    except (TimeoutError, server_errors.BrokenOff):
+        if answer.reason is None:
+            raise
+
+
+async def _asked(client: ServerClient, answer: ServerAnswer, extended: bool) -> AsyncStream[Any]:
+    """The stream of the answer, asked for without what the server refuses."""
     import openai
 
     while True:
         asked = parameters(answer.request, answer, extended)
         try:
-            stream = await client.api.chat.completions.create(**asked)
-            break
+            return await client.api.chat.completions.create(**asked)
         except openai.BadRequestError as error:
             if not answer.leave_out(error.code, error.param, asked):
                 raise
-    async with stream:
-        kind = stream.response.headers.get("content-type", "")
-        if "text/event-stream" not in kind:
-            raise client.nonsense(kind)
-        try:
-            async for chunk in stream:
-                answer.take(chunk, tell)
-                if answer.over:
-                    return
-        except openai.APITimeoutError:
-            raise
-        except openai.APIConnectionError:
-            raise server_errors.BrokenOff from None
+
+
+async def _read(
+    stream: AsyncStream[Any],
+    client: ServerClient,
+    answer: ServerAnswer,
+    tell: Callable[[Event], None],
+    patience: asyncio.Timeout,
+) -> None:
+    import openai
+
+    kind = stream.response.headers.get("content-type", "")
+    if "text/event-stream" not in kind:
+        raise client.nonsense(kind)
+    now = asyncio.get_running_loop().time
+    try:
+        async for chunk in stream:
+            if answer.take(chunk, tell):
+                silence_s = client.server.silence_s
+                patience.reschedule(now() + (silence_s if answer.reason is None else min(silence_s, LAST_S)))
+            if answer.over:
+                return
+    except openai.APIConnectionError:
+        raise server_errors.BrokenOff from None
     if answer.reason is None:
         raise server_errors.BrokenOff

@@ -41,10 +41,20 @@ class Call:
         self._handler.end_headers()
         self._handler.close_connection = True
 
+    def write(self, data: bytes) -> None:
+        """Bytes as they are."""
+        self._handler.wfile.write(data)
+        self._handler.wfile.flush()
+
+    def trickle(self, data: bytes) -> None:
+        """The same bytes at a steady pace for ever, until the client leaves."""
+        self.hang_up()
+        while not self.server.over.wait(0.02):
+            self.write(data)
+
     def event(self, data: Any) -> None:
         text = data if isinstance(data, str) else json.dumps(data)
-        self._handler.wfile.write(f"data: {text}\n\n".encode())
-        self._handler.wfile.flush()
+        self.write(f"data: {text}\n\n".encode())
 
     def text(self, text: str | None, finish_reason: str | None = None, **more: Any) -> None:
         delta = {} if text is None else {"content": text}
@@ -95,6 +105,8 @@ class ScriptedServer:
         self.headers: list[dict[str, str]] = []
         """What every request brought, by names in small letters."""
         self.gone = threading.Event()
+        self.over = threading.Event()
+        """Set when the server itself is over."""
         self.url = ""
 
 
@@ -112,7 +124,14 @@ def serving(
 
         def do_GET(self) -> None:
             self._note()
-            told.listed(Call(self, {}, told))
+            self._answer(told.listed, Call(self, {}, told))
+
+        def _answer(self, script: Script, call: Call) -> None:
+            try:
+                script(call)
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True
+                told.gone.set()
 
         def _note(self) -> None:
             told.headers.append({name.lower(): value for name, value in self.headers.items()})
@@ -122,16 +141,11 @@ def serving(
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if not self.path.endswith("/chat/completions"):
                 told.posted.append((self.path, body))
-                return told.other(Call(self, body, told))
+                return self._answer(told.other, Call(self, body, told))
             told.asked.append(body)
             call = Call(self, body, told)
             told.keys.append(call.key)
-            try:
-                told.script(call)
-            except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True
-                told.gone.set()
-            return None
+            return self._answer(told.script, call)
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
@@ -141,6 +155,7 @@ def serving(
     try:
         yield told
     finally:
+        told.over.set()
         server.shutdown()
         server.server_close()
         thread.join()

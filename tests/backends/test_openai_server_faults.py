@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 
 import pytest
 
+from backends import server_exchange
 from backends.circuit import Circuit
 from backends.contract import Delta, Done, Failed, Request, Sampling
 from backends.openai_server import OpenAIServer
@@ -115,7 +117,7 @@ def test_all_that_keeps_an_answer_from_beginning_counts_as_one_kind_of_try() -> 
 def test_a_server_that_stayed_silent_is_not_waited_for_again() -> None:
     release = threading.Event()
     with asked_of(lambda call: release.wait(30) and None, silence_s=0.2) as (backend, server):
-        assert "sent nothing for" in end_message(backend)
+        assert "sent nothing of its answer for 0.2 s" in end_message(backend)
         assert len(server.asked) == 1
         release.set()
 
@@ -152,8 +154,96 @@ def test_a_silent_server_is_given_up_after_its_time() -> None:
         release.wait(30)
 
     with asked_of(silent, silence_s=0.2) as (backend, _):
-        assert "sent nothing for" in end_message(backend)
+        assert "sent nothing of its answer for 0.2 s" in end_message(backend)
         release.set()
+
+
+def headers(call: Call) -> None:
+    call.write(b"HTTP/1.1 200 OK\r\n")
+    call.trickle(b"X-More: x\r\n")
+
+
+def refusal(call: Call) -> None:
+    call.write(b"HTTP/1.1 500 Oh\r\nContent-Length: 1000000\r\n\r\n")
+    call.trickle(b"x")
+
+
+def comments(call: Call) -> None:
+    call.begin()
+    call.trickle(b": ping\n\n")
+
+
+def empty_deltas(call: Call) -> None:
+    call.begin()
+    call.trickle(b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n')
+
+
+def half_a_line(call: Call) -> None:
+    call.begin()
+    call.write(b"data: {")
+    call.trickle(b" ")
+
+
+@pytest.mark.parametrize("trickle", [headers, refusal, comments, empty_deltas, half_a_line])
+def test_a_server_that_sends_and_says_nothing_is_given_up_after_its_time(trickle: Script) -> None:
+    with asked_of(trickle, silence_s=0.4, circuit=Circuit(failures=1)) as (backend, server):
+        assert end_message(backend) == "lab sent nothing of its answer for 0.4 s: look at its own log."
+        assert len(server.asked) == 1, "nobody waits as long again"
+        assert "sent nothing" in backend.status().message
+        assert server.gone.wait(10), "the server writes to nobody"
+
+
+@pytest.mark.parametrize("field", ["content", "refusal", "reasoning_content", "reasoning"])
+def test_a_server_that_says_something_from_time_to_time_is_waited_for(field: str) -> None:
+    silence_s = 0.5
+
+    def slow(call: Call) -> None:
+        call.begin()
+        end = time.monotonic() + 1.5 * silence_s
+        while time.monotonic() < end:
+            call.text(None, delta={field: "hm "})
+            call.server.over.wait(0.05)
+        call.text("So.", "stop")
+
+    with asked_of(slow, silence_s=silence_s) as (backend, _):
+        events = list(backend.stream([request(sampling=Sampling(max_tokens=1000))]))
+    assert text_of(events).endswith("So.")
+
+
+def test_a_stop_while_a_server_says_nothing_is_a_stop() -> None:
+    begun = threading.Event()
+
+    def silent(call: Call) -> None:
+        begun.set()
+        comments(call)
+
+    with asked_of(silent) as (backend, _):
+        stopped = threading.Thread(target=lambda: begun.wait(20) and backend.stop(["a"]))
+        stopped.start()
+        end = end_of(list(backend.stream([request()])))
+        stopped.join()
+    assert isinstance(end, Done)
+    assert end.finish_reason == "cancelled"
+
+
+@pytest.mark.parametrize("then", [lambda call: call.trickle(b": ping\n\n"), lambda call: call.hang_up()])
+def test_an_answer_that_has_ended_is_whole_whatever_follows(
+    then: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_exchange, "LAST_S", 0.2)
+
+    def script(call: Call) -> None:
+        # More is announced than comes.
+        call.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 100000\r\n\r\n")
+        call.text("Whole.", "stop")
+        then(call)
+
+    with asked_of(script) as (backend, server):
+        events = list(backend.stream([request()]))
+        assert len(server.asked) == 1
+    end = end_of(events)
+    assert isinstance(end, Done)
+    assert (text_of(events), end.finish_reason, end.usage.completion_tokens) == ("Whole.", "stop", 1)
 
 
 def test_a_server_that_is_down_is_told_at_once_and_comes_back_by_itself() -> None:
