@@ -32,7 +32,7 @@ from backends.server_answer import ServerAnswer
 from backends.server_client import CONNECT_S, Server, ServerClient
 from backends.server_exchange import exchange
 from backends.server_offer import ServerOffer
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
 
 T = TypeVar("T")
 
@@ -167,7 +167,13 @@ class OpenAIServer(Backend):
 
             body = {"lora_name": name, "lora_path": folder}
             try:
-                await self._client.api.post("/load_lora_adapter", body=body, cast_to=object)
+                async with asyncio.timeout(self._server.silence_s):
+                    await self._client.api.post("/load_lora_adapter", body=body, cast_to=object)
+            except TimeoutError:
+                told = (
+                    f"{self.name} has not loaded it within {self._server.silence_s:g} s: look at its own log."
+                )
+                raise WorkFailed(told) from None
             except (openai.NotFoundError, openai.PermissionDeniedError):
                 raise CounterpointError(
                     f"{self.name} does not load adapters on request: start it with the adapter, or (vLLM) with "

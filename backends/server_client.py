@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from backends import server_errors
 from backends.circuit import Circuit
@@ -84,7 +84,7 @@ class ServerClient:
                 base_url=self.server.url,
                 api_key=self.key or "none",
                 max_retries=0,  # `persist` is the only place that tries again
-                timeout=openai.Timeout(self.server.silence_s, connect=CONNECT_S),
+                timeout=openai.Timeout(None, connect=CONNECT_S),  # whoever asks waits by the clock
             )
         return self._known
 
@@ -104,6 +104,13 @@ class ServerClient:
                     raise
             tried += 1
             await asyncio.sleep(pause)
+
+    async def models(self, patience_s: float) -> list[dict[str, Any]]:
+        """The entries of its list. Raises TimeoutError where the list is not whole in time, however its bytes come;
+        openai.OpenAIError where it refuses, and ValueError, TypeError or AttributeError for what is no list."""
+        async with asyncio.timeout(patience_s):
+            listed = await self.api.models.list()
+        return [dict(model) for model in listed.data or ()]
 
     async def close(self) -> None:
         if self._known is not None:
@@ -125,14 +132,11 @@ class ServerClient:
     def worked(self) -> None:
         self._circuit.worked()
 
-    def failed(self, error: Exception, waited_s: float | None = None) -> CounterpointError:
-        """What a person is told; a server that cannot be reached, or fails, is counted against its circuit.
-
-        `waited_s` is how long it was waited for, where that was not its own time.
-        """
+    def failed(self, error: Exception) -> CounterpointError:
+        """What a person is told; a server that cannot be reached, or fails, is counted against its circuit."""
         import openai
 
-        told = error if isinstance(error, CounterpointError) else self.told(error, waited_s)
+        told = error if isinstance(error, CounterpointError) else self.told(error)
         if isinstance(error, openai.APIConnectionError | openai.InternalServerError | CounterpointError):
             self._circuit.failed(str(told))
             if self._circuit.down is not None and self._recovery is None:
@@ -141,11 +145,10 @@ class ServerClient:
             self._circuit.worked()  # It answers, if only to refuse.
         return told
 
-    def told(self, error: Exception, waited_s: float | None = None) -> CounterpointError:
+    def told(self, error: Exception) -> CounterpointError:
         """A failure that is no sign of the server's health, in plain words."""
-        where = f"{self.server.name} ({self.server.url})"
         server = self.server
-        return server_errors.told(error, where, waited_s or server.silence_s, self.key, server.key_env)
+        return server_errors.told(error, f"{server.name} ({server.url})", self.key, server.key_env)
 
     def nonsense(self, kind: str = "") -> WorkFailed:
         """What is told of an answer that is none; `kind` is its content type."""
@@ -159,7 +162,8 @@ class ServerClient:
             while self._circuit.down is not None:
                 await asyncio.sleep(self._circuit.pause_s)
                 try:
-                    await self.api.with_options(timeout=CONNECT_S).models.list()
+                    async with asyncio.timeout(CONNECT_S):
+                        await self.api.models.list()
                 except openai.APIStatusError as error:
                     if error.status_code >= 500:
                         continue

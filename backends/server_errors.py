@@ -31,7 +31,7 @@ def pause(error: Exception, tried: int) -> float | None:
         with contextlib.suppress(ValueError):
             seconds = float(headers.get("retry-after", seconds))
         return seconds if 0 <= seconds <= LONGEST_PAUSE_S else None
-    # Who has waited in vain for as long as it was willing to does not wait as long again.
+    # A server that took no connection in all the time there was is not waited for as long again.
     passes = isinstance(error, BrokenOff | openai.APIConnectionError)
     return seconds if passes and not isinstance(error, openai.APITimeoutError) else None
 
@@ -44,16 +44,11 @@ def nonsense(name: str, url: str, kind: str = "") -> WorkFailed:
     )
 
 
-def told(
-    error: Exception, where: str, silence_s: float, key: str | None, key_env: str | None = None
-) -> CounterpointError:
-    """A client library's error in plain words; `where` names the server and its address, `silence_s` is how long
-    it was waited for, `key_env` the variable of its key. The key is not repeated, whatever the server says."""
-    import httpx
+def told(error: Exception, where: str, key: str | None, key_env: str | None = None) -> CounterpointError:
+    """A client library's error in plain words; `where` names the server and its address, `key_env` the variable
+    of its key. The key is not repeated, whatever the server says."""
     import openai
 
-    if isinstance(error, openai.APITimeoutError) and not isinstance(error.__cause__, httpx.ConnectTimeout):
-        return WorkFailed(f"{where} sent nothing for {silence_s:.0f} s: look at its own log.")
     if isinstance(error, openai.APIConnectionError):
         return WorkFailed(f"{where} does not answer: start it, or mend its address.")
     said = words(error, key)

@@ -9,7 +9,7 @@ import time
 
 from backends.served import Offer, offered
 from backends.server_client import CONNECT_S, ServerClient
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
 
 log = logging.getLogger("counterpoint")
 
@@ -70,16 +70,19 @@ class ServerOffer:
         import openai
 
         client, server = self._client, self._client.server
+        patience_s = CONNECT_S if fresh else server.silence_s
         try:
             if fresh:
-                listed = await client.api.with_options(timeout=CONNECT_S).models.list()
+                models = await client.models(patience_s)
             else:
-                listed = await client.persist(client.api.models.list)
-            models = [dict(model) for model in listed.data or ()]
+                models = await client.persist(lambda: client.models(patience_s))
+        except TimeoutError:
+            told = f"{server.name} ({server.url}) did not tell what it has within {patience_s:g} s"
+            raise client.failed(WorkFailed(f"{told}: see that it runs, and look at its own log.")) from None
         except openai.OpenAIError as error:
             missing = isinstance(error, openai.APIStatusError) and error.status_code in (404, 405)
             if not missing or server.model is None:
-                raise client.failed(error, CONNECT_S if fresh else None) from None
+                raise client.failed(error) from None
             models = []  # Some have no list: what was declared is believed.
         except (TypeError, ValueError, AttributeError):
             raise client.nonsense() from None

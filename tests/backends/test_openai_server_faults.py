@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 import time
+from contextlib import ExitStack, closing
 
 import pytest
 
-from backends import server_exchange
+from backends import server_client, server_exchange
 from backends.circuit import Circuit
 from backends.contract import Delta, Done, Failed, Request, Sampling
 from backends.openai_server import OpenAIServer
@@ -259,6 +261,18 @@ def test_a_server_that_is_down_is_told_at_once_and_comes_back_by_itself() -> Non
             assert text_of(list(backend.stream([request()]))) == "Back"
     finally:
         backend.close()
+
+
+def test_a_server_that_takes_no_connection_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_client, "CONNECT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as waiting:
+        for _ in range(3):
+            caller = waiting.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(full.getsockname())
+        backend = OpenAIServer(Server("lab", f"http://127.0.0.1:{full.getsockname()[1]}/v1"))
+        with closing(backend):
+            assert "does not answer: start it, or mend its address" in end_message(backend)
 
 
 def test_a_server_that_points_elsewhere_is_told_and_nobody_else_is_asked() -> None:

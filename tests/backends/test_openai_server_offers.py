@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from backends import server_client, server_offer
 from backends.circuit import Circuit
 from errors import CounterpointError, WorkFailed
-from tests.backends.asked import MODELS, asked_of, end_message, end_of, request, text_of
+from tests.backends.asked import MODELS, asked_of, end_message, end_of, request, text_of, wait_until
 from tests.backends.scripted_server import BASE, Call
 
 
@@ -146,3 +147,45 @@ def test_panes_that_need_the_list_look_once_together() -> None:
         server.listed = listed
         list(backend.stream([request(str(number)) for number in range(4)]))
     assert len(looks) == 1
+
+
+def a_list_that_never_ends(call: Call) -> None:
+    call.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n")
+    call.trickle(b" ")
+
+
+def test_a_list_that_never_ends_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_offer, "CONNECT_S", 0.2)
+    with asked_of(lambda call: call.answer("x"), silence_s=0.3) as (backend, server):
+        server.listed = a_list_that_never_ends
+        assert "did not tell what it has within 0.3 s: see that it runs" in end_message(backend)
+        with pytest.raises(WorkFailed, match=r"within 0\.2 s"):
+            backend.offer(fresh=True)
+        assert server.asked == []
+        assert server.gone.wait(10), "the server writes to nobody"
+
+
+def test_a_server_whose_list_never_ended_is_back_when_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_client, "CONNECT_S", 0.2)
+    looks: list[Call] = []
+
+    def ends_at_the_third_look(call: Call) -> None:
+        looks.append(call)
+        if len(looks) < 3:
+            a_list_that_never_ends(call)
+        call.status(200, json.dumps({"data": call.server.models}))
+
+    circuit = Circuit(failures=1, pause_s=0.01)
+    with asked_of(lambda call: call.answer("x"), silence_s=0.2, circuit=circuit) as (backend, server):
+        server.listed = ends_at_the_third_look
+        end_message(backend)
+        assert backend.status().state == "failed"
+        wait_until(lambda: backend.status().state == "ready")
+        assert len(looks) == 3
+
+
+def test_an_adapter_that_never_comes_is_not_waited_for_for_ever() -> None:
+    with asked_of(lambda call: call.answer("x"), silence_s=0.2) as (backend, server):
+        server.other = a_list_that_never_ends
+        with pytest.raises(WorkFailed, match=r"has not loaded it within 0\.2 s"):
+            backend.load_adapter("mine", "/adapters/mine")
