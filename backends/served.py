@@ -14,6 +14,9 @@ EXTENDED = frozenset({"vllm", "sglang", "llamacpp", "library", OWN})
 """Owners in /v1/models of one's own servers: they list all that they have, and know top_k, min_p and
 repetition_penalty, which OpenAI's own refuses."""
 LONGEST_NAME = 200
+MOST_ADAPTERS = 1000
+"""A server's adapters beyond these, in the order of their names, are left out: each is a row of every list of modes,
+alone and with every persona."""
 _OWN_ADAPTER = "adapter:"
 
 
@@ -29,6 +32,8 @@ class Offer:
     base_name: str
     adapters: Mapping[str, str] = field(default_factory=dict)
     owner: str | None = None
+    left_out: int = 0
+    """Adapters beyond the most that are taken."""
 
     def model(self, adapter: str | None) -> str:
         """The model id to ask for. Raises CounterpointError for an adapter that the server does not have."""
@@ -37,7 +42,7 @@ class Offer:
         try:
             return self.adapters[adapter]
         except KeyError:
-            known = ", ".join(sorted(self.adapters)) or "none"
+            known = _listed(self.adapters) or "none"
             raise CounterpointError(
                 f"{self.server} has no adapter {adapter}. It has: {known}. Load it there, or pick another mode."
             ) from None
@@ -52,7 +57,8 @@ def offered(
     configured map names. The base is the configured one, else the only entry that is no adapter; an entry
     `base` of another Counterpoint is its base. A configured base that is not listed is believed of a hosted
     provider: its list may be a part, or call it otherwise. Raises WorkFailed where that leaves none or several.
-    Adapters whose names cannot be part of a mode's id are left out.
+    Adapters whose names cannot be part of a mode's id are left out, and those beyond MOST_ADAPTERS; these are
+    never ones of the map, which is short.
     """
     entries = {str(entry["id"]): entry for entry in models if entry.get("id")}
     if base is None:
@@ -64,7 +70,9 @@ def offered(
     owner = entry.get("owned_by")
     name = str(entry.get("root") or base) if owner == OWN else base
     usable = {name: id_ for name, id_ in {**found, **adapters}.items() if _is_usable(name)}
-    return Offer(server, base, name, usable, str(owner) if owner else None)
+    kept = sorted(usable, key=lambda name: (name not in adapters, name))[:MOST_ADAPTERS]
+    taken = {name: usable[name] for name in sorted(kept)}
+    return Offer(server, base, name, taken, str(owner) if owner else None, len(usable) - len(taken))
 
 
 def _only_base(server: str, entries: Mapping[str, Mapping[str, Any]], adapters: Mapping[str, str]) -> str:

@@ -292,6 +292,8 @@ def about(name: str, seen: Seen) -> str:
                 adapters=markup.plain(adapters),
             )
         )
+        if seen.offer.left_out:
+            lines.append(say("server_left_out", count=seen.offer.left_out))
     return "\n\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from backends import server_client, server_offer
 from backends.circuit import Circuit
+from backends.served import MOST_ADAPTERS
 from errors import CounterpointError, WorkFailed
 from tests.backends.asked import MODELS, asked_of, end_message, end_of, request, text_of, wait_until
 from tests.backends.scripted_server import BASE, Call
@@ -98,6 +99,18 @@ def test_an_adapter_is_loaded_once_whatever_comes_of_it() -> None:
         with pytest.raises(WorkFailed, match="failed: look at its own log"):
             backend.load_adapter("mine", "/adapters/mine")
         assert len(server.posted) == 1
+
+
+def test_of_more_adapters_than_a_list_can_show_the_first_by_name_are_taken() -> None:
+    names = [f"a{number:05}" for number in reversed(range(MOST_ADAPTERS + 5))]
+    models = [{"id": BASE, "owned_by": "vllm"}, *({"id": name, "parent": BASE} for name in names)]
+    declared = {"zebra": "a01003", "z": "hidden"}
+    with asked_of(lambda call: call.answer("x"), models=models, adapters=declared) as (backend, _):
+        offer = backend.offer()
+        assert list(offer.adapters) == [*sorted(names)[: MOST_ADAPTERS - 2], "z", "zebra"]
+        assert backend.adapters() == tuple(offer.adapters)
+        assert offer.left_out == 7
+        assert len(end_message(backend, adapter="nobody")) < 1000
 
 
 def test_a_server_without_a_list_answers_as_the_model_that_was_declared() -> None:

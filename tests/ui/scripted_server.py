@@ -29,6 +29,7 @@ class ScriptedServer(ScriptedBackend):
         self.declared = declared
         self.own = ()
         self.has: tuple[str, ...] = ()
+        self.left_out = 0
         self.problem = ""
         self.loaded: list[tuple[str, str]] = []
         self.open = True
@@ -37,7 +38,9 @@ class ScriptedServer(ScriptedBackend):
         if self.problem:
             raise CounterpointError(self.problem)
         self.own = self.has
-        return Offer(self.name, "org/base", "org/base", {name: name for name in self.has})
+        return Offer(
+            self.name, "org/base", "org/base", {name: name for name in self.has}, None, self.left_out
+        )
 
     def load_adapter(self, name: str, folder: str) -> None:
         if self.problem:

@@ -126,6 +126,14 @@ def test_a_look_tells_in_words_what_a_server_has_or_why_not(tmp_path: Path) -> N
     assert after[servers.list].choices == [("gpu · down", "gpu")]
 
 
+def test_how_many_adapters_are_left_out_is_told(tmp_path: Path) -> None:
+    parts = parts_on(tmp_path, main(), gpu=ADDRESS)
+    servers = built(parts)
+    server(parts).left_out = 12
+    *_, last = servers._look("gpu", *GPU)
+    assert "12 more are left out" in shown(servers, last)[servers.about]
+
+
 def test_a_server_that_went_down_is_told_with_what_it_last_had(tmp_path: Path) -> None:
     parts = parts_on(tmp_path, main(), gpu=ADDRESS)
     servers = built(parts)

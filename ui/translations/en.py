@@ -268,6 +268,7 @@ TEXTS = {
     "server_has": "Its base is {base}. Adapters that it tells: {adapters}.",
     "server_had": "Last seen, its base was {base}. Adapters that it told: {adapters}.",
     "server_no_adapters": "none",
+    "server_left_out": "{count} more are left out: no list of modes could show them all.",
     "server_is_main": (
         "It answers in place of the local base here: what you change acts when Counterpoint is started anew."
     ),
