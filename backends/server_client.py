@@ -127,7 +127,7 @@ class ServerClient:
     def refuse_if_down(self) -> None:
         down = self.down
         if down is not None:
-            raise WorkFailed(down)
+            raise server_errors.Down(down)
 
     def worked(self) -> None:
         self._circuit.worked()
@@ -149,6 +149,12 @@ class ServerClient:
         """A failure that is no sign of the server's health, in plain words."""
         server = self.server
         return server_errors.told(error, f"{server.name} ({server.url})", self.key, server.key_env)
+
+    def no_list(self, error: Exception) -> WorkFailed:
+        """What is told of a server that answers a look with this: that there is no list."""
+        self.worked()
+        server = self.server
+        return server_errors.no_list(server.name, server.url, server_errors.words(error, self.key))
 
     def nonsense(self, kind: str = "") -> WorkFailed:
         """What is told of an answer that is none; `kind` is its content type."""

@@ -15,6 +15,10 @@ LONGEST_PAUSE_S = 20.0
 """Who asks for a longer one (Retry-After) is not asked again."""
 
 
+class Down(WorkFailed):
+    """A server that cannot be reached, says nothing, or fails: all others answer, if only to refuse."""
+
+
 class BrokenOff(Exception):
     """A stream that ended before its answer did."""
 
@@ -50,7 +54,7 @@ def told(error: Exception, where: str, key: str | None, key_env: str | None = No
     import openai
 
     if isinstance(error, openai.APIConnectionError):
-        return WorkFailed(f"{where} does not answer: start it, or mend its address.")
+        return Down(f"{where} does not answer: start it, or mend its address.")
     said = words(error, key)
     if isinstance(error, openai.APIStatusError) and error.status_code in range(300, 400):
         place = _line(error.response.headers.get("location", "elsewhere"), key)
@@ -68,12 +72,22 @@ def told(error: Exception, where: str, key: str | None, key_env: str | None = No
     if isinstance(error, openai.RateLimitError):
         return Busy(f"{where} is asked too much, or its quota is used up: try later. It says: {said}")
     if isinstance(error, openai.InternalServerError):
-        return WorkFailed(f"{where} failed: look at its own log. It says: {said}")
+        return Down(f"{where} failed: look at its own log. It says: {said}")
     if isinstance(error, openai.NotFoundError):
         return WorkFailed(f"{where} has no such model or address (it ends in /v1 mostly). It says: {said}")
     # These are of what was asked; all others of how this server is used from here.
     refused = isinstance(error, openai.APIStatusError) and error.status_code in (400, 413, 422)
     return (CounterpointError if refused else WorkFailed)(f"{where} refuses: {said}")
+
+
+def no_list(where: str, url: str, said: str) -> WorkFailed:
+    """What is told of a server that answers, but has no list of models at its address."""
+    mend = (
+        "Mend its address, or name its model"
+        if url.endswith("/v1")
+        else "An address mostly ends in /v1: add that, or name its model if the address is right"
+    )
+    return WorkFailed(f"{where} answers, but has no {url}/models. {mend}. It says: {said}")
 
 
 def words(error: Any, key: str | None) -> str:

@@ -49,7 +49,7 @@ async def exchange(
         raise client.failed(WorkFailed(told)) from None
     except TimeoutError:
         told = f"{server.name} sent nothing of its answer for {server.silence_s:g} s: look at its own log."
-        raise client.failed(WorkFailed(told)) from None
+        raise client.failed(server_errors.Down(told)) from None
     except openai.NotFoundError as error:
         offers.doubt()
         if request.adapter is None:

@@ -9,7 +9,8 @@ import time
 
 from backends.served import Offer, offered
 from backends.server_client import CONNECT_S, ServerClient
-from errors import CounterpointError, WorkFailed
+from backends.server_errors import Down
+from errors import CounterpointError
 
 log = logging.getLogger("counterpoint")
 
@@ -78,11 +79,13 @@ class ServerOffer:
                 models = await client.persist(lambda: client.models(patience_s))
         except TimeoutError:
             told = f"{server.name} ({server.url}) did not tell what it has within {patience_s:g} s"
-            raise client.failed(WorkFailed(f"{told}: see that it runs, and look at its own log.")) from None
+            raise client.failed(Down(f"{told}: see that it runs, and look at its own log.")) from None
         except openai.OpenAIError as error:
             missing = isinstance(error, openai.APIStatusError) and error.status_code in (404, 405)
-            if not missing or server.model is None:
+            if not missing:
                 raise client.failed(error) from None
+            if server.model is None:
+                raise client.no_list(error) from None
             models = []  # Some have no list: what was declared is believed.
         except (TypeError, ValueError, AttributeError):
             raise client.nonsense() from None

@@ -11,6 +11,7 @@ from typing import Literal
 
 from backends.contract import Backend
 from backends.served import Offer
+from backends.server_errors import Down
 from comparison.backends import Backends
 from errors import CounterpointError
 from ui.words import say
@@ -22,9 +23,9 @@ Finding = Offer | CounterpointError
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How a server stands, as far as it is known; `problem` says why it is down."""
+    """How a server stands, as far as it is known; `problem` says why it is down, or answers and is of no use yet."""
 
-    state: Literal["ready", "down", "unseen", "looking"]
+    state: Literal["ready", "down", "unusable", "unseen", "looking"]
     offer: Offer | None = None
     problem: str = ""
 
@@ -58,7 +59,9 @@ class Looks:
             return Seen("looking", offer)
         if offer is not None:
             return Seen("ready", offer)
-        return Seen("unseen") if found is None else Seen("down", problem=str(found))
+        if found is None:
+            return Seen("unseen")
+        return Seen("down" if isinstance(found, Down) else "unusable", problem=str(found))
 
     def look(self, names: Iterable[str], timeout: float) -> None:
         """Looks at these servers at once; returns when all have told, or after `timeout` seconds."""

@@ -18,6 +18,7 @@ class Call:
     def __init__(self, handler: BaseHTTPRequestHandler, body: dict[str, Any], server: ScriptedServer):
         self.body = body
         self.server = server
+        self.path = handler.path
         self.number = len(server.asked)
         self.key = handler.headers.get("Authorization")
         self._handler = handler

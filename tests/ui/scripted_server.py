@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from adapters.store import AdapterStore
 from backends.contract import BaseFacts
 from backends.served import Offer
-from comparison.backends import Backends
+from comparison.backends import Backends, Connect
 from comparison.live import Comparison
 from comparison.modes import Catalogue
 from comparison.servers import Declared, ServerStore
@@ -30,13 +29,13 @@ class ScriptedServer(ScriptedBackend):
         self.own = ()
         self.has: tuple[str, ...] = ()
         self.left_out = 0
-        self.problem = ""
+        self.problem: CounterpointError | None = None
         self.loaded: list[tuple[str, str]] = []
         self.open = True
 
     def offer(self, fresh: bool = False) -> Offer:
         if self.problem:
-            raise CounterpointError(self.problem)
+            raise self.problem
         self.own = self.has
         return Offer(
             self.name, "org/base", "org/base", {name: name for name in self.has}, None, self.left_out
@@ -44,7 +43,7 @@ class ScriptedServer(ScriptedBackend):
 
     def load_adapter(self, name: str, folder: str) -> None:
         if self.problem:
-            raise CounterpointError(self.problem)
+            raise self.problem
         self.loaded.append((name, folder))
         self.has = (*self.has, name)
 
@@ -52,7 +51,7 @@ class ScriptedServer(ScriptedBackend):
         self.open = False
 
 
-def parts_on(data: Path, main: ScriptedBackend, **servers: str) -> Parts:
+def parts_on(data: Path, main: ScriptedBackend, connect: Connect = ScriptedServer, **servers: str) -> Parts:
     """The page's parts with a real store that declares these servers, name to address."""
     store = ServerStore(data)
     for name, url in servers.items():
@@ -60,7 +59,6 @@ def parts_on(data: Path, main: ScriptedBackend, **servers: str) -> Parts:
     facts = BaseFacts("some/base", data, "ab" * 32, ("en",), {})
     personas = PersonaStore(ROOT / "personas" / "library", data)
     adapters = AdapterStore(data / "none", data, lambda: facts)
-    connect: Callable[[Declared], ScriptedServer] = ScriptedServer
     catalogue = Catalogue(personas, adapters, Backends(main, store, connect))
     return Parts(personas, adapters, catalogue, Comparison(catalogue))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,14 @@ import pytest
 
 from backends.contract import Status
 from backends.served import Offer
+from backends.server_errors import Down
+from comparison.backends import connect
 from comparison.servers import FILE, Entry
-from errors import CounterpointError
+from errors import CounterpointError, WorkFailed
+from tests.backends.scripted_server import Call, serving
 from tests.ui.scripted import ScriptedBackend
 from tests.ui.scripted_server import parts_on, server
-from ui import page, server_form
+from ui import markup, page, server_form
 from ui import servers as tab
 from ui.looks import Seen
 from ui.parts import Parts
@@ -119,11 +124,39 @@ def test_a_look_tells_in_words_what_a_server_has_or_why_not(tmp_path: Path) -> N
     assert "org\\/base" in about
     assert "<b>" not in about
     assert "gpu/adapter:orders" in [mode.id for mode in parts.catalogue.list()]
-    gpu.problem = "gpu refuses the key: set the environment variable of its key."
-    *_, last = servers._look("gpu", *GPU)
-    after = shown(servers, last)
-    assert "refuses the key" in after[servers.about]
-    assert after[servers.list].choices == [("gpu · down", "gpu")]
+    for problem, state in (
+        (Down("No route."), "down"),
+        (WorkFailed("It refuses the key."), "not usable yet"),
+    ):
+        gpu.problem = problem
+        *_, last = servers._look("gpu", *GPU)
+        after = shown(servers, last)
+        assert markup.plain(str(problem)) in after[servers.about]
+        assert after[servers.list].choices == [(f"gpu · {state}", "gpu")]
+
+
+def test_an_address_that_lacks_its_end_is_told_as_that_and_not_as_a_server_that_is_down(
+    tmp_path: Path, told: list[str]
+) -> None:
+    def listed(call: Call) -> None:
+        there = call.path == "/v1/models"
+        call.status(200 if there else 404, json.dumps({"data": call.server.models} if there else {}))
+
+    parts = parts_on(tmp_path, main(), connect)
+    servers = built(parts)
+    with serving(lambda call: call.answer("x")) as gpu, closing(parts.backends):
+        gpu.listed = listed
+        form = ("gpu", gpu.url.removesuffix("/v1"), *GPU[2:])
+        servers._save({}, None, *form)
+        *_, last = servers._look("gpu", *form)
+        after = shown(servers, last)
+        assert after[servers.list].choices == [("gpu · not usable yet", "gpu")]
+        assert markup.plain(f"gpu answers, but has no {form[1]}/models.") in after[servers.about]
+        assert markup.plain("An address mostly ends in /v1: add that") in after[servers.about]
+        form = ("gpu", gpu.url, *GPU[2:])
+        servers._save({}, "gpu", *form)
+        *_, last = servers._look("gpu", *form)
+        assert shown(servers, last)[servers.list].choices == [("gpu · ready", "gpu")]
 
 
 def test_how_many_adapters_are_left_out_is_told(tmp_path: Path) -> None:

@@ -261,6 +261,7 @@ TEXTS = {
     "no_servers": "No server is declared yet.",
     "server_ready": "ready",
     "server_down": "down",
+    "server_unusable": "not usable yet",
     "server_unseen": "not looked at yet",
     "server_looking": "being looked at …",
     "server_new": "Declare another",
