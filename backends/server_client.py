@@ -12,7 +12,7 @@ from backends.circuit import Circuit
 from errors import CounterpointError, WorkFailed
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
     from openai import AsyncOpenAI
 
 T = TypeVar("T")
@@ -64,22 +64,26 @@ class ServerClient:
         if self._known is None:
             import openai
 
+            from backends.server_bytes import bounds
+
             if self.key and not (self.key.isascii() and self.key.isprintable()):
                 raise CounterpointError(
                     f"{self.server.name}: {self.server.key_env or 'its key'} holds characters that no key has: set it "
                     "anew and start Counterpoint again."
                 )
 
-            async def only_ours(request: httpx.Request) -> None:
+            async def only_ours(request: httpx2.Request) -> None:
                 # The library adds what other programs' variables say, keys among it (OPENAI_CUSTOM_HEADERS).
                 for name in set(request.headers) - SENT:
                     del request.headers[name]
+                request.headers["accept-encoding"] = "identity"
                 request.headers["authorization"] = f"Bearer {self.key or 'none'}"
 
             self._known = openai.AsyncOpenAI(
                 # A server that was declared is the one that is asked: not whoever it points to.
                 http_client=openai.DefaultAsyncHttpxClient(
-                    follow_redirects=False, event_hooks={"request": [only_ours]}
+                    follow_redirects=False,
+                    event_hooks={"request": [only_ours], "response": [bounds(self.server.name)]},
                 ),
                 base_url=self.server.url,
                 api_key=self.key or "none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import socket
 import threading
@@ -10,7 +11,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from backends import server_client, server_exchange
+from backends import server_bytes, server_client, server_exchange
 from backends.circuit import Circuit
 from backends.contract import Delta, Done, Failed, Request, Sampling
 from backends.openai_server import OpenAIServer
@@ -193,6 +194,43 @@ def test_a_server_that_sends_and_says_nothing_is_given_up_after_its_time(trickle
         assert len(server.asked) == 1, "nobody waits as long again"
         assert "sent nothing" in backend.status().message
         assert server.gone.wait(10), "the server writes to nobody"
+
+
+def endless_line(call: Call) -> None:
+    call.begin()
+    call.write(b'data: {"choices": [{"index": 0, "delta": {"content": "')
+    while True:
+        call.write(b"x" * 10_000)
+
+
+def endless_refusal(call: Call) -> None:
+    call.write(b"HTTP/1.1 500 Oh\r\nContent-Length: 100000000000\r\n\r\n")
+    while True:
+        call.write(b"x" * 10_000)
+
+
+@pytest.mark.parametrize("script", [endless_line, endless_refusal])
+def test_more_bytes_than_any_answer_has_are_not_kept(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_bytes, "MOST_BYTES", 1_000_000)
+    with asked_of(script) as (backend, server):
+        assert end_message(backend) == "lab sent more than any answer has: look at its own log."
+        assert server.gone.wait(10), "the server writes to nobody"
+        assert len(server.asked) == 1
+
+
+def test_what_is_packed_is_not_unpacked() -> None:
+    data = gzip.compress(
+        b'data: {"choices": [{"index": 0, "delta": {"content": "%s"}}]}\n\n' % (b"x" * 1_000_000)
+    )
+
+    def packed(call: Call) -> None:
+        call.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n")
+        call.write(b"Content-Length: %d\r\n\r\n" % len(data))
+        call.write(data)
+
+    with asked_of(packed) as (backend, server):
+        assert "lab packs its answers (gzip) though it was asked not to" in end_message(backend)
+        assert {each["accept-encoding"] for each in server.headers} == {"identity"}
 
 
 @pytest.mark.parametrize("field", ["content", "refusal", "reasoning_content", "reasoning"])
