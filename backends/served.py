@@ -14,6 +14,7 @@ EXTENDED = frozenset({"vllm", "sglang", "llamacpp", "library", OWN})
 """Owners in /v1/models of one's own servers: they list all that they have, and know top_k, min_p and
 repetition_penalty, which OpenAI's own refuses."""
 LONGEST_NAME = 200
+LONGEST_ID = 1000
 MOST_ADAPTERS = 1000
 """A server's adapters beyond these, in the order of their names, are left out: each is a row of every list of modes,
 alone and with every persona."""
@@ -58,9 +59,9 @@ def offered(
     `base` of another Counterpoint is its base. A configured base that is not listed is believed of a hosted
     provider: its list may be a part, or call it otherwise. Raises WorkFailed where that leaves none or several.
     Adapters whose names cannot be part of a mode's id are left out, and those beyond MOST_ADAPTERS; these are
-    never ones of the map, which is short.
+    never ones of the map, which is short. Ids that nobody can read are of no model.
     """
-    entries = {str(entry["id"]): entry for entry in models if entry.get("id")}
+    entries = {str(entry["id"]): entry for entry in models if _is_an_id(entry.get("id"))}
     if base is None:
         base = _only_base(server, entries, adapters)
     elif base not in entries and any(entry.get("owned_by") in EXTENDED for entry in entries.values()):
@@ -68,7 +69,8 @@ def offered(
     entry = entries.get(base, {})
     found = {_name(id_, base): id_ for id_, entry in entries.items() if _is_adapter(id_, entry, base)}
     owner = entry.get("owned_by")
-    name = str(entry.get("root") or base) if owner == OWN else base
+    root = entry.get("root")
+    name = str(root) if owner == OWN and _is_an_id(root) else base
     usable = {name: id_ for name, id_ in {**found, **adapters}.items() if _is_usable(name)}
     kept = sorted(usable, key=lambda name: (name not in adapters, name))[:MOST_ADAPTERS]
     taken = {name: usable[name] for name in sorted(kept)}
@@ -96,6 +98,10 @@ def _is_adapter(id_: str, entry: Mapping[str, Any], base: str) -> bool:
 
 def _name(id_: str, base: str) -> str:
     return id_.removeprefix(f"{base}:").removeprefix(_OWN_ADAPTER)
+
+
+def _is_an_id(value: Any) -> bool:
+    return bool(value) and len(str(value)) <= LONGEST_ID and str(value).isprintable()
 
 
 def _is_usable(name: str) -> bool:

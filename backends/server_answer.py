@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from backends.contract import (
     Usage,
 )
 from backends.served import Offer
+from backends.server_errors import readable
 
 _NEEDED = frozenset({"model", "messages", "stream", "logprobs", "top_logprobs", "extra_body"})
 _LEFT_TO_THE_SERVER: dict[str, Any] = {
@@ -35,8 +37,12 @@ _LEFT_TO_THE_SERVER: dict[str, Any] = {
 """What OpenAI's API documents for a parameter that was not sent."""
 _THOUGHTS = ("reasoning_content", "reasoning")
 """Where models that think put what is not shown."""
+_LARGEST_COUNT = 2**53
 SLACK = 8
 """Pieces beyond max_tokens after which an answer is cut off: the server does not keep to it."""
+LONGEST_TOKEN = 256
+"""Characters of a token, at most, by which an answer in few large pieces is cut off."""
+_LONGEST_MODEL = 200
 
 
 class Counts(NamedTuple):
@@ -61,6 +67,7 @@ class ServerAnswer:
     pieces: int = 0
     arrived: int = 0
     """Pieces, and thoughts: these are not shown, but count towards the end as well."""
+    characters: int = 0
     first: float | None = None
     last: float | None = None
     reason: FinishReason | None = None
@@ -73,10 +80,14 @@ class ServerAnswer:
     @property
     def over(self) -> bool:
         """Whether the server goes on past the end that was asked for."""
-        if self.arrived <= self.request.sampling.max_tokens + SLACK:
+        if self.arrived <= self._most and self.characters < self._most * LONGEST_TOKEN:
             return False
         self.reason = "length"
         return True
+
+    @property
+    def _most(self) -> int:
+        return self.request.sampling.max_tokens + SLACK
 
     @property
     def ttft_s(self) -> float | None:
@@ -110,14 +121,19 @@ class ServerAnswer:
         return True
 
     def take(self, chunk: Any, tell: Callable[[Event], None]) -> bool:
-        """One event of the server's stream; whether it says anything of the answer, its thoughts or its end."""
+        """One event of the server's stream; whether it says anything of the answer, its thoughts or its end.
+
+        Raises what NONSENSE names for what is no such event.
+        """
         self.counts = _counts(getattr(chunk, "usage", None)) or self.counts
-        self.said_model = getattr(chunk, "model", None) or self.said_model
+        self.said_model = readable(getattr(chunk, "model", None) or "")[:_LONGEST_MODEL] or self.said_model
         choices = getattr(chunk, "choices", None)
         if not choices:
             return False
         choice = choices[0]
-        text = getattr(choice.delta, "content", None) or getattr(choice.delta, "refusal", None) or ""
+        said = getattr(choice.delta, "content", None) or getattr(choice.delta, "refusal", None)
+        text = readable(said or "")[: self._most * LONGEST_TOKEN - self.characters]
+        self.characters += len(text)
         logprobs = _logprobs(choice)
         if text or logprobs:
             # A token may have a probability and no text: the first part of a character, or the end.
@@ -212,7 +228,8 @@ def _counts(usage: Any) -> Counts | None:
 
     def count(of: Any, name: str) -> int | None:
         value = getattr(of, name, None)
-        return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+        is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST_COUNT
+        return value if is_count else None
 
     return Counts(
         count(usage, "prompt_tokens"),
@@ -226,7 +243,20 @@ def _logprobs(choice: Any) -> tuple[TokenLogprob, ...]:
     content = getattr(getattr(choice, "logprobs", None), "content", None) or ()
     return tuple(
         TokenLogprob(
-            item.token, item.logprob, tuple((other.token, other.logprob) for other in item.top_logprobs or ())
+            readable(item.token),
+            _finite(item.logprob),
+            # An alternative that cannot be is told as one of minus infinity, or of none.
+            tuple(
+                (readable(other.token), other.logprob)
+                for other in item.top_logprobs or ()
+                if other.logprob is not None and math.isfinite(other.logprob)
+            ),
         )
         for item in content
     )
+
+
+def _finite(logprob: float) -> float:
+    if not math.isfinite(logprob):
+        raise ValueError("no probability")
+    return logprob

@@ -111,7 +111,7 @@ class ServerClient:
 
     async def models(self, patience_s: float) -> list[dict[str, Any]]:
         """The entries of its list. Raises TimeoutError where the list is not whole in time, however its bytes come;
-        openai.OpenAIError where it refuses, and ValueError, TypeError or AttributeError for what is no list."""
+        openai.OpenAIError where it refuses, and what NONSENSE names for what is no list."""
         async with asyncio.timeout(patience_s):
             listed = await self.api.models.list()
         return [dict(model) for model in listed.data or ()]
@@ -160,9 +160,9 @@ class ServerClient:
         server = self.server
         return server_errors.no_list(server.name, server.url, server_errors.words(error, self.key))
 
-    def nonsense(self, kind: str = "") -> WorkFailed:
-        """What is told of an answer that is none; `kind` is its content type."""
-        return server_errors.nonsense(self.server.name, self.server.url, kind)
+    def nonsense(self, kind: str = "", begun: bool = False) -> WorkFailed:
+        """What is told of an answer that is none; `kind` is its content type, `begun` whether it was one at first."""
+        return server_errors.nonsense(self.server.name, self.server.url, kind, begun)
 
     async def _recover(self) -> None:
         """Looks at a server that is down until it answers again, if only to refuse."""

@@ -13,6 +13,8 @@ PAUSE_S = 0.5
 """Before the first further try; twice as long before the next."""
 LONGEST_PAUSE_S = 20.0
 """Who asks for a longer one (Retry-After) is not asked again."""
+NONSENSE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)
+"""What reading an answer raises that is none of the OpenAI API."""
 
 
 class Down(WorkFailed):
@@ -40,8 +42,12 @@ def pause(error: Exception, tried: int) -> float | None:
     return seconds if passes and not isinstance(error, openai.APITimeoutError) else None
 
 
-def nonsense(name: str, url: str, kind: str = "") -> WorkFailed:
-    """What is told of an answer that is none; `kind` is its content type."""
+def nonsense(name: str, url: str, kind: str = "", begun: bool = False) -> WorkFailed:
+    """What is told of an answer that is none; `kind` is its content type, `begun` whether it was one at first."""
+    if begun:
+        return WorkFailed(
+            f"{name} sent what is no part of an answer in the midst of one: look at its own log."
+        )
     sent = f" ({kind.partition(';')[0]})" if kind else ""
     return WorkFailed(
         f"{name} sent what is no answer of the OpenAI API{sent}: check that its address ends in /v1 ({url})."
@@ -75,8 +81,12 @@ def told(error: Exception, where: str, key: str | None, key_env: str | None = No
         return Down(f"{where} failed: look at its own log. It says: {said}")
     if isinstance(error, openai.NotFoundError):
         return WorkFailed(f"{where} has no such model or address (it ends in /v1 mostly). It says: {said}")
-    # These are of what was asked; all others of how this server is used from here.
-    refused = isinstance(error, openai.APIStatusError) and error.status_code in (400, 413, 422)
+    # These are of what was asked; all others of how this server is used from here. In a stream that has begun
+    # the status is told as the error's code.
+    status = error.status_code if isinstance(error, openai.APIStatusError) else getattr(error, "code", None)
+    refused = str(status) in ("400", "413", "422")
+    if not (refused or isinstance(error, openai.APIStatusError)):
+        return WorkFailed(f"{where} failed while it answered: look at its own log. It says: {said}")
     return (CounterpointError if refused else WorkFailed)(f"{where} refuses: {said}")
 
 
@@ -93,10 +103,19 @@ def no_list(where: str, url: str, said: str) -> WorkFailed:
 def words(error: Any, key: str | None) -> str:
     """The server's own message in one line of bounded length, without the key."""
     body = getattr(error, "body", None)
-    said = body.get("message") if isinstance(body, dict) else None
+    said = (body.get("message") or body.get("detail")) if isinstance(body, dict) else body
     return _line(str(said or getattr(error, "message", error)), key)
 
 
+def readable(text: str) -> str:
+    """The text with a mark in the place of every half of a character: nothing that is shown or kept could hold it.
+
+    Raises AttributeError for what is no text.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _line(text: str, key: str | None) -> str:
+    text = readable(text)
     text = " ".join((text.replace(key, "(the key)") if key else text).split())
     return text if len(text) <= 300 else f"{text[:300]}…"

@@ -58,8 +58,8 @@ async def exchange(
         raise CounterpointError(f"{server.name} no longer has {request.adapter}. It says: {said}") from None
     except openai.OpenAIError as error:
         raise client.failed(error) from None
-    except (ValueError, TypeError, AttributeError, LookupError):
-        raise client.nonsense() from None
+    except server_errors.NONSENSE:
+        raise client.nonsense(begun=answer.pieces > 0) from None
     client.worked()
     if answer.is_filtered:
         raise CounterpointError(f"{server.name} ended this answer by its content filter: ask in other words.")
@@ -112,6 +112,7 @@ async def _read(
     now = asyncio.get_running_loop().time
     try:
         async for chunk in stream:
+            _refuse_an_error(chunk, stream)
             if answer.take(chunk, tell):
                 silence_s = client.server.silence_s
                 patience.reschedule(now() + (silence_s if answer.reason is None else min(silence_s, LAST_S)))
@@ -121,3 +122,13 @@ async def _read(
         raise server_errors.BrokenOff from None
     if answer.reason is None:
         raise server_errors.BrokenOff
+
+
+def _refuse_an_error(chunk: Any, stream: AsyncStream[Any]) -> None:
+    """Raises openai.APIError for an error that is told as one more chunk, which the client library lets pass."""
+    import openai
+
+    said = getattr(chunk, "message", None)
+    if said and getattr(chunk, "choices", None) is None:
+        body = {"message": said, "code": getattr(chunk, "code", None)}
+        raise openai.APIError(str(said), stream.response.request, body=body)

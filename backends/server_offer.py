@@ -9,7 +9,7 @@ import time
 
 from backends.served import Offer, offered
 from backends.server_client import CONNECT_S, ServerClient
-from backends.server_errors import Down
+from backends.server_errors import NONSENSE, Down
 from errors import CounterpointError
 
 log = logging.getLogger("counterpoint")
@@ -87,10 +87,10 @@ class ServerOffer:
             if server.model is None:
                 raise client.no_list(error) from None
             models = []  # Some have no list: what was declared is believed.
-        except (TypeError, ValueError, AttributeError):
+        except NONSENSE:
             raise client.nonsense() from None
         client.worked()
         try:
             return offered(server.name, models, server.model, server.adapters)
-        except (TypeError, AttributeError):
+        except NONSENSE:
             raise client.nonsense() from None

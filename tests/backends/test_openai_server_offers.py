@@ -162,6 +162,17 @@ def test_panes_that_need_the_list_look_once_together() -> None:
     assert len(looks) == 1
 
 
+@pytest.mark.parametrize(
+    "listed", ["[" * 200_000, '{"data": [{"id": "a\\ud800"}]}', json.dumps({"data": [{"id": "a" * 2000}]})]
+)
+def test_a_list_that_nobody_can_read_has_no_model(listed: str) -> None:
+    with asked_of(lambda call: call.answer("x")) as (backend, server):
+        server.listed = lambda call: call.status(200, listed)
+        with pytest.raises(WorkFailed, match=r"offers no model|no answer of the OpenAI API"):
+            backend.offer()
+        backend.status().message.encode()
+
+
 def a_list_that_never_ends(call: Call) -> None:
     call.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n")
     call.trickle(b" ")
