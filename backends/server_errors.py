@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from backends.contract import PromptTooLong
 from errors import Busy, CounterpointError, WorkFailed
 
 PASSING = frozenset({429, 500, 502, 503})
@@ -87,7 +88,9 @@ def told(error: Exception, where: str, key: str | None, key_env: str | None = No
     refused = str(status) in ("400", "413", "422")
     if not (refused or isinstance(error, openai.APIStatusError)):
         return WorkFailed(f"{where} failed while it answered: look at its own log. It says: {said}")
-    return (CounterpointError if refused else WorkFailed)(f"{where} refuses: {said}")
+    too_long = "context_length_exceeded" in (getattr(error, "code", None), said) or "context length" in said
+    kind = WorkFailed if not refused else PromptTooLong if too_long else CounterpointError
+    return kind(f"{where} refuses: {said}")
 
 
 def no_list(where: str, url: str, said: str) -> WorkFailed:

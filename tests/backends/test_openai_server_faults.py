@@ -59,6 +59,16 @@ def test_a_stream_that_breaks_before_its_first_token_is_asked_again() -> None:
         (lambda call: call.status(401, '{"error": {"message": "bad key"}}'), r"refuses us: if it wants.*bad key", "work"),
         (lambda call: call.status(404, '{"error": {"message": "gone"}}'), r"no such model or address.*gone", "work"),
         (lambda call: call.status(400, '{"error": {"message": "too long"}}'), r"refuses: .*too long", "input"),
+        (
+            lambda call: call.status(400, '{"error": {"message": "no", "code": "context_length_exceeded"}}'),
+            r"refuses: no",
+            "context",
+        ),
+        (
+            lambda call: call.status(400, '{"error": {"message": "its maximum context length is 9"}}'),
+            r"context length is 9",
+            "context",
+        ),
         (lambda call: call.status(422, '{"detail": "too long"}'), r"refuses: too long", "input"),
         (lambda call: call.status(200, "<html>hello</html>", "text/html"), r"no answer .*\(text/html\)", "work"),
         (lambda call: call.status(200, '{"choices": []}'), r"no answer of the OpenAI API \(application/json\)", "work"),
