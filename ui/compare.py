@@ -346,14 +346,14 @@ class Compare:
                 changed.setdefault(row.persona, {})[row.name] = value
         return links.write_link(modes, text, screen.seed_for(text), scales, screen.explicit, changed)
 
-    def _preview(self, slot: int, question: str, editing: bool, rewording: str, *values: Any) -> str:
+    def _preview(self, slot: int, question: str, editing: bool, rewording: str | None, *values: Any) -> str:
         """The prompt of what is typed: of the pane's own wording where there is one, else of the question to all."""
         screen = self._screen(values)
-        typed = rewording.strip() or question.strip()
-        replaces_last = editing or bool(rewording.strip())
+        alone = (rewording or "").strip()
+        typed, replaces_last = alone or question.strip(), editing or bool(alone)
         asked = screen.pane(slot, screen.before(slot, replaces_last))
         shown = self.parts.preview(asked, typed or say("preview_question"))
-        note = "preview_rewording" if rewording.strip() else "" if typed else "preview_invented"
+        note = "preview_rewording" if alone else "" if typed else "preview_invented"
         return markup.preview(shown, say(note) if note else "")
 
     def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona], state: PaneState) -> Any:

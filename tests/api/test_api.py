@@ -526,7 +526,7 @@ def test_metrics_count_requests_tokens_and_the_engine(serve: Serve, tiny_compari
         greedy(address, "adapter:one", messages=[{"role": "user", "content": "x " * 15_000}])
     told = httpx.get(f"{address}/metrics").text
     assert 'counterpoint_requests_total{model="adapter:one",outcome="answered"} 1.0' in told
-    assert 'counterpoint_requests_total{model="adapter:one",outcome="input"} 1.0' in told
+    assert 'counterpoint_requests_total{model="adapter:one",outcome="context"} 1.0' in told
     assert 'counterpoint_tokens_total{kind="completion",model="adapter:one"} 24.0' in told
     assert "counterpoint_up 1.0" in told
     assert "counterpoint_engine_rows 0.0" in told

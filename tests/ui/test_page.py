@@ -347,7 +347,7 @@ def test_the_prompt_shown_beforehand_is_the_one_that_is_sent(parts_with: PartsWi
     )
     page_values = values(["base"] * 6, [PaneState(answered), *[PaneState()] * 5])
     ways = [
-        (("Third?", False, ""), lambda: compare._ask("Third?", False, *page_values)),
+        (("Third?", False, None), lambda: compare._ask("Third?", False, *page_values)),
         (("Second, then?", True, ""), lambda: compare._ask("Second, then?", True, *page_values)),
         (("", False, "Alone?"), lambda: compare._reword(0, "Alone?", *page_values)),
     ]
