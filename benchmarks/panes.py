@@ -265,7 +265,6 @@ def resident() -> int:
 def adapter_memory(ours: Ours) -> dict[str, float]:
     """What a further adapter adds: the engine's own count, and what the operating system says of several of them (one
     may find room in what was freed before)."""
-    import torch
     from safetensors.torch import load_file
 
     further = next((name for name in ours.sources if name not in ADAPTERS), ADAPTERS[0])
@@ -277,8 +276,6 @@ def adapter_memory(ours: Ours) -> dict[str, float]:
         rows.load(replace(ours.sources[further], name=name), set())
     gc.collect()
     counted, added = rows.bytes - counted, resident() - before
-    with torch.inference_mode():
-        ours.run(ours.rows([copies[0]], 2))
     for name in copies:
         rows.unload(name)
     return {
