@@ -29,8 +29,10 @@ def parse(raw: bytes) -> Any:
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is not JSON ({error.msg}, line {error.lineno})") from None
-    if _depth(value) > MAX_DEPTH:
+        where = f"line {error.lineno}" if b"\n" in raw else f"column {error.colno}"
+        raise ValueError(f"it is not JSON ({error.msg}, {where})") from None
+    # What opens no more levels than that cannot have them: most values need no walk.
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise ValueError("it is nested too deeply")
     if _HALF.search(raw):
         try:
