@@ -1,0 +1,66 @@
+"""A row: one conversation to learn from, whatever the file's format was."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backends.contract import Message
+
+LABELS = ("label", "group")
+"""The fields that say what kind of row it is."""
+
+
+class Turn(BaseModel):
+    """One message of a row."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(min_length=1)
+
+
+class Row(BaseModel):
+    """One row of a dataset. `checks` are promptfoo's assertions; further keys are kept and not read here."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    messages: tuple[Turn, ...] = Field(min_length=2)
+    checks: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def talk(self) -> list[Message]:
+        """All messages, as a chat template takes them."""
+        return [{"role": turn.role, "content": turn.content} for turn in self.messages]
+
+    @property
+    def question(self) -> list[Message]:
+        """The messages before the last answer: what a model is asked."""
+        return self.talk[:-1]
+
+    @property
+    def answer(self) -> str:
+        """The last message: what a right answer looks like."""
+        return self.messages[-1].content
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What kind of row it is, by each field of LABELS that it has."""
+        told = self.model_extra or {}
+        return {name: str(told[name]) for name in LABELS if isinstance(told.get(name), str | int | float)}
+
+    @property
+    def asked(self) -> str:
+        """The question whatever its case and spacing: rows with the same one ask the same."""
+        return "\n".join(" ".join(turn.content.casefold().split()) for turn in self.messages[:-1])
+
+    @property
+    def wording(self) -> str:
+        """What people said before the last answer, without the system message that many rows share."""
+        return "\n".join(turn.content for turn in self.messages[:-1] if turn.role != "system")
+
+    @property
+    def answered(self) -> str:
+        """The answer whatever its case and spacing."""
+        return " ".join(self.answer.casefold().split())
