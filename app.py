@@ -118,6 +118,16 @@ def parser() -> _Parser:
         "--override-base", action="store_true", help="accept an adapter that names another base"
     )
 
+    data = commands.add_parser("check-data", parents=[engine], help="say what is wrong with training data")
+    data.add_argument("file", metavar="FILE", type=Path)
+    data.add_argument("--heldout", metavar="FILE", type=Path, help="the rows that training shall never see")
+    data.add_argument(
+        "--max-length",
+        type=_whole_number,
+        metavar="N",
+        help="the most tokens of a row (default: what the base reads at once)",
+    )
+
     train = commands.add_parser("train", parents=[engine], help="train an adapter")
     train.add_argument("recipe", metavar="RECIPE.yaml", type=Path)
     train.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="the new adapter's folder")
@@ -143,9 +153,9 @@ def parser() -> _Parser:
     )
     send.add_argument("--replace", action="store_true", help="over a file that is there")
 
-    for command in (ask, modes, check, train, bring, send):
+    for command in (ask, modes, check, data, train, bring, send):
         command.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
-    for command in (serve, ask, modes, check, train, bring, send):
+    for command in (serve, ask, modes, check, data, train, bring, send):
         _from_environment(command)
     return top
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 from assembly import (
@@ -30,6 +30,10 @@ SERVERS_TELL_S = 6.0
 """How long a command waits for what servers have."""
 
 
+MOST_TOKENS = 131_072
+"""The longest row in tokens for a base that does not say how much it reads at once: the most that a recipe takes."""
+
+
 def run(options: argparse.Namespace) -> int:
     """Runs options.command; returns the exit status. Raises CounterpointError for bad input."""
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
@@ -37,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
         "ask": ask,
         "modes": modes,
         "check-adapter": check_adapter,
+        "check-data": check_data,
         "train": train,
         "import-persona": import_persona,
         "export-persona": export_persona,
@@ -213,6 +218,37 @@ def check_adapter(options: argparse.Namespace) -> int:
     for problem in inspection.problems:
         print(f"counterpoint: {options.folder}: {problem}", file=sys.stderr)
     return DONE if inspection.usable else FAILED
+
+
+def check_data(options: argparse.Namespace) -> int:
+    """Says what a dataset is and what is wrong with it; exit 1 if training would refuse it."""
+    from adapters.training.data.check import check
+    from adapters.training.data.describe import as_dict, describe
+    from adapters.training.data.source import NotText, opened
+    from backends import pretrained
+
+    if options.max_length is not None and options.max_length < 1:
+        raise CounterpointError(f"--max-length {options.max_length}: give a number of tokens, 1 or more.")
+    for path in filter(None, (options.file, options.heldout)):
+        with suppress(NotText), opened(path):
+            pass  # a file that cannot be read is told before a base is fetched
+    folder = base_facts(options, Places.from_options(options)).folder
+    context = pretrained.context_of(folder) or MOST_TOKENS
+    report = check(options.file, pretrained.tokenizer(folder), context, options.heldout, options.max_length)
+    if options.json:
+        print(json.dumps(as_dict(report), ensure_ascii=False))
+    else:
+        print("\n".join(describe(report)))
+    if not report.problems:
+        return DONE
+    count = sum(found.count for found in report.problems)
+    first = report.problems[0]
+    print(
+        f"counterpoint: {options.file}: {count:,} {'problem' if count == 1 else 'problems'}, "
+        f"first {first.first[0].text}: {first.mend}.",
+        file=sys.stderr,
+    )
+    return FAILED
 
 
 def train(options: argparse.Namespace) -> int:

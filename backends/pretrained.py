@@ -15,6 +15,41 @@ class Pretrained(NamedTuple):
     tokenizer: Any
 
 
+def tokenizer(folder: Path) -> Any:
+    """The tokenizer of the base in `folder`. Raises CounterpointError where it cannot be loaded or has no template."""
+    import transformers
+    from transformers import AutoTokenizer
+
+    transformers.logging.set_verbosity_error()
+    try:
+        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _cannot_be_loaded(folder, error) from None
+    return _with_template(loaded, folder)
+
+
+def context(config: Any) -> int:
+    """Tokens that a base of this configuration reads at once.
+
+    A sliding window counts as its limit, since rows keep everything.
+    """
+    limits = [config.max_position_embeddings]
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        limits.append(config.sliding_window)
+    return int(min(limits))
+
+
+def context_of(folder: Path) -> int | None:
+    """Tokens that the base in `folder` reads at once; None where its configuration does not say."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return context(config.get_text_config())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
 def load(folder: Path, **options: Any) -> Pretrained:
     """Loads the base in `folder`; `options` are further ones of AutoModelForCausalLM.from_pretrained.
 
@@ -36,8 +71,7 @@ def load(folder: Path, **options: Any) -> Pretrained:
             **options,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CounterpointError(f"The base model in {folder} cannot be loaded: {first}") from None
+        raise _cannot_be_loaded(folder, error) from None
     model, found = loaded
     if found["missing_keys"]:
         # Transformers fills in random weights.
@@ -45,8 +79,17 @@ def load(folder: Path, **options: Any) -> Pretrained:
         raise CounterpointError(
             f"The base model in {folder} lacks weights ({some}…): fetch or save it again, whole."
         )
+    return Pretrained(model, _with_template(tokenizer, folder))
+
+
+def _cannot_be_loaded(folder: Path, error: Exception) -> CounterpointError:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return CounterpointError(f"The base model in {folder} cannot be loaded: {first}")
+
+
+def _with_template(tokenizer: Any, folder: Path) -> Any:
     if tokenizer.chat_template is None:
         raise CounterpointError(
             f"The base model in {folder} has no chat template: pick an instruction-tuned model."
         )
-    return Pretrained(model, tokenizer)
+    return tokenizer

@@ -170,6 +170,10 @@ def test_ask_refuses_bad_input_with_one_line_that_names_the_mend(
         (["answer"], "invalid choice: 'answer'"),
         (["check-adapter", "/no/such/adapter"], "there is no such folder"),
         (["check-adapter", __file__], "give the folder that holds it"),
+        (["check-data", "/no/such/data.jsonl"], "give a file of rows, JSONL or CSV"),
+        (["check-data", "/dev/zero"], "it is no regular file"),
+        (["check-data", __file__, "--heldout", "/no/such/data.csv"], "give a file of rows, JSONL or CSV"),
+        (["check-data", __file__, "--max-length", "0"], "give a number of tokens, 1 or more"),
         (["train", "/no/such/recipe.yaml", "--out", "made"], "give the path of a YAML file"),
         (["modes", "--data-dir", "/dev/null/data"], "name another with --data-dir"),
     ],
@@ -296,6 +300,52 @@ def test_check_adapter_accepts_another_bases_adapter_only_when_told_to(
     assert place.run(*options, "--override-base").returncode == 0
 
 
+def test_check_data_says_what_good_data_is(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(
+        "question;answer;label\nWhy?;So.;a\nHow?;Thus.;b\nWho?;Us.;a\nWhen?;Now.;b\n"
+    )
+    ran = place.run("check-data", tmp_path / "d.csv", "--json", *place.options)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    [told] = objects(ran.stdout)
+    assert (told["usable"], told["problems"], told["notes"], told["heldout"]) == (True, [], [], None)
+    data = told["data"]
+    assert (data["container"], data["format"], data["rows"]) == ("CSV", "prompt/completion", 4)
+    assert data["labels"] == {"label": {"a": 2, "b": 2}}
+    assert 0 < data["tokens"]["trained"] < data["tokens"]["total"]
+    assert told["max_length"] == 512
+    text = place.run("check-data", tmp_path / "d.csv", *place.options)
+    assert (text.returncode, text.stderr) == (0, "")
+    assert text.stdout.startswith("d.csv: 4 sound rows (CSV: 4 prompt/completion)\n")
+
+
+def test_check_data_says_all_that_is_wrong_with_bad_data_and_exits_1(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text(
+        '{"prompt": "Why?", "completion": "So."}\n{\n{"prompt": "", "completion": "x"}\n'
+    )
+    (tmp_path / "held.jsonl").write_text('{"prompt": "why?", "completion": "No."}\n')
+    options = ["check-data", tmp_path / "d.jsonl", "--heldout", tmp_path / "held.jsonl", *place.options]
+    ran = place.run(*options, "--json")
+    assert ran.returncode == 1
+    [told] = objects(ran.stdout)
+    assert told["usable"] is False
+    kinds = [(one["kind"], one["file"], [at["line"] for at in one["lines"]]) for one in told["problems"]]
+    assert kinds == [
+        ("bad-json", "d.jsonl", [2]),
+        ("missing-turn", "d.jsonl", [3]),
+        ("heldout-overlap", "held.jsonl", [1]),
+    ]
+    assert ran.stderr.count("\n") == 1
+    assert "3 problems" in ran.stderr
+    assert "write one JSON object a line" in ran.stderr
+    text = place.run(*options)
+    assert text.returncode == 1
+    assert "held.jsonl:1: asked in d.jsonl:1 too" in text.stdout
+    (tmp_path / "d.jsonl").write_bytes(b"\xff\xfe{\0}\0")
+    binary = place.run("check-data", tmp_path / "d.jsonl", *place.options)
+    assert binary.returncode == 1
+    assert "it is UTF-16 text: save it as UTF-8" in binary.stdout
+
+
 def test_train_makes_an_adapter_that_ask_can_use(place: Place, tmp_path: Path) -> None:
     def rows(*questions: str) -> str:
         turns = [
@@ -407,7 +457,16 @@ def test_help_names_every_command() -> None:
         [sys.executable, "app.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (ran.returncode, ran.stderr) == (0, "")
-    for command in ("serve", "ask", "modes", "check-adapter", "train", "import-persona", "export-persona"):
+    for command in (
+        "serve",
+        "ask",
+        "modes",
+        "check-adapter",
+        "check-data",
+        "train",
+        "import-persona",
+        "export-persona",
+    ):
         assert f"\n    {command}" in ran.stdout
 
 

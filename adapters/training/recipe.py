@@ -96,9 +96,9 @@ class Recipe(_Strict):
     """Of the adapter's first weights, of the order of the rows and of dropout."""
 
     train: Path
-    """JSONL with the training rows."""
+    """The training rows: JSONL, a JSON array or a table, in any format that `check-data` understands."""
     heldout: Path
-    """JSONL with rows that training never sees: for the loss at the end and for the scores."""
+    """Rows that training never sees: for the loss at the end and for the scores."""
     max_length: int = Field(default=512, ge=8, le=131072)
     """Longest row in tokens. A longer one is an error: nothing is cut silently."""
 

@@ -89,7 +89,7 @@ def load(folder: Path, quantization: str, dtype: str, report: Report = lambda sh
     # vocabulary's weights once a row: 160 ms for four rows of the embedded base.
     model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     return BaseModel(
-        model, tokenizer, rows, quantization, device, _context(model.config), _end_tokens(model, tokenizer),
+        model, tokenizer, rows, quantization, device, pretrained.context(model.config), _end_tokens(model, tokenizer),
         steady=linears.steady,
     )  # fmt: skip
 
@@ -103,14 +103,6 @@ def _unpacks(model: nn.Module, quantization: str, device: torch.device) -> bool:
 def _cores() -> int:
     """Cores that this process may use: a container's share can be less than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _context(config: Any) -> int:
-    """Tokens that the base reads at once; a sliding window counts as its limit, since rows keep everything."""
-    limits = [config.max_position_embeddings]
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        limits.append(config.sliding_window)
-    return int(min(limits))
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
