@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from adapters.training.data.row import Row
+from adapters.training.pieces import Pieces
 from backends.contract import Message
 from backends.local.prompt import tokenize
 from errors import CounterpointError
@@ -66,7 +67,7 @@ class _Turn(NamedTuple):
 def encoded(rows: Iterable[Row], tokenizer: ChatTokenizer, max_length: int) -> Iterator[Encoded | Refused]:
     """Each row as the base reads it, in the rows' order; Refused for one that is longer than `max_length` tokens
     or that the template refuses."""
-    control = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    pieces = Pieces(tokenizer)
     # No token stands for more characters than its own name has, so beyond this a row need not be tokenized.
     most_characters = max_length * max(map(len, tokenizer.get_vocab()))
     for batch in _batches(rows):
@@ -75,11 +76,9 @@ def encoded(rows: Iterable[Row], tokenizer: ChatTokenizer, max_length: int) -> I
             if _characters(row) > most_characters:
                 ready[number] = _too_long(max_length + 1, max_length, "more than ")
         together = [number for number in range(len(batch)) if number not in ready]
-        everything = "\n".join(turn.content for number in together for turn in batch[number].messages)
-        typed = [token for token in control if token in everything]
-        if typed:
-            together = [number for number in together if not _spells(batch[number], typed)]
-        done = _together([batch[number].talk for number in together], tokenizer, max_length)
+        if pieces.spells_control("\n".join(turn.content for row in batch for turn in row.messages)):
+            together = [number for number in together if not _spells_control(batch[number], pieces)]
+        done = _together([batch[number].talk for number in together], tokenizer, pieces, max_length)
         ready |= zip(together, done, strict=False)
         for number, row in enumerate(batch):
             yield ready[number] if number in ready else _alone(row.talk, tokenizer, max_length)
@@ -105,8 +104,8 @@ def _characters(row: Row) -> int:
     return sum(len(turn.content) for turn in row.messages)
 
 
-def _spells(row: Row, tokens: Sequence[str]) -> bool:
-    return any(token in turn.content for turn in row.messages for token in tokens)
+def _spells_control(row: Row, pieces: Pieces) -> bool:
+    return any(pieces.spells_control(turn.content) for turn in row.messages)
 
 
 def _answers(talk: Sequence[Message]) -> list[int]:
@@ -118,7 +117,7 @@ def _too_long(tokens: int, max_length: int, more: str = "") -> Refused:
 
 
 def _together(
-    talks: Sequence[list[Message]], tokenizer: ChatTokenizer, max_length: int
+    talks: Sequence[list[Message]], tokenizer: ChatTokenizer, pieces: Pieces, max_length: int
 ) -> list[Encoded | Refused]:
     """Rows in which nobody spells a control token. Fewer than `talks` where the template refuses one of them, or
     where one is too much for a batch: those are left to `_alone`."""
@@ -131,12 +130,12 @@ def _together(
         wholes = _render(tokenizer, [talks[number][: index + 1] for number, index in where], False)
     except CounterpointError:
         return []
-    pieces = [_split(tokenizer, prompt, whole) for prompt, whole in zip(prompts, wholes, strict=True)]
-    texts = [text for piece in pieces if isinstance(piece, tuple) for text in piece]
-    ids = iter(_many(tokenizer, texts))
+    parts = [_split(tokenizer, prompt, whole) for prompt, whole in zip(prompts, wholes, strict=True)]
+    texts = [text for part in parts if isinstance(part, tuple) for text in part]
+    ids = iter(pieces.ids(texts))
     turns: list[list[_Turn | Refused]] = [[] for _ in talks]
-    for (number, _index), piece in zip(where, pieces, strict=True):
-        turns[number].append(piece if isinstance(piece, Refused) else _Turn(next(ids), next(ids)))
+    for (number, _index), part in zip(where, parts, strict=True):
+        turns[number].append(part if isinstance(part, Refused) else _Turn(next(ids), next(ids)))
     return [_joined(each, max_length) for each in turns]
 
 
@@ -222,18 +221,6 @@ def _until_end(tokenizer: ChatTokenizer, said: str) -> tuple[str, str]:
 
 def _rewrites() -> CounterpointError:
     return CounterpointError("this base's chat template rewrites earlier turns: use rows of one turn")
-
-
-def _many(tokenizer: ChatTokenizer, texts: list[str]) -> list[list[int]]:
-    """The ids of texts that spell no control token, each as `_ids` gives them."""
-    core = getattr(tokenizer, "backend_tokenizer", None)
-    if core is None or not texts:
-        return list(tokenizer(texts, add_special_tokens=False)["input_ids"]) if texts else []
-    # Without Transformers between, and without the places of tokens in the text: a third less time.
-    core.no_truncation()
-    core.no_padding()
-    core.encode_special_tokens = False
-    return [one.ids for one in core.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def _ids(tokenizer: ChatTokenizer, text: str, **options: bool) -> list[int]:
