@@ -96,6 +96,7 @@ def measure(count: int, seed: int = 0, *options: str) -> dict[str, Any]:
         "rows": count,
         "file_bytes": size,
         "seconds": seconds,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "peak_bytes": usage.ru_maxrss * bytes_a_unit,
         "tokens": report["data"]["tokens"]["total"],
         "found": found,
@@ -113,6 +114,7 @@ def table(result: dict[str, Any]) -> str:
         "| what | measured | floor |",
         "|:--|--:|:--|",
         f"| wall time of the command | {seconds:.1f} s | {_floor(f'< {SECONDS} s', seconds < SECONDS) if full else ''} |",
+        f"| processor time | {result['cpu_seconds']:.1f} s | |",
         f"| peak memory | {peak / 2**20:,.0f} MiB | {_floor('< 1,024 MiB', peak < BYTES) if full else ''} |",
     ]
     return "\n".join(lines + [f"| {kind} | {count:,} | |" for kind, count in result["found"].items()])
