@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,29 @@ def test_rows_beyond_the_most_are_told_and_not_read(tmp_path: Path, monkeypatch:
     assert told(tmp_path / "d.jsonl") == ["d.jsonl:4: only the first 3 rows are read"]
 
 
+def test_what_takes_far_more_room_in_memory_than_in_the_file_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "d.jsonl"
+    file.write_text(talk(USER, REPLY, more=[[]] * 100_000, note="x"))
+    assert reader.read(file).rows[0].model_extra == {"note": "x"}
+    file.write_text(talk(USER, REPLY, checks=[{"value": [[]] * 100_000}]))
+    assert "checks: too many, or too large" in told(file)[0]
+    monkeypatch.setattr(reader, "MAX_TURNS", 3)
+    file.write_text((GOOD + "\n") * 5)
+    assert told(file) == ["d.jsonl:3: only the first 3 messages are read"]
+    monkeypatch.setattr(reader, "MAX_VALUES", 10)
+    (tmp_path / "d.json").write_text(f"[{GOOD},{GOOD},{GOOD}]")
+    assert told(tmp_path / "d.json") == [
+        "d.json: the array is too large: write its rows as JSONL, one a line"
+    ]
+
+
+def test_a_json_array_may_be_one_long_line(tmp_path: Path) -> None:
+    (tmp_path / "d.json").write_text("[" + ",".join([GOOD] * 30_000) + "]")
+    assert len(reader.read(tmp_path / "d.json").rows) == 30_000
+
+
 def test_very_many_unknown_fields_stay_bounded(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text(
         talk(USER, REPLY, **{f"field{number}": 1 for number in range(3 * KEPT)})
@@ -239,3 +263,34 @@ def test_very_many_unknown_fields_stay_bounded(tmp_path: Path) -> None:
 def test_a_header_is_read_with_every_delimiter() -> None:
     for delimiter in table.DELIMITERS:
         assert table._header(f"Question{delimiter}Answer\n") == (delimiter, ["question", "answer"])
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.csv", "d.json"])
+def test_whatever_bytes_are_changed_a_file_is_read_or_told(name: str, tmp_path: Path) -> None:
+    table_text = HEADER + "".join(f'"a, ""{number}""\nb",c\n' for number in range(20))
+    sound = {"d.jsonl": (GOOD + "\n") * 20, "d.csv": table_text, "d.json": f"[\n{', '.join([GOOD] * 20)}\n]"}
+    draw = random.Random(0)
+    for _ in range(300):
+        raw = bytearray(sound[name].encode())
+        for _ in range(draw.randint(1, 8)):
+            at = draw.randrange(len(raw))
+            raw[at : at + draw.choice((0, 1, 1, 30))] = draw.choice(
+                (
+                    b"",
+                    b'"',
+                    b"{",
+                    b"]",
+                    b"\0",
+                    b"\xff",
+                    b"\\",
+                    b"\r",
+                    b",",
+                    b"null",
+                    b"\xef\xbb\xbf",
+                    b"\\ud800",
+                )
+            )
+        (tmp_path / name).write_bytes(raw)
+        problems = told(tmp_path / name)
+        assert all(map(is_one_readable_line, problems))
+        assert problems or reader.read(tmp_path / name).rows

@@ -32,6 +32,7 @@ _ROLES = {
     "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
 }  # fmt: skip
+_MOST_CHECKS = 1000
 _LOST_OF_A_ROW = frozenset(
     {"tools", "functions", "images", "image", "videos", "audios", "documents", "history"}
 )
@@ -77,7 +78,9 @@ def understand(record: object) -> Understood:
         reading.check_roles(turns)
     if reading.problems:
         return _refused(format, reading.problems)
-    row = Row.model_validate(reading.left | {"messages": turns, "checks": checks})
+    # Lists and objects that nobody reads can take fifty times the room that they have in the file.
+    plain = {name: value for name, value in reading.left.items() if not isinstance(value, list | dict)}
+    row = Row.model_validate(plain | {"messages": turns, "checks": checks})
     return Understood(format, row, (), [name for name in reading.left if name not in LABELS])
 
 
@@ -133,6 +136,9 @@ class _Reading:
         checks = [] if checks is None else checks
         if not isinstance(checks, list) or not all(isinstance(check, dict) for check in checks):
             self._problem("bad-field", "checks: must be a list of objects")
+            return []
+        if len(checks) > _MOST_CHECKS or len(repr(checks)) > 100 * _MOST_CHECKS:
+            self._problem("bad-field", f"checks: too many, or too large: at most {_MOST_CHECKS} are read")
             return []
         return checks
 

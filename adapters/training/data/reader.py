@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import strict_json
 from adapters.training.data.findings import KEPT, Findings
@@ -19,8 +19,10 @@ from strict_json import clean, show
 
 MAX_ROWS = 500_000
 """The most rows of a file that are read."""
-MAX_ARRAY = 64 * 2**20
-"""The largest JSON array in bytes: unlike lines, it is held as a whole."""
+MAX_TURNS = 2_000_000
+"""The most messages of all rows together: a short one takes more room in memory than in the file."""
+MAX_ARRAY, MAX_VALUES = 64 * 2**20, 4_000_000
+"""The largest JSON array in bytes, and the most values in it: unlike lines, it is held as a whole."""
 
 _SPACE = re.compile(r"[\s,]*")
 _JSONL, _TABLE, _ARRAY = "JSONL", "CSV", "a JSON array"
@@ -63,7 +65,7 @@ def read(path: Path) -> Reading:
     try:
         with opened(path) as file:
             reading.container = _container(path, file.peek(4096)[:4096])  # type: ignore[attr-defined]
-            _fill(reading, _found(reading, lines(file)))
+            _fill(reading, _found(reading, file))
     except NotText as error:
         reading.findings.add("unreadable", 0, str(error))
         return reading
@@ -83,22 +85,23 @@ def _container(path: Path, head: bytes) -> str:
     return _JSONL if first == b"{" else _TABLE
 
 
-def _found(reading: Reading, source: Iterable[Line]) -> Iterator[tuple[int, object]]:
+def _found(reading: Reading, file: BinaryIO) -> Iterator[tuple[int, object]]:
     """Every record of the file with its line, before anybody knows whether it is a row."""
+    if reading.container == _ARRAY:
+        return _array(file.read(MAX_ARRAY + 1), reading.findings)
     if reading.container == _TABLE:
-        yield from records(source, reading.findings)
-    elif reading.container == _ARRAY:
-        yield from _array(source, reading.findings)
-    else:
-        yield from _objects(source, reading.findings)
+        return records(lines(file), reading.findings)
+    return _objects(lines(file), reading.findings)
 
 
 def _fill(reading: Reading, found: Iterable[tuple[int, object]]) -> None:
     unused: dict[str, tuple[int, int]] = {}
     of_format: dict[str, list[int]] = {}
+    turns = 0
     for count, (line, record) in enumerate(found):
-        if count == MAX_ROWS:
-            reading.findings.add("too-large", line, f"only the first {MAX_ROWS:,} rows are read")
+        if count == MAX_ROWS or turns > MAX_TURNS:
+            most = f"{MAX_ROWS:,} rows" if count == MAX_ROWS else f"{MAX_TURNS:,} messages"
+            reading.findings.add("too-large", line, f"only the first {most} are read")
             break
         understood = understand(record)
         for kind, text in understood.problems:
@@ -114,6 +117,7 @@ def _fill(reading: Reading, found: Iterable[tuple[int, object]]) -> None:
                 unused[name] = (times + 1, first)
         if understood.row:
             reading.entries.append(Entry(line, understood.row))
+            turns += len(understood.row.messages)
     for format, where in of_format.items():
         if format != reading.format:
             others = reading.formats[format]
@@ -146,22 +150,15 @@ def _objects(source: Iterable[Line], findings: Findings) -> Iterator[tuple[int, 
                 findings.add("bad-json", number, str(error))
 
 
-def _array(source: Iterable[Line], findings: Findings) -> Iterator[tuple[int, object]]:
+def _array(raw: bytes, findings: Findings) -> Iterator[tuple[int, object]]:
     """The items of one JSON array, each with the line that it begins on."""
-    parts: list[bytes] = []
-    size = 0
-    for number, raw in source:
-        size += MAX_LINE if raw is None else len(raw)
-        if raw is None or size > MAX_ARRAY:
-            what = f"the line has more than {MAX_LINE:,} bytes" if raw is None else "the array is too large"
-            findings.add("too-large", number, f"{what}: write its rows as JSONL, one a line")
-            return
-        parts.append(raw)
+    if len(raw) > MAX_ARRAY or sum(map(raw.count, (b"[", b"{", b","))) > MAX_VALUES:
+        findings.add("too-large", 0, "the array is too large: write its rows as JSONL, one a line")
+        return
     try:
-        text = b"".join(parts).decode("utf-8")
+        text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = b"".join(parts).count(b"\n", 0, error.start) + 1
-        findings.add("bad-text", line, "it is not UTF-8")
+        findings.add("bad-text", raw.count(b"\n", 0, error.start) + 1, "it is not UTF-8")
         return
     decoder = json.JSONDecoder()
     at, line = text.index("[") + 1, 1

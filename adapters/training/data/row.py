@@ -22,7 +22,8 @@ class Turn(BaseModel):
 
 
 class Row(BaseModel):
-    """One row of a dataset. `checks` are promptfoo's assertions; further keys are kept and not read here."""
+    """One row of a dataset. `checks` are promptfoo's assertions; further keys of plain values are kept and not read
+    here."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
