@@ -229,6 +229,18 @@ def test_rows_beyond_the_most_are_told_and_not_read(tmp_path: Path, monkeypatch:
     assert told(tmp_path / "d.jsonl") == ["d.jsonl:4: only the first 3 rows are read"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("d.jsonl", (GOOD + "\n") * 5), ("d.csv", HEADER + "a,b\n" * 5)]
+)
+def test_lines_beyond_the_most_are_told_and_not_read(
+    name: str, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "MAX_LINES", 4)
+    (tmp_path / name).write_text(content)
+    assert told(tmp_path / name) == [f"{name}: only the first 4 lines are read"]
+    assert [entry.line for entry in reader.read(tmp_path / name).entries][-1] == 4
+
+
 def test_what_takes_far_more_room_in_memory_than_in_the_file_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import strict_json
 from adapters.training.data.findings import KEPT, Findings
 from adapters.training.data.formats import understand
 from adapters.training.data.row import Row
-from adapters.training.data.source import MAX_LINE, Line, NotText, lines, opened
+from adapters.training.data.source import MAX_LINE, Line, NotText, TooMany, lines, opened
 from adapters.training.data.table import records
 from strict_json import clean, show
 
@@ -65,7 +65,7 @@ def read(path: Path) -> Reading:
     try:
         with opened(path) as file:
             reading.container = _container(path, file.peek(4096)[:4096])  # type: ignore[attr-defined]
-            _fill(reading, _found(reading, file))
+            _fill(reading, _until_too_many(_found(reading, file), reading.findings))
     except NotText as error:
         reading.findings.add("unreadable", 0, str(error))
         return reading
@@ -92,6 +92,13 @@ def _found(reading: Reading, file: BinaryIO) -> Iterator[tuple[int, object]]:
     if reading.container == _TABLE:
         return records(lines(file), reading.findings)
     return _objects(lines(file), reading.findings)
+
+
+def _until_too_many(found: Iterator[tuple[int, object]], findings: Findings) -> Iterator[tuple[int, object]]:
+    try:
+        yield from found
+    except TooMany as error:
+        findings.add("too-large", 0, str(error))
 
 
 def _fill(reading: Reading, found: Iterable[tuple[int, object]]) -> None:

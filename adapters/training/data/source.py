@@ -15,6 +15,8 @@ MAX_BYTES = 512 * 2**20
 """The largest file that is read."""
 MAX_LINE = 2**20
 """The longest line in bytes: about twice the tokens of the longest max_length that a recipe may have."""
+MAX_LINES = 5_000_000
+"""The most lines that are read, sound or not."""
 
 _UTF8_BOM = b"\xef\xbb\xbf"
 _OTHERS = (
@@ -36,6 +38,10 @@ _CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 
 class NotText(Exception):
     """The file is no UTF-8 text; the message says what it is and names the mend."""
+
+
+class TooMany(Exception):
+    """The file has more lines than are read; what came before has been given."""
 
 
 class Line(NamedTuple):
@@ -83,6 +89,8 @@ def lines(file: BinaryIO) -> Iterator[Line]:
     number = 0
     while raw := file.readline(MAX_LINE + 1):
         number += 1
+        if number > MAX_LINES:
+            raise TooMany(f"only the first {MAX_LINES:,} lines are read")
         if len(raw) <= MAX_LINE:
             yield Line(number, raw)
             continue
