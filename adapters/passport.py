@@ -31,10 +31,14 @@ class Dataset(_Strict):
 
 
 class Training(_Strict):
-    """What the run did. Losses are in nats a token, over the assistant's tokens only."""
+    """What the run did. Losses are in nats a token, over the assistant's tokens only. `kept_step` is the step whose
+    weights were kept, where early stopping chose, and `looks` are the steps at which the held-out loss was looked
+    at, with it."""
 
     date: datetime
     steps: int
+    kept_step: int | None = None
+    looks: tuple[tuple[int, float], ...] = ()
     trained_tokens: int
     seconds: float
     device: str

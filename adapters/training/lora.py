@@ -5,7 +5,7 @@ Kept apart so that the rest of the room can be imported in no time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -201,9 +201,14 @@ def trainer(
     return made
 
 
+def trained(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """The adapter's own weights, which are what is trained, with their names."""
+    return ((name, part) for name, part in model.named_parameters() if part.requires_grad)
+
+
 def is_finite(model: Any) -> bool:
     """Whether all that is trained still consists of finite numbers."""
-    return all(bool(part.isfinite().all()) for part in model.parameters() if part.requires_grad)
+    return all(bool(part.isfinite().all()) for _, part in trained(model))
 
 
 def save(model: Any, folder: Path, base_id: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import strict_yaml
+from adapters.training.presets import PRESETS, Preset
 from errors import CounterpointError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -35,6 +36,9 @@ class RecommendedSampling(_Strict):
 
 class Recipe(_Strict):
     """One training run. Paths are relative to the recipe's own folder."""
+
+    preset: Preset | None = None
+    """Whose values stand for the training's fields that are left out (see presets.py); without one, those here."""
 
     name: Name
     """The adapter's name, as in the mode id adapter:NAME."""
@@ -92,6 +96,13 @@ class Recipe(_Strict):
     """Batches summed up before each optimizer step."""
     checkpoint_every: int = Field(default=50, ge=1)
     """Optimizer steps between two checkpoints, from which a killed run can be resumed."""
+    evaluate_every: int = Field(default=0, ge=0)
+    """Optimizer steps between two looks at the held-out loss; 0 looks at the end only."""
+    samples: int = Field(default=2, ge=0, le=20)
+    """How many held-out questions are answered at each look, for people to read."""
+    patience: int | None = Field(default=None, ge=1)
+    """Early stopping: end after this many looks in a row without a lower held-out loss, and keep the weights of
+    the lowest one. Without it the last weights are kept."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Of the adapter's first weights, of the order of the rows and of dropout."""
 
@@ -101,6 +112,20 @@ class Recipe(_Strict):
     """Rows that training never sees: for the loss at the end and for the scores."""
     max_length: int = Field(default=512, ge=8, le=131072)
     """Longest row in tokens. A longer one is an error: nothing is cut silently."""
+
+    @model_validator(mode="after")
+    def _filled(self) -> Self:
+        # Afterwards, since pydantic reads JSON's lists as tuples only where nothing has touched them before.
+        for name, value in PRESETS.get(self.preset or "", {}).items():
+            if name not in self.model_fields_set:
+                self.__dict__[name] = value
+        return self
+
+    @model_validator(mode="after")
+    def _can_lose_patience(self) -> Self:
+        if self.patience is not None and not self.evaluate_every:
+            raise ValueError("patience needs looks at the held-out loss: give evaluate_every as well")
+        return self
 
 
 def read(path: Path) -> Recipe:

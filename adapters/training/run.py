@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import math
 import platform
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import durable
 from adapters import passport as passports
 from adapters.passport import Dataset, Passport, Training
 from adapters.training import dataset
-from adapters.training.dataset import Encoded
+from adapters.training.progress import Progress
 from adapters.training.recipe import Recipe, dataset_path
 from adapters.training.recipe import read as read_recipe
 from adapters.training.workplace import Workplace
 from backends.contract import BaseFacts
-from errors import CounterpointError, WorkFailed
+from errors import CounterpointError
 
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "tokenizers")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the run is. `loss` is the last step's, in nats a token.
-
-    Tokens are those computed: prompts and answers of all rows, a batch's common beginning counted once.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    tokens_per_s: float
-    seconds_left: float
 
 
 def train(
@@ -78,15 +60,18 @@ def train(
     workplace = Workplace(out)
     with workplace.opened(job, resume):
         from adapters.training import lora
+        from adapters.training.fit import diverged, fit
+        from adapters.training.looks import Looks
 
         loaded, tokenizer = lora.load_base(folder, recipe)
         encoded = dataset.encode(train_rows, tokenizer, recipe.max_length, train_path.name)
         heldout = dataset.encode(heldout_rows, tokenizer, recipe.max_length, heldout_path.name)
         model = lora.adapted(loaded, recipe)
-        trained = _fit(model, recipe, encoded, workplace, report)
+        looks = Looks(model, tokenizer, recipe, heldout_rows, heldout)
+        trained = fit(model, recipe, encoded, looks, workplace, report)
         heldout_loss = lora.mean_loss(model, heldout, recipe.batch_size)
         if not math.isfinite(heldout_loss):
-            raise _diverged("The held-out loss is not a finite number", trained.steps, recipe, workplace)
+            raise diverged("The held-out loss is not a finite number", trained.steps, recipe, workplace)
         with workplace.writing():
             workplace.result.mkdir()
             lora.save(model, workplace.result, recipe.base)
@@ -108,6 +93,8 @@ def train(
             training=Training(
                 date=datetime.now(UTC).replace(microsecond=0),
                 steps=trained.steps,
+                kept_step=trained.kept_step,
+                looks=tuple(looks.curve),
                 trained_tokens=trained.tokens,
                 seconds=round(trained.seconds, 1),
                 device=str(model.device.type),
@@ -120,109 +107,6 @@ def train(
             passports.write(workplace.result, passport)
             workplace.publish()
     return passport
-
-
-@dataclass(frozen=True, slots=True)
-class _Fitted:
-    steps: int
-    tokens: int
-    seconds: float
-    loss: float
-
-
-def _fit(
-    model: Any,
-    recipe: Recipe,
-    encoded: Sequence[Encoded],
-    workplace: Workplace,
-    report: Callable[[Progress], None],
-) -> _Fitted:
-    """Trains `model` in place, from the newest checkpoint if there is one."""
-    from transformers import TrainerCallback, TrainingArguments
-
-    from adapters.training import lora
-
-    steps_a_pass = max(1, math.ceil(len(encoded) / (recipe.batch_size * recipe.accumulation)))
-    steps = max(1, round(recipe.passes * steps_a_pass))
-    if recipe.max_steps is not None:
-        steps = min(steps, recipe.max_steps)
-    found = workplace.checkpoint()
-    begun = found.step if found else 0
-    notes: dict[str, Any] = found.notes if found else {"tokens": 0, "seconds": 0.0, "losses": []}
-    losses: deque[float] = deque(notes["losses"], maxlen=steps_a_pass)
-    started = time.monotonic()
-
-    def spent() -> float:
-        return float(notes["seconds"]) + time.monotonic() - started
-
-    class Watch(TrainerCallback):
-        """Tells the caller each step and seals each checkpoint."""
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            losses.append(trainer.take_loss())
-            if not math.isfinite(losses[-1]):
-                raise _diverged("The loss is not a finite number", state.global_step, recipe, workplace)
-            seconds = time.monotonic() - started
-            report(
-                Progress(
-                    step=state.global_step,
-                    steps=steps,
-                    loss=losses[-1],
-                    tokens_per_s=trainer.tokens / seconds,
-                    seconds_left=(steps - state.global_step) * seconds / (state.global_step - begun),
-                )
-            )
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if not lora.is_finite(model):
-                raise _diverged(
-                    "The adapter's weights are not finite numbers", state.global_step, recipe, workplace
-                )
-            sealed = {"tokens": notes["tokens"] + trainer.tokens, "seconds": spent(), "losses": list(losses)}
-            with workplace.writing():
-                workplace.seal(workplace.folder / f"checkpoint-{state.global_step}", sealed)
-
-    arguments = TrainingArguments(
-        output_dir=str(workplace.folder),
-        max_steps=steps,
-        per_device_train_batch_size=recipe.batch_size,
-        gradient_accumulation_steps=recipe.accumulation,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type={"constant": "constant_with_warmup"}.get(recipe.schedule, recipe.schedule),
-        warmup_steps=round(recipe.warmup * steps),
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.max_grad_norm,
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        save_strategy="steps",
-        save_steps=recipe.checkpoint_every,
-        logging_strategy="no",
-        eval_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        use_cpu=model.device.type == "cpu",
-    )
-    trainer = lora.trainer(model, arguments, encoded, Watch(), workplace.writing)
-    trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
-    return _Fitted(
-        steps=trainer.state.global_step,
-        tokens=notes["tokens"] + trainer.tokens,
-        seconds=spent(),
-        loss=sum(losses) / max(1, len(losses)),
-    )
-
-
-def _diverged(what: str, step: int, recipe: Recipe, workplace: Workplace) -> WorkFailed:
-    """For what is no finite number any more after `step`; checkpoints of before stay."""
-    if step == 1:
-        mend = "nothing was learned yet, so it is the base: set dtype: float32, or fetch the base again."
-    else:
-        mend = f"lower learning_rate (it is {recipe.learning_rate:g}) and train into another --out."
-    kept = workplace.checkpoint()
-    where = f" The checkpoint of step {kept.step} is kept in {workplace.folder}." if kept else ""
-    return WorkFailed(f"{what} since step {step}: {mend}{where}")
 
 
 def _base(base: BaseFacts | Path, recipe: Recipe) -> tuple[Path, str]:

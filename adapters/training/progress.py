@@ -1,0 +1,40 @@
+"""What a run tells while it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A held-out question with its right answer, and the one that the adapter gives as it is now."""
+
+    question: str
+    expected: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at the held-out rows after `step` optimizer steps. `loss` is their mean, in nats a token."""
+
+    step: int
+    loss: float
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the run is. `loss` and `learning_rate` are the last step's; losses are in nats a token.
+
+    Tokens are those computed: prompts and answers of all rows, a batch's common beginning counted once.
+    `look` is there after a step that the recipe has looked at.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    tokens_per_s: float
+    seconds_left: float
+    look: Look | None = None
