@@ -257,10 +257,12 @@ def check_data(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Trains an adapter; progress on stderr, or one JSON object a step on stdout."""
-    from adapters.training.run import Progress
+    from adapters.training.progress import Progress
     from adapters.training.run import train as run_training
     from adapters.training.workplace import Workplace
 
+    # Told to end from outside, it ends as it does by Ctrl-C: it says from where it can go on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     facts = base_facts(options, Places.from_options(options))
 
     def report(progress: Progress) -> None:
@@ -270,6 +272,10 @@ def train(options: argparse.Namespace) -> int:
             left = f"{progress.seconds_left / 60:.1f} min left"
             line = f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {progress.tokens_per_s:.0f} tokens/s"
             print(f"{line}  {left}", file=sys.stderr, flush=True)
+            if progress.look:
+                print(f"  held-out loss {progress.look.loss:.3f}", file=sys.stderr)
+                for sample in progress.look.samples:
+                    print(f"  {sample.question!r}: {sample.answer!r}", file=sys.stderr, flush=True)
 
     try:
         passport = run_training(options.recipe, options.out, facts, options.resume, report)

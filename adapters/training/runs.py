@@ -1,0 +1,286 @@
+"""Runs that a page starts: each a process of its own, and a folder that tells all about it.
+
+DATA_DIR/runs/NAME/recipe.yaml, train.jsonl, heldout.jsonl    what is trained
+DATA_DIR/runs/NAME/events.jsonl, errors.txt                   what `app.py train --json` said
+DATA_DIR/runs/NAME/process.json                               which process it is
+DATA_DIR/runs/NAME/adapter/                                   what came of it, whole
+
+Nothing of a run lives in the process that started it: closing the browser or ending the app changes nothing, and who
+comes later reads the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import yaml
+from filelock import FileLock
+
+import durable
+from adapters import passport
+from adapters.passport import Passport
+from adapters.training.data.row import Row
+from adapters.training.progress import Look, Progress, Sample
+from adapters.training.recipe import Recipe
+from adapters.training.workplace import Workplace
+from errors import CounterpointError
+from strict_json import show
+
+State = Literal["running", "stopped", "failed", "done"]
+
+STOPPED = "stopped"
+"""How the last line of a run begins that somebody stopped."""
+RECIPE, TRAIN, HELDOUT = "recipe.yaml", "train.jsonl", "heldout.jsonl"
+_EVENTS, _ERRORS, _PROCESS, _ADAPTER = "events.jsonl", "errors.txt", "process.json", "adapter"
+_NICE = 10
+"""Who asks a question while a run goes on is served first."""
+_END_S = 20
+"""How long a run may take to end when it is told to, before it is killed; its checkpoints are safe either way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as its folder tells of it. `problem` says why it failed, with the mend; `kept_step` is that of the
+    checkpoint from which it would go on. `steps` are those told so far, each once, the oldest first."""
+
+    name: str
+    folder: Path
+    state: State
+    problem: str | None
+    kept_step: int | None
+    steps: tuple[Progress, ...]
+    passport: Passport | None = field(default=None)
+
+    @property
+    def adapter(self) -> Path:
+        """The folder with what came of it, once it is done."""
+        return self.folder / _ADAPTER
+
+
+class RunStore:
+    """All runs of a data folder. `command` starts one: a program and its arguments, up to those of the run."""
+
+    def __init__(self, data_dir: Path, command: Sequence[str]) -> None:
+        self._root = data_dir / "runs"
+        self._command = list(command)
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def list(self) -> list[Run]:
+        """All runs by name."""
+        if not self._root.is_dir():
+            return []
+        return [
+            self._read(folder)
+            for folder in sorted(self._root.iterdir())
+            if folder.name[0] != "." and (folder / RECIPE).is_file()
+        ]
+
+    def get(self, name: str) -> Run:
+        """The run of this name. Raises CounterpointError that lists what exists for an unknown one."""
+        runs = {run.name: run for run in self.list()}
+        if name not in runs:
+            raise CounterpointError(
+                f"There is no run {show(name)}: choose one of these: {', '.join(runs) or 'none'}."
+            )
+        return runs[name]
+
+    def going_on(self) -> str | None:
+        """The name of the run that goes on, if one does. Looks at processes only, so it may be asked every second."""
+        folders = self._root.iterdir() if self._root.is_dir() else ()
+        begun = (folder for folder in folders if folder.name[0] != "." and not (folder / _ADAPTER).is_dir())
+        return next((folder.name for folder in begun if _process(folder)), None)
+
+    def start(self, recipe: Recipe, train: Sequence[Row], heldout: Sequence[Row]) -> Run:
+        """Writes the run's folder and starts its process. The recipe's own datasets are replaced by these rows.
+
+        Raises CounterpointError where the name is taken, another run goes on, or the disk takes no more.
+        """
+        with self._alone():
+            folder = self._root / recipe.name
+            if folder.exists():
+                raise CounterpointError(
+                    f"There is a run {recipe.name} already: go on with it, delete it, or give another name."
+                )
+            unfinished = self._root / f".{recipe.name}"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            try:
+                unfinished.mkdir(mode=0o700)
+                told = recipe.model_copy(update={"train": Path(TRAIN), "heldout": Path(HELDOUT)})
+                text = yaml.safe_dump(told.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+                durable.write(unfinished / RECIPE, text)
+                for name, rows in ((TRAIN, train), (HELDOUT, heldout)):
+                    lines = (row.model_dump_json(exclude_defaults=True) + "\n" for row in rows)
+                    durable.write(unfinished / name, "".join(lines))
+                unfinished.rename(folder)
+                self._begin(folder)
+            except OSError as error:
+                raise self._unwritten(error) from None
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+        return self.get(recipe.name)
+
+    def resume(self, name: str) -> Run:
+        """Starts a stopped or failed run again, from its newest checkpoint that verifies."""
+        with self._alone():
+            run = self.get(name)
+            if run.state == "done":
+                raise CounterpointError(f"{name} is trained already.")
+            try:
+                self._begin(run.folder)
+            except OSError as error:
+                raise self._unwritten(error) from None
+        return self.get(name)
+
+    def stop(self, name: str) -> Run:
+        """Ends the process of a run that goes on, and waits for that; its checkpoints stay."""
+        folder = self.get(name).folder
+        process = _process(folder)
+        if process:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+                try:
+                    process.wait(_END_S)
+                except psutil.TimeoutExpired:
+                    process.kill()
+                    process.wait(_END_S)
+            # One that had hardly begun says nothing itself.
+            with suppress(OSError), (folder / _ERRORS).open("a", encoding="utf-8") as errors:
+                errors.write(f"counterpoint: {STOPPED}.\n")
+        return self.get(name)
+
+    def delete(self, name: str) -> None:
+        """Stops a run, if it goes on, and removes all that it made; what was published of it stays."""
+        folder = self.stop(name).folder
+        doomed = self._root / f".deleted-{name}"
+        shutil.rmtree(doomed, ignore_errors=True)
+        try:
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
+        except OSError as error:
+            raise CounterpointError(
+                f"The run {name} can't be deleted ({error.strerror}): remove {folder}."
+            ) from None
+
+    def _alone(self) -> FileLock:
+        """Held while a run is begun: two pages, or two apps on one data folder, begin one after the other.
+
+        Raises CounterpointError where a run goes on already.
+        """
+        try:
+            for folder in (self._root.parent, self._root):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            held = FileLock(self._root / ".lock")
+            held.acquire()
+        except OSError as error:
+            raise self._unwritten(error) from None
+        busy = self.going_on()
+        if busy is not None:
+            held.release()
+            raise CounterpointError(
+                f"{busy} is being trained: two at once would both be slower than one after the other. "
+                "Wait for it, or stop it."
+            )
+        return held
+
+    def _begin(self, folder: Path) -> None:
+        self._children = [child for child in self._children if child.poll() is None]
+        command = [
+            *self._command,
+            str(folder / RECIPE),
+            "--out",
+            str(folder / _ADAPTER),
+            "--resume",
+            "--json",
+        ]
+        (folder / _ERRORS).unlink(missing_ok=True)
+        with (folder / _EVENTS).open("ab") as events, (folder / _ERRORS).open("ab") as errors:
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=events, stderr=errors, start_new_session=True
+            )
+        self._children.append(child)
+        with suppress(psutil.Error):  # it may have ended already
+            process = psutil.Process(child.pid)
+            durable.write(
+                folder / _PROCESS, json.dumps({"pid": child.pid, "created": process.create_time()}) + "\n"
+            )
+            process.nice(_NICE)
+
+    def _read(self, folder: Path) -> Run:
+        # In this order: a run that ends meanwhile is told as going on, never as failed.
+        alive = _process(folder) is not None
+        made = passport.read(folder / _ADAPTER) if (folder / _ADAPTER).is_dir() else None
+        steps = tuple(_steps(folder / _EVENTS))
+        kept = Workplace(folder / _ADAPTER).checkpoint() if not alive and made is None else None
+        state: State = "done" if made else "running"
+        problem = None
+        if not alive and not made:
+            state, problem = _end(folder / _ERRORS)
+        return Run(folder.name, folder, state, problem, kept.step if kept else None, steps, made)
+
+    def _unwritten(self, error: OSError) -> CounterpointError:
+        why = error.strerror or error
+        return CounterpointError(
+            f"{self._root} cannot be written ({why}): make room or choose another --data-dir."
+        )
+
+
+def _process(folder: Path) -> psutil.Process | None:
+    """The run's process, if it goes on. A number is used again: the time of its beginning tells whose it is."""
+    try:
+        told = json.loads((folder / _PROCESS).read_text(encoding="utf-8"))
+        process = psutil.Process(int(told["pid"]))
+        if process.create_time() == told["created"] and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        pass
+    return None
+
+
+def _steps(events: Path) -> list[Progress]:
+    """The steps told in a run's events. One that was resumed tells again those after its checkpoint: the later
+    telling holds."""
+    steps: list[Progress] = []
+    try:
+        lines = events.read_bytes().splitlines()
+    except OSError:
+        return steps
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError, AttributeError):  # a killed process leaves half a line
+            told = json.loads(line)
+            if told.pop("event") == "progress":
+                step = Progress(**told | {"look": _look(told["look"])})
+                while steps and steps[-1].step >= step.step:
+                    steps.pop()
+                steps.append(step)
+    return steps
+
+
+def _look(told: dict[str, Any] | None) -> Look | None:
+    if told is None:
+        return None
+    return Look(told["step"], told["loss"], tuple(Sample(**sample) for sample in told["samples"]))
+
+
+def _end(errors: Path) -> tuple[State, str | None]:
+    """How a run ended that made no adapter, by the last line that it said."""
+    try:
+        said = [line for line in errors.read_text(encoding="utf-8", errors="replace").splitlines() if line]
+    except OSError:
+        said = []
+    last = said[-1].removeprefix("counterpoint: ") if said else ""
+    if last.startswith(STOPPED):
+        return "stopped", None
+    if said and said[-1].startswith("counterpoint: "):
+        return "failed", last
+    return (
+        "failed",
+        "it ended without a word, as where the memory is used up: go on with it, or train less at once.",
+    )
