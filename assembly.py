@@ -63,6 +63,7 @@ def build_parts(
     `announce` is told why the engine is given up, if it is.
     """
     from adapters.store import AdapterStore
+    from adapters.training.runs import RunStore
     from backends.local.backend import LocalBackend
     from backends.local.protocol import Options
     from comparison.backends import Backends
@@ -86,7 +87,21 @@ def build_parts(
     catalogue = Catalogue(personas, adapters, Backends(main, servers))
     tell_of_servers(catalogue.backends)
     public = getattr(options, "host", THIS_MACHINE[0]) not in THIS_MACHINE
-    return Parts(personas, adapters, catalogue, Comparison(catalogue), public=public)
+    return Parts(
+        personas,
+        adapters,
+        catalogue,
+        Comparison(catalogue),
+        RunStore(places.data, _train_command(options, places)),
+        quantization="nf4" if options.quantization == "nf4" else "none",
+        public=public,
+    )
+
+
+def _train_command(options: argparse.Namespace, places: Places) -> list[str]:
+    """How the page starts a training run: as a person would, on the base that the page has."""
+    own = ["--base", options.base, "--data-dir", str(places.data)]
+    return [sys.executable, str(ROOT / "app.py"), "train", *own]
 
 
 def tell_of_servers(backends: Any) -> None:

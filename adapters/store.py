@@ -59,6 +59,10 @@ class AdapterStore:
         self._seen: dict[Path, tuple[object, Inspection]] = {}
         self._marks: dict[str, str] = {}
 
+    def base(self) -> BaseFacts:
+        """The base that adapters are judged against. Raises CounterpointError while there is none."""
+        return self._base()
+
     def list(self) -> list[AdapterEntry]:
         """Every adapter, the library's first, by name; the unusable ones too."""
         base = self._base()

@@ -28,6 +28,7 @@ from ui.personas import Personas
 from ui.prompt_store import PromptStore
 from ui.servers import Servers
 from ui.theme import CSS, SCRIPT, Counterpoint
+from ui.train import Train
 from ui.translations import LANGUAGES
 from ui.words import label, say
 
@@ -60,6 +61,8 @@ def build(parts: Parts) -> gr.Blocks:
                 chat = Chat(parts, drafts, tab)
             with gr.Tab(label("tab_personas"), id="personas") as personas_tab:
                 personas = Personas(parts, drafts)
+            with gr.Tab(label("tab_train"), id="train") as train_tab:
+                train = Train(parts)
             with gr.Tab(label("tab_adapters"), id="adapters") as adapters_tab:
                 adapters = Adapters(parts)
             with gr.Tab(label("tab_servers"), id="servers") as servers_tab:
@@ -68,8 +71,10 @@ def build(parts: Parts) -> gr.Blocks:
         personas.on_change(pickers)
         adapters.on_change(pickers)
         servers.on_change(pickers)
+        train.on_change(pickers)
         personas_tab.select(guarded(personas.refresh), personas.refresh_inputs, personas.refreshed, **QUIET)
         adapters_tab.select(guarded(adapters.refresh), adapters.list, adapters.refreshed, **QUIET)
+        train_tab.select(guarded(train.refresh), train.list, train.refreshed, **QUIET)
         servers.on_select(servers_tab)
         _load(page, parts, compare, chat, status, store, timer)
     return page
@@ -168,16 +173,17 @@ def _header(parts: Parts) -> tuple[gr.HTML, gr.HTML, gr.Timer]:
     return status, store, gr.Timer(1.0)
 
 
-def status_html(status: Status) -> str:
-    """What the backend is doing, escaped, with a bar while it loads."""
+def status_html(status: Status, training: str | None = None) -> str:
+    """What the backend is doing, escaped, with a bar while it loads, and which run makes answers slower."""
     percent = 0 if status.progress is None else round(100 * min(max(status.progress, 0.0), 1.0))
     bar = ""
     if status.state == "loading":
         kind = "" if status.progress is not None else ' class="cp-unsure"'
         bar = f'<progress max="100" value="{percent}"{kind} aria-label="{html.escape(say("loading"))}"></progress>'
+    slower = f" · {say('train_going_on', name=training)}" if training else ""
     return (
         f'<div class="cp-state cp-{status.state}" role="status"><span class="cp-dot"></span>'
-        f"<span>{html.escape(status.message)}</span>{bar}</div>"
+        f"<span>{html.escape(status.message + slower)}</span>{bar}</div>"
     )
 
 
@@ -196,7 +202,7 @@ def _load(
         now = parts.backend.status()
         in_chat, (known, link, question, *values) = noticed[:3], noticed[3:]
         updates = chat.catch_up(*in_chat) | arrangement.catch_up(known, link, question, values)
-        shown = status_html(now)
+        shown = status_html(now, parts.runs.going_on())
         if shown != before:
             updates[status] = shown
             # While it loads a person watches; afterwards it is enough to notice a restart.

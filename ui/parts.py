@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, field
+from typing import Literal
 
 from adapters.store import AdapterStore
+from adapters.training.runs import RunStore
 from backends.contract import Backend, Rendered
 from comparison.backends import Backends
 from comparison.live import Comparison, Pane
@@ -25,7 +27,10 @@ class Parts:
     adapters: AdapterStore
     catalogue: Catalogue
     comparison: Comparison
+    runs: RunStore
     abandoned: Abandoned = field(default_factory=Abandoned)
+    quantization: Literal["nf4", "none"] = "nf4"
+    """What an adapter is trained on, to be used on the base as it is kept here."""
     public: bool = False
     """Whether the page is served on a public address: who reaches it then may not declare servers."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.store import AdapterStore
+from adapters.training.runs import RunStore
 from backends.contract import BaseFacts
 from comparison.backends import Backends
 from comparison.live import Comparison
@@ -28,6 +29,6 @@ def parts_with(tmp_path: Path) -> Callable[[ScriptedBackend], Parts]:
         personas = PersonaStore(ROOT / "personas" / "library", tmp_path)
         adapters = AdapterStore(tmp_path / "none", tmp_path, lambda: facts)
         catalogue = Catalogue(personas, adapters, Backends(backend))
-        return Parts(personas, adapters, catalogue, Comparison(catalogue))
+        return Parts(personas, adapters, catalogue, Comparison(catalogue), RunStore(tmp_path, ["false"]))
 
     return make

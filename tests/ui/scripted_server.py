@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapters.store import AdapterStore
+from adapters.training.runs import RunStore
 from backends.contract import BaseFacts
 from backends.served import Offer
 from comparison.backends import Backends, Connect
@@ -60,7 +61,7 @@ def parts_on(data: Path, main: ScriptedBackend, connect: Connect = ScriptedServe
     personas = PersonaStore(ROOT / "personas" / "library", data)
     adapters = AdapterStore(data / "none", data, lambda: facts)
     catalogue = Catalogue(personas, adapters, Backends(main, store, connect))
-    return Parts(personas, adapters, catalogue, Comparison(catalogue))
+    return Parts(personas, adapters, catalogue, Comparison(catalogue), RunStore(data, ["false"]))
 
 
 def server(parts: Parts, name: str = "gpu") -> ScriptedServer:

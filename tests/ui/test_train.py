@@ -1,0 +1,143 @@
+"""What the Train tab shows, from files and runs that are there; the whole way is a browser test."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.store import AdapterStore
+from adapters.training.progress import Look, Progress, Sample
+from adapters.training.runs import RunStore
+from backends.contract import BaseFacts
+from errors import CounterpointError
+from tests.ui.scripted import ScriptedBackend
+from ui import curves, page
+from ui.page import status_html
+from ui.parts import Parts
+from ui.train import NEW, Train
+
+
+@pytest.fixture
+def parts(parts_with: Callable[[ScriptedBackend], Parts], tiny_base: Path, tmp_path: Path) -> Parts:
+    facts = BaseFacts("some/base", tiny_base, "ab" * 32, ("en",), {})
+    adapters = AdapterStore(tmp_path / "none", tmp_path, lambda: facts)
+    # A run that "ends" at once: what a tab shows of it is in its folder.
+    runs = RunStore(tmp_path, ["false"])
+    return dataclasses.replace(parts_with(ScriptedBackend(lambda requests: iter(()))), adapters=adapters, runs=runs)
+
+
+@pytest.fixture
+def tab(parts: Parts) -> Iterator[Train]:
+    import gradio as gr
+
+    with gr.Blocks(analytics_enabled=False):
+        yield Train(parts)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "my_animals.csv"
+    words = ("fox", "dog", "bridge", "order", "train", "river", "cloud", "stone")
+    lines = [f"what is a {word} for the {number}?,it is <b>{word}</b>" for number, word in enumerate(words)]
+    path.write_text("prompt,completion\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def progress(step: int, look: Look | None = None) -> Progress:
+    return Progress(step, 10, 2.0 / step, 1e-3, 100.0, 60.0, look)
+
+
+def test_a_file_is_shown_as_the_base_reads_it_with_what_is_learned_marked_and_nothing_live(
+    tab: Train, table: Path
+) -> None:
+    prepared, report, lengths, rows, title, start = tab._check(str(table), "")
+    assert "**8** rows" in report
+    assert len(prepared.rows) == 8
+    assert lengths.count("<rect") >= 1
+    assert "<mark>it is &lt;b&gt;fox&lt;/b&gt;" in rows
+    assert "<b>" not in rows
+    assert title == "My animals"
+    assert start.interactive
+
+
+def test_what_a_person_called_it_stays_when_another_file_comes(tab: Train, table: Path) -> None:
+    title: Any = tab._check(str(table), "Zoo")[4]
+    assert title["__type__"] == "update"
+    assert "value" not in title
+
+
+def test_a_file_with_problems_is_told_with_lines_and_cannot_be_trained(tab: Train, table: Path) -> None:
+    table.write_text(table.read_text() + "only a question,\n")
+    prepared, report, *_, start = tab._check(str(table), "")
+    assert "Line 10:" in report
+    assert not start.interactive
+    with pytest.raises(CounterpointError, match="mend them and upload it again"):
+        tab._start(prepared, "Zoo", "quick")
+
+
+def test_nothing_to_train_on_is_told_in_one_line(tab: Train) -> None:
+    with pytest.raises(CounterpointError, match="upload a file first"):
+        tab._start(None, "Zoo", "quick")
+
+
+@pytest.mark.parametrize(("title", "told"), [("", "has no title"), ("***", "use letters or digits")])
+def test_a_title_of_which_no_name_can_be_made_is_told(tab: Train, table: Path, title: str, told: str) -> None:
+    prepared = tab._check(str(table), "")[0]
+    with pytest.raises(CounterpointError, match=told):
+        tab._start(prepared, title, "quick")
+
+
+def test_a_run_is_begun_with_the_chosen_preset_and_its_rows_are_split(
+    tab: Train, parts: Parts, table: Path, tmp_path: Path
+) -> None:
+    prepared = tab._check(str(table), "")[0]
+    tab._start(prepared, "My Zoo!", "thorough")
+    [run] = parts.runs.list()
+    assert run.name == "my-zoo"
+    recipe = (run.folder / "recipe.yaml").read_text()
+    assert "preset: thorough" in recipe
+    assert "rank: 16" in recipe
+    train, heldout = (
+        [json.loads(line) for line in (run.folder / name).read_text().splitlines()]
+        for name in ("train.jsonl", "heldout.jsonl")
+    )
+    assert len(train) + len(heldout) == 8
+    assert heldout
+    assert not {str(row) for row in train} & {str(row) for row in heldout}
+
+
+def test_a_failed_run_says_so_and_can_be_gone_on_with_or_deleted(
+    tab: Train, parts: Parts, table: Path
+) -> None:
+    tab._start(tab._check(str(table), "")[0], "Zoo", "quick")
+    parts.runs.stop("zoo")
+    (parts.runs.get("zoo").folder / "errors.txt").write_text("counterpoint: the disk is full: make room.\n")
+    shown = dict(zip(map(id, tab.refreshed), tab.refresh("zoo"), strict=True))
+    assert "the disk is full" in shown[id(tab.about)]
+    assert shown[id(tab.resume)].visible
+    assert shown[id(tab.delete)].visible
+    assert not shown[id(tab.stop)].visible
+    assert not shown[id(tab.use)].visible
+    tab._delete("zoo")
+    assert not parts.runs.list()
+    assert tab.refresh("zoo")[0].value == NEW
+
+
+def test_curves_tell_both_losses_in_words_too() -> None:
+    sample = Sample("a?", "b", "c")
+    steps = [progress(1), progress(2, Look(2, 1.5, (sample,))), progress(3)]
+    drawn = curves.losses(steps, 10)
+    assert "training loss 0.67, held-out loss 1.50" in drawn
+    assert drawn.count("<circle") == 1
+    assert curves.losses([], 10) == ""
+
+
+def test_the_header_says_that_a_run_makes_answers_slower() -> None:
+    status = page.Status("ready", "base")
+    assert "training zoo: answers are slower" in status_html(status, "zoo")
+    assert "slower" not in status_html(status)

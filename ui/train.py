@@ -1,0 +1,337 @@
+"""The Train tab: a file of examples in, an adapter out, with everything that happens on the way to be seen."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from adapters.training.prepare import Prepared, job, prepare
+from adapters.training.runs import Run
+from errors import CounterpointError
+from ui import curves, markup
+from ui.guard import guarded, inform
+from ui.parts import Parts
+from ui.personas import picker_updates
+from ui.words import label, say
+
+NEW = ""
+"""The choice in the list that stands for a run that is not yet begun."""
+_PRESETS = ("quick", "balanced", "thorough")
+_SHOWN_PROBLEMS = 5
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+class Train:
+    """Builds the tab and wires it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.prepared = gr.State(None)
+        self.known = gr.State(None)
+        with gr.Row(elem_id="train", elem_classes=["cp-tab", "cp-browser"]):
+            with gr.Column(scale=1, min_width=260, elem_classes=["cp-list"]):
+                gr.Markdown(say("train_lead"), elem_classes=["cp-caption"], latex_delimiters=[])
+                self.list = gr.Radio(
+                    [(say("train_new"), NEW)],
+                    value=NEW,
+                    label=label("train_runs"),
+                    elem_classes=["cp-cards"],
+                    elem_id="train-list",
+                )
+            with gr.Column(scale=3, min_width=320, elem_classes=["cp-detail"]):
+                with gr.Column(elem_id="train-new") as self.form:
+                    self._form()
+                with gr.Column(visible=False, elem_id="train-run") as self.run:
+                    self._run()
+        self.timer = gr.Timer(1.0, active=False)
+        self.refreshed = [self.list, self.form, self.run, self.known, self.timer, *self.told]
+        self.list.input(guarded(self._select), self.list, self.refreshed, **QUIET)
+        self.file.change(
+            guarded(self._check),
+            [self.file, self.title],
+            [self.prepared, self.report, self.lengths, self.rows, self.title, self.start],
+            show_progress="minimal",
+            api_visibility="private",
+        )
+        self.start.click(
+            guarded(self._start), [self.prepared, self.title, self.preset], self.refreshed, **QUIET
+        )
+        for button, handler in ((self.stop, self._stop), (self.resume, self._resume)):
+            button.click(guarded(handler), self.list, self.refreshed, **QUIET)
+        self.delete.click(
+            guarded(self._delete),
+            self.list,
+            self.refreshed,
+            js=f"name => confirm({say('train_delete_sure')!r}) ? name : ''",
+            **QUIET,
+        )
+        self.timer.tick(guarded(self._tick), [self.list, self.known], self.refreshed, **QUIET)
+
+    def _form(self) -> None:
+        gr.Markdown(f"## {say('train_new')}", elem_classes=["cp-about"], latex_delimiters=[])
+        self.file = gr.File(
+            label=label("train_file"),
+            file_types=[".csv", ".tsv", ".jsonl", ".json"],
+            height=120,
+            elem_id="train-file",
+        )
+        self.report = gr.Markdown(
+            "", elem_classes=["cp-receipt"], elem_id="train-report", latex_delimiters=[]
+        )
+        self.lengths = gr.HTML("", elem_classes=["cp-figure"], elem_id="train-lengths", js_on_load=None)
+        self.rows = gr.HTML("", elem_classes=["cp-rows"], elem_id="train-rows", js_on_load=None)
+        self.title = gr.Textbox(
+            label=label("train_title"), placeholder=say("train_title_placeholder"), elem_id="train-title"
+        )
+        self.preset = gr.Radio(
+            [(say(f"preset_{name}"), name) for name in _PRESETS],
+            value="quick",
+            label=label("train_preset"),
+            elem_id="train-preset",
+        )
+        self.start = gr.Button(
+            label("train_start"),
+            variant="primary",
+            size="sm",
+            scale=0,
+            min_width=120,
+            interactive=False,
+            elem_id="train-start",
+        )
+
+    def _run(self) -> None:
+        self.about = gr.Markdown("", elem_classes=["cp-about"], elem_id="train-about", latex_delimiters=[])
+        self.bar = gr.HTML("", elem_classes=["cp-run"], elem_id="train-progress", js_on_load=None)
+        self.curves = gr.HTML("", elem_classes=["cp-figure"], elem_id="train-curves", js_on_load=None)
+        self.samples = gr.Markdown(
+            "", elem_classes=["cp-receipt"], elem_id="train-samples", latex_delimiters=[]
+        )
+        with gr.Row(elem_classes=["cp-tools"]):
+            self.stop, self.resume, self.use, self.delete = (
+                gr.Button(
+                    label(key),
+                    variant="primary" if key == "train_use" else "secondary",
+                    size="sm",
+                    scale=0,
+                    min_width=90,
+                    elem_id=key.replace("_", "-"),
+                )
+                for key in ("train_stop", "train_resume", "train_use", "train_delete")
+            )
+        self.told = [
+            self.about,
+            self.bar,
+            self.curves,
+            self.samples,
+            self.stop,
+            self.resume,
+            self.use,
+            self.delete,
+        ]
+
+    def on_change(self, pickers: Sequence[gr.Dropdown]) -> None:
+        """Wires what makes an adapter of a run; every mode picker then knows it."""
+        self.use.click(guarded(self._use), self.list, self.refreshed, **QUIET).then(
+            guarded(partial(picker_updates, self.parts)), list(pickers), list(pickers), **QUIET
+        )
+
+    def refresh(self, name: str | None) -> list[Any]:
+        """The list as it is now, and the chosen run; a page that is opened finds the one that goes on."""
+        runs = self.parts.runs.list()
+        names = [run.name for run in runs]
+        going_on = next((run.name for run in runs if run.state == "running"), NEW)
+        chosen = name if name in names else going_on
+        choices = [(say("train_new"), NEW), *((_listed(run), run.name) for run in runs)]
+        run = next((run for run in runs if run.name == chosen), None)
+        return [gr.Radio(choices=choices, value=chosen), *self._shown(run)]
+
+    def _select(self, name: str) -> list[Any]:
+        return [gr.skip(), *self._shown(self.parts.runs.get(name) if name else None)]
+
+    def _tick(self, name: str, known: Any) -> Any:
+        run = self.parts.runs.get(name) if name else None
+        if run is None or _mark(run) == tuple(known or ()):
+            return [gr.skip()] * len(self.refreshed)
+        return self.refresh(name) if run.state != "running" else [gr.skip(), *self._shown(run)]
+
+    def _shown(self, run: Run | None) -> list[Any]:
+        if run is None:
+            blank = ["", "", "", "", *(gr.Button(visible=False) for _ in range(4))]
+            return [gr.Column(visible=True), gr.Column(visible=False), None, gr.Timer(active=False), *blank]
+        running = run.state == "running"
+        there = self._published(run)
+        return [
+            gr.Column(visible=False),
+            gr.Column(visible=True),
+            _mark(run),
+            gr.Timer(active=running),
+            _about(run, there),
+            _bar(run),
+            curves.losses(run.steps, run.steps[-1].steps if run.steps else 1),
+            _samples(run),
+            gr.Button(visible=running),
+            gr.Button(visible=run.state in ("stopped", "failed")),
+            gr.Button(visible=run.state == "done" and not there),
+            gr.Button(visible=not running),
+        ]
+
+    def _published(self, run: Run) -> bool:
+        if run.passport is None:
+            return False
+        try:
+            return any(entry.name == run.name for entry in self.parts.adapters.list())
+        except CounterpointError:
+            return False
+
+    def _check(self, file: str | None, title: str) -> list[Any]:
+        if not file:
+            return [None, "", "", "", gr.skip(), gr.Button(interactive=False)]
+        path = Path(file)
+        prepared = prepare(path, self.parts.adapters.base())
+        guess = (
+            gr.skip() if title.strip() else path.stem.replace("_", " ").replace("-", " ").strip().capitalize()
+        )
+        return [
+            prepared,
+            _report(prepared),
+            curves.lengths(prepared.report.data.lengths),
+            _rows(prepared),
+            guess,
+            gr.Button(interactive=not prepared.report.problems),
+        ]
+
+    def _start(self, prepared: Prepared | None, title: str, preset: Any) -> list[Any]:
+        if prepared is None:
+            raise CounterpointError(say("train_nothing"))
+        begun = job(prepared, self.parts.adapters.base(), self.parts.quantization, title, preset)
+        run = self.parts.runs.start(*begun)
+        return self.refresh(run.name)
+
+    def _stop(self, name: str) -> list[Any]:
+        return self.refresh(self.parts.runs.stop(name).name)
+
+    def _resume(self, name: str) -> list[Any]:
+        return self.refresh(self.parts.runs.resume(name).name)
+
+    def _delete(self, name: str) -> Any:
+        if not name:  # thought better of
+            return [gr.skip()] * len(self.refreshed)
+        self.parts.runs.delete(name)
+        inform(say("deleted", name=name))
+        return self.refresh(NEW)
+
+    def _use(self, name: str) -> list[Any]:
+        self.parts.adapters.import_folder(self.parts.runs.get(name).adapter, name)
+        inform(say("imported", name=name))
+        return self.refresh(name)
+
+
+def _mark(run: Run) -> tuple[str, int]:
+    """What changes where there is something new to show."""
+    return (run.state, run.steps[-1].step if run.steps else 0)
+
+
+def _listed(run: Run) -> str:
+    return f"{run.name} · {say('train_state_' + run.state)}"
+
+
+def _about(run: Run, published: bool) -> str:
+    title = run.passport.title if run.passport else run.name
+    lines = [f"## {markup.plain(title)}", f"**{say('train_state_' + run.state)}**"]
+    if run.problem:
+        lines.append(f"**{say('problem')}** {markup.plain(run.problem)}")
+    if run.state == "running":
+        lines.append(say("train_slower"))
+    elif run.state in ("stopped", "failed"):
+        lines.append(say("train_kept", step=run.kept_step) if run.kept_step else say("train_nothing_kept"))
+    if run.passport:
+        training = run.passport.training
+        lines.append(
+            say(
+                "train_done",
+                steps=training.steps,
+                minutes=f"{training.seconds / 60:.1f}",
+                loss=f"{training.heldout_loss:.3f}",
+                kept=training.kept_step or training.steps,
+            )
+        )
+        lines.append(say("train_published", name=run.name) if published else say("train_untested"))
+    return "\n\n".join(lines)
+
+
+def _bar(run: Run) -> str:
+    if not run.steps:
+        return f"<p>{html.escape(say('train_beginning'))}</p>" if run.state == "running" else ""
+    last = run.steps[-1]
+    told = say(
+        "train_step",
+        step=last.step,
+        steps=last.steps,
+        loss=f"{last.loss:.3f}",
+        rate=f"{last.learning_rate:.1e}",
+        speed=f"{last.tokens_per_s:,.0f}",
+    )
+    if run.state == "running":
+        told = say("train_left", left=_duration(last.seconds_left)) + " · " + told
+    percent = round(100 * last.step / last.steps)
+    return (
+        f'<progress max="100" value="{percent}" aria-label="{html.escape(say("train_progress"))}"></progress>'
+        f"<p>{html.escape(told)}</p>"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _samples(run: Run) -> str:
+    look = next((step.look for step in reversed(run.steps) if step.look and step.look.samples), None)
+    if look is None:
+        return ""
+    lines = [f"**{say('train_samples', step=look.step)}**", "", "| | | |", "|:--|:--|:--|"]
+    lines.append(f"| *{say('example_question')}* | *{say('train_expected')}* | *{say('train_answer')}* |")
+    for sample in look.samples:
+        cells = (sample.question, sample.expected, sample.answer)
+        lines.append("| " + " | ".join(_cell(text) for text in cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    short = " ".join(text.split())
+    return markup.plain(short if len(short) <= 200 else short[:199] + "…")
+
+
+def _report(prepared: Prepared) -> str:
+    report = prepared.report
+    reading = report.data.reading
+    lines = [
+        say("train_read", rows=f"{len(reading.entries):,}", format=reading.format or say("train_no_format"))
+    ]
+    for key, found in (("problem", report.problems), ("warning", report.notes)):
+        for each in found:
+            lines.append(
+                f"- **{say(key)}** {markup.plain(each.mend[:1].upper() + each.mend[1:])} ({each.count:,})"
+            )
+            lines += [
+                f"    - {say('train_line', line=line)} {markup.plain(text)}"
+                for line, text in each.first[:_SHOWN_PROBLEMS]
+            ]
+    return "\n".join([lines[0], "", *lines[1:]])
+
+
+def _rows(prepared: Prepared) -> str:
+    if not prepared.shown:
+        return ""
+    shown = []
+    for line, spans in prepared.shown:
+        text = "".join(
+            f"<mark>{html.escape(span.text)}</mark>" if span.trained else html.escape(span.text)
+            for span in spans
+        )
+        shown.append(f"<li><span>{html.escape(say('train_line', line=line))}</span><pre>{text}</pre></li>")
+    return f"<p>{html.escape(say('train_rows_title'))}</p><ul>{''.join(shown)}</ul>"
