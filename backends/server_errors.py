@@ -105,9 +105,18 @@ def no_list(where: str, url: str, said: str) -> WorkFailed:
 
 def words(error: Any, key: str | None) -> str:
     """The server's own message in one line of bounded length, without the key."""
-    body = getattr(error, "body", None)
+    body = _body(error)
     said = (body.get("message") or body.get("detail")) if isinstance(body, dict) else body
     return _line(str(said or getattr(error, "message", error)), key)
+
+
+def _body(error: Any) -> Any:
+    """What the server said of its error. Google's says it in a list, which the client library leaves as it is."""
+    body = getattr(error, "body", None)
+    if isinstance(body, list) and len(body) == 1:
+        (body,) = body
+        return body.get("error", body) if isinstance(body, dict) else body
+    return body
 
 
 def readable(text: str) -> str:

@@ -70,6 +70,8 @@ def test_a_stream_that_breaks_before_its_first_token_is_asked_again() -> None:
             "context",
         ),
         (lambda call: call.status(422, '{"detail": "too long"}'), r"refuses: too long", "input"),
+        (lambda call: call.status(400, '[{"error": {"message": "bad", "code": 400}}]'), r"refuses: bad$", "input"),
+        (lambda call: call.status(400, '["bad"]'), r"refuses: bad$", "input"),
         (lambda call: call.status(200, "<html>hello</html>", "text/html"), r"no answer .*\(text/html\)", "work"),
         (lambda call: call.status(200, '{"choices": []}'), r"no answer of the OpenAI API \(application/json\)", "work"),
     ],
