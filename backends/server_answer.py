@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -106,19 +106,17 @@ class ServerAnswer:
             return None
         return (shown - 1) / (self.last - self.first)
 
-    def leave_out(self, code: str | None, param: str | None, asked: dict[str, Any]) -> bool:
-        """Whether to ask again without the parameter that the server refuses; the receipt then says so.
+    def leave_out(self, refused: Collection[str], asked: dict[str, Any]) -> bool:
+        """Whether to ask again without the parameters that the server refuses; the receipt then says so.
 
         Log-probabilities are not left out: who asks for them would wait for them in vain.
         """
-        name = str(param).partition(".")[0]
         sent = (asked.keys() | asked.get("extra_body", {}).keys()) - _NEEDED
-        if code not in ("unsupported_parameter", "unsupported_value") or name not in sent:
-            return False
-        self.left_out.add(name)
-        if name in _LEFT_TO_THE_SERVER:
-            self.sampling = replace(self.sampling, **{name: _LEFT_TO_THE_SERVER[name]})
-        return True
+        left_out = sent.intersection(refused)
+        self.left_out |= left_out
+        defaults = {name: _LEFT_TO_THE_SERVER[name] for name in left_out if name in _LEFT_TO_THE_SERVER}
+        self.sampling = replace(self.sampling, **defaults)
+        return bool(left_out)
 
     def take(self, chunk: Any, tell: Callable[[Event], None]) -> bool:
         """One event of the server's stream; whether it says anything of the answer, its thoughts or its end.

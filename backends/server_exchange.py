@@ -93,7 +93,7 @@ async def _asked(client: ServerClient, answer: ServerAnswer, extended: bool) -> 
         try:
             return await client.api.chat.completions.create(**asked)
         except openai.BadRequestError as error:
-            if not answer.leave_out(error.code, error.param, asked):
+            if not answer.leave_out(server_errors.refused(error), asked):
                 raise
 
 

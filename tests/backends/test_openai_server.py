@@ -83,6 +83,35 @@ def test_a_parameter_that_a_provider_does_not_take_is_left_out_and_the_receipt_s
         assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize("is_a_list", [True, False])
+def test_names_that_google_does_not_know_are_left_out_and_the_receipt_says_so(is_a_list: bool) -> None:
+    def google(call: Call) -> None:
+        unknown = [name for name in ("seed", "presence_penalty") if name in call.body]
+        if not unknown:
+            return call.answer("x")
+        said = [
+            f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.' for name in unknown
+        ]
+        error = {"error": {"code": 400, "message": "\n".join(said), "status": "INVALID_ARGUMENT"}}
+        return call.status(400, json.dumps([error] if is_a_list else error))
+
+    sampling = Sampling(seed=7, presence_penalty=0.5, top_p=0.9, max_tokens=20)
+    with asked_of(google, extended=False) as (backend, server):
+        end = end_of(list(backend.stream([request(sampling=sampling)])))
+    assert isinstance(end, Done)
+    assert end.identity.sampling == Sampling(top_p=0.9, max_tokens=20)
+    assert (end.identity.server or "").endswith("does not take presence_penalty, seed")
+    assert len(server.asked) == 2
+
+
+def test_a_name_that_was_not_sent_or_is_needed_is_not_asked_for_again() -> None:
+    said = 'Unknown name "role" at \'messages[0]\': Cannot find field. Unknown name "messages": Cannot find field.'
+    refusal = json.dumps([{"error": {"code": 400, "message": said}}])
+    with asked_of(lambda call: call.status(400, refusal), extended=False) as (backend, server):
+        assert 'refuses: Unknown name "role"' in end_message(backend)
+        assert len(server.asked) == 1
+
+
 def test_all_requests_of_one_call_are_at_the_server_together() -> None:
     meeting = threading.Barrier(4, timeout=10)
 
