@@ -11,9 +11,13 @@ from errors import CounterpointError, WorkFailed
 OWN = "counterpoint"
 """Who owns the models of another Counterpoint."""
 SGLANG = "sglang"
-EXTENDED = frozenset({"vllm", SGLANG, "llamacpp", "library", OWN})
-"""Owners in /v1/models of one's own servers: they list all that they have, and know top_k, min_p and
-repetition_penalty, which OpenAI's own refuses."""
+LLAMA_SERVER = "llamacpp"
+OLLAMA = "library"
+EXTENDED = frozenset({"vllm", SGLANG, LLAMA_SERVER, OWN})
+"""Owners in /v1/models of servers that know top_k, min_p and repetition_penalty, which OpenAI's own refuses and Ollama
+passes over."""
+COMPLETE = EXTENDED | {OLLAMA}
+"""Owners in /v1/models of one's own servers: they list all that they have."""
 LONGEST_NAME = 200
 LONGEST_ID = 1000
 MOST_ADAPTERS = 1000
@@ -66,7 +70,7 @@ def offered(
     entries = {str(entry["id"]): entry for entry in models if _is_an_id(entry.get("id"))}
     if base is None:
         base = _only_base(server, entries, adapters)
-    elif base not in entries and any(entry.get("owned_by") in EXTENDED for entry in entries.values()):
+    elif base not in entries and any(entry.get("owned_by") in COMPLETE for entry in entries.values()):
         raise WorkFailed(f"{server} has no model {base}. It has: {_listed(entries)}.")
     entry = entries.get(base, {})
     found = {_name(id_, base): id_ for id_, entry in entries.items() if _is_adapter(id_, entry, base)}

@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -55,6 +56,42 @@ def test_sampling_goes_out_whole_to_a_server_that_knows_it_and_the_rest_is_not_p
     assert isinstance(part, Done)
     assert whole.identity.sampling == sampling
     assert (part.identity.sampling.top_k, part.identity.sampling.temperature) == (0, 0.7)
+
+
+def test_llama_server_gets_the_repetition_penalty_by_the_name_that_it_reads() -> None:
+    def picky(call: Call) -> None:
+        error = {"message": "no", "code": "unsupported_parameter", "param": "repeat_penalty"}
+        refused = "repeat_penalty" in call.body
+        call.status(400, json.dumps({"error": error})) if refused else call.answer("x")
+
+    sampling = Sampling(top_k=40, min_p=0.05, repetition_penalty=1.1, max_tokens=5)
+    models = [{"id": BASE, "owned_by": "llamacpp"}]
+    with asked_of(lambda call: call.answer("x"), models=models) as (backend, server):
+        end = end_of(list(backend.stream([request(sampling=sampling)])))
+    with asked_of(picky, models=models) as (backend, _):
+        without = end_of(list(backend.stream([request(sampling=sampling)])))
+    assert (
+        server.asked[0].items()
+        >= {"top_k": 40, "min_p": 0.05, "repeat_penalty": 1.1, "max_tokens": 5}.items()
+    )
+    assert isinstance(end, Done)
+    assert isinstance(without, Done)
+    assert end.identity.sampling == sampling
+    assert without.identity.sampling == replace(sampling, repetition_penalty=1.0)
+
+
+def test_ollama_is_not_sent_what_it_passes_over_and_the_receipt_does_not_claim_it() -> None:
+    sampling = Sampling(temperature=0.7, top_k=40, min_p=0.05, repetition_penalty=1.1, max_tokens=5)
+    models = [{"id": BASE, "owned_by": "library"}]
+    with asked_of(lambda call: call.answer("x"), models=models) as (backend, server):
+        end = end_of(list(backend.stream([request(sampling=sampling)])))
+    passed_over = {"top_k", "min_p", "repetition_penalty", "max_completion_tokens"}
+    assert passed_over.isdisjoint(server.asked[0])
+    assert server.asked[0]["max_tokens"] == 5
+    assert isinstance(end, Done)
+    assert end.identity.sampling == Sampling(temperature=0.7, max_tokens=5)
+    with asked_of(lambda call: call.answer("x"), models=models, model="new") as (backend, _):
+        assert f"has no model new. It has: {BASE}" in end_message(backend)
 
 
 def test_a_parameter_that_a_provider_does_not_take_is_left_out_and_the_receipt_says_so() -> None:
