@@ -19,7 +19,7 @@ from backends.contract import (
     TokenLogprob,
     Usage,
 )
-from backends.served import LLAMA_SERVER, OLLAMA, Offer
+from backends.served import LLAMA_SERVER, OLLAMA, SGLANG, Offer
 from backends.server_errors import readable
 
 _NEEDED = frozenset({"model", "messages", "stream", "logprobs", "top_logprobs", "extra_body"})
@@ -218,7 +218,8 @@ def parameters(request: Request, answer: ServerAnswer, extended: bool) -> dict[s
         told |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if extended:
         extra = {"min_p": sampling.min_p, "repetition_penalty": sampling.repetition_penalty}
-        extra |= {"top_k": sampling.top_k} if sampling.top_k else {}
+        # Unsent it would be as the model's generation_config says; only SGLang refuses the 0 that is off elsewhere.
+        extra |= {"top_k": sampling.top_k} if sampling.top_k or owner != SGLANG else {}
         extra |= {_LLAMA_SERVERS_NAME: sampling.repetition_penalty} if owner == LLAMA_SERVER else {}
         told["extra_body"] = {name: value for name, value in extra.items() if name not in answer.left_out}
     return {name: value for name, value in told.items() if name not in answer.left_out}

@@ -80,6 +80,17 @@ def test_llama_server_gets_the_repetition_penalty_by_the_name_that_it_reads() ->
     assert without.identity.sampling == replace(sampling, repetition_penalty=1.0)
 
 
+@pytest.mark.parametrize("owner", ["vllm", "llamacpp", "counterpoint", "sglang"])
+def test_a_top_k_that_is_off_is_sent_to_all_but_the_server_that_refuses_it(owner: str) -> None:
+    models = [{"id": BASE, "owned_by": owner}]
+    with asked_of(lambda call: call.answer("x"), models=models) as (backend, server):
+        list(backend.stream([request(sampling=Sampling(top_k=0))]))
+        list(backend.stream([request(sampling=Sampling(top_k=40))]))
+    off, on = server.asked
+    assert off.get("top_k") == (None if owner == "sglang" else 0)
+    assert on["top_k"] == 40
+
+
 def test_ollama_is_not_sent_what_it_passes_over_and_the_receipt_does_not_claim_it() -> None:
     sampling = Sampling(temperature=0.7, top_k=40, min_p=0.05, repetition_penalty=1.1, max_tokens=5)
     models = [{"id": BASE, "owned_by": "library"}]
