@@ -121,6 +121,12 @@ class ServerAnswer:
         self.sampling = replace(self.sampling, **defaults)
         return bool(left_out)
 
+    def begin(self) -> None:
+        """Forgets what came of an earlier try, which broke off before anything of it was shown: thoughts, mostly."""
+        self.arrived = self.characters = 0
+        self.reason = self.said_model = None
+        self.counts = Counts()
+
     def take(self, chunk: Any, tell: Callable[[Event], None]) -> bool:
         """One event of the server's stream; whether it says anything of the answer, its thoughts or its end.
 
