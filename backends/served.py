@@ -10,9 +10,14 @@ from errors import CounterpointError, WorkFailed
 
 OWN = "counterpoint"
 """Who owns the models of another Counterpoint."""
-EXTENDED = frozenset({"vllm", "sglang", "llamacpp", "library", OWN})
-"""Owners in /v1/models of one's own servers: they list all that they have, and know top_k, min_p and
-repetition_penalty, which OpenAI's own refuses."""
+SGLANG = "sglang"
+LLAMA_SERVER = "llamacpp"
+OLLAMA = "library"
+EXTENDED = frozenset({"vllm", SGLANG, LLAMA_SERVER, OWN})
+"""Owners in /v1/models of servers that know top_k, min_p and repetition_penalty, which OpenAI's own refuses and Ollama
+passes over."""
+COMPLETE = EXTENDED | {OLLAMA}
+"""Owners in /v1/models of one's own servers: they list all that they have."""
 LONGEST_NAME = 200
 LONGEST_ID = 1000
 MOST_ADAPTERS = 1000
@@ -54,24 +59,29 @@ def offered(
 ) -> Offer:
     """Reads the entries of /v1/models.
 
-    An adapter is an entry whose `parent` is the base (vLLM), whose id is "BASE:NAME" (SGLang), or that the
-    configured map names. The base is the configured one, else the only entry that is no adapter; an entry
-    `base` of another Counterpoint is its base. A configured base that is not listed is believed of a hosted
-    provider: its list may be a part, or call it otherwise. Raises WorkFailed where that leaves none or several.
+    An adapter is an entry whose `parent` is the base (vLLM, SGLang), whose id is "BASE:NAME" (Ray Serve LLM), or
+    that the configured map names. SGLang lists it as NAME, but is to be asked for "BASE:NAME". The base is the
+    configured one, else the only entry that is no adapter; an entry `base` of another Counterpoint is its base.
+    A configured base that is not listed is believed of a hosted provider: its list may be a part, or call it
+    otherwise. Raises WorkFailed where that leaves none or several.
     Adapters whose names cannot be part of a mode's id are left out, and those beyond MOST_ADAPTERS; these are
     never ones of the map, which is short. Ids that nobody can read are of no model.
     """
     entries = {str(entry["id"]): entry for entry in models if _is_an_id(entry.get("id"))}
     if base is None:
         base = _only_base(server, entries, adapters)
-    elif base not in entries and any(entry.get("owned_by") in EXTENDED for entry in entries.values()):
+    elif base not in entries and any(entry.get("owned_by") in COMPLETE for entry in entries.values()):
         raise WorkFailed(f"{server} has no model {base}. It has: {_listed(entries)}.")
     entry = entries.get(base, {})
     found = {_name(id_, base): id_ for id_, entry in entries.items() if _is_adapter(id_, entry, base)}
     owner = entry.get("owned_by")
     root = entry.get("root")
     name = str(root) if owner == OWN and _is_an_id(root) else base
-    usable = {name: id_ for name, id_ in {**found, **adapters}.items() if _is_usable(name)}
+    usable = {
+        name: _asked_as(id_, entries.get(id_, {}), base)
+        for name, id_ in {**found, **adapters}.items()
+        if _is_usable(name)
+    }
     kept = sorted(usable, key=lambda name: (name not in adapters, name))[:MOST_ADAPTERS]
     taken = {name: usable[name] for name in sorted(kept)}
     return Offer(server, base, name, taken, str(owner) if owner else None, len(usable) - len(taken))
@@ -94,6 +104,12 @@ def _only_base(server: str, entries: Mapping[str, Mapping[str, Any]], adapters: 
 
 def _is_adapter(id_: str, entry: Mapping[str, Any], base: str) -> bool:
     return id_ != base and (entry.get("parent") == base or id_.startswith(f"{base}:"))
+
+
+def _asked_as(id_: str, entry: Mapping[str, Any], base: str) -> str:
+    """The model id that selects an adapter: SGLang answers as the base to all that does not begin with "BASE:"."""
+    is_bare = entry.get("parent") == base and not id_.startswith(f"{base}:")
+    return f"{base}:{id_}" if is_bare and entry.get("owned_by") == SGLANG else id_
 
 
 def _name(id_: str, base: str) -> str:

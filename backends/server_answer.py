@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from backends.contract import (
     TokenLogprob,
     Usage,
 )
-from backends.served import Offer
+from backends.served import LLAMA_SERVER, OLLAMA, SGLANG, Offer
 from backends.server_errors import readable
 
 _NEEDED = frozenset({"model", "messages", "stream", "logprobs", "top_logprobs", "extra_body"})
@@ -35,6 +35,8 @@ _LEFT_TO_THE_SERVER: dict[str, Any] = {
     "frequency_penalty": 0.0,
 }
 """What OpenAI's API documents for a parameter that was not sent."""
+_LLAMA_SERVERS_NAME = "repeat_penalty"
+"""What llama-server reads where others read repetition_penalty."""
 _THOUGHTS = ("reasoning_content", "reasoning")
 """Where models that think put what is not shown."""
 _LARGEST_COUNT = 2**53
@@ -106,19 +108,24 @@ class ServerAnswer:
             return None
         return (shown - 1) / (self.last - self.first)
 
-    def leave_out(self, code: str | None, param: str | None, asked: dict[str, Any]) -> bool:
-        """Whether to ask again without the parameter that the server refuses; the receipt then says so.
+    def leave_out(self, refused: Collection[str], asked: dict[str, Any]) -> bool:
+        """Whether to ask again without the parameters that the server refuses; the receipt then says so.
 
         Log-probabilities are not left out: who asks for them would wait for them in vain.
         """
-        name = str(param).partition(".")[0]
         sent = (asked.keys() | asked.get("extra_body", {}).keys()) - _NEEDED
-        if code not in ("unsupported_parameter", "unsupported_value") or name not in sent:
-            return False
-        self.left_out.add(name)
-        if name in _LEFT_TO_THE_SERVER:
-            self.sampling = replace(self.sampling, **{name: _LEFT_TO_THE_SERVER[name]})
-        return True
+        left_out = sent.intersection(refused)
+        self.left_out |= left_out
+        fields = {"repetition_penalty" if name == _LLAMA_SERVERS_NAME else name for name in left_out}
+        defaults = {name: _LEFT_TO_THE_SERVER[name] for name in fields if name in _LEFT_TO_THE_SERVER}
+        self.sampling = replace(self.sampling, **defaults)
+        return bool(left_out)
+
+    def begin(self) -> None:
+        """Forgets what came of an earlier try, which broke off before anything of it was shown: thoughts, mostly."""
+        self.arrived = self.characters = 0
+        self.reason = self.said_model = None
+        self.counts = Counts()
 
     def take(self, chunk: Any, tell: Callable[[Event], None]) -> bool:
         """One event of the server's stream; whether it says anything of the answer, its thoughts or its end.
@@ -189,12 +196,13 @@ class ServerAnswer:
 
 
 def plain(sampling: Sampling) -> Sampling:
-    """What a server hears that knows OpenAI's own parameters only."""
+    """What a server hears that heeds OpenAI's own parameters only."""
     return replace(sampling, top_k=0, min_p=0.0, repetition_penalty=1.0)
 
 
 def parameters(request: Request, answer: ServerAnswer, extended: bool) -> dict[str, Any]:
     sampling = answer.sampling
+    owner = answer.offer.owner if answer.offer else None
     told: dict[str, Any] = {
         "model": answer.model,
         "messages": list(request.messages),
@@ -205,7 +213,7 @@ def parameters(request: Request, answer: ServerAnswer, extended: bool) -> dict[s
         "seed": sampling.seed,
     }
     # OpenAI's newer models refuse the old name; one's own servers know it for certain.
-    old_name = extended or "max_completion_tokens" in answer.left_out
+    old_name = extended or owner == OLLAMA or "max_completion_tokens" in answer.left_out
     told["max_tokens" if old_name else "max_completion_tokens"] = sampling.max_tokens
     if sampling.stop:
         told["stop"] = list(sampling.stop)
@@ -216,7 +224,9 @@ def parameters(request: Request, answer: ServerAnswer, extended: bool) -> dict[s
         told |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if extended:
         extra = {"min_p": sampling.min_p, "repetition_penalty": sampling.repetition_penalty}
-        extra |= {"top_k": sampling.top_k} if sampling.top_k else {}
+        # Unsent it would be as the model's generation_config says; only SGLang refuses the 0 that is off elsewhere.
+        extra |= {"top_k": sampling.top_k} if sampling.top_k or owner != SGLANG else {}
+        extra |= {_LLAMA_SERVERS_NAME: sampling.repetition_penalty} if owner == LLAMA_SERVER else {}
         told["extra_body"] = {name: value for name, value in extra.items() if name not in answer.left_out}
     return {name: value for name, value in told.items() if name not in answer.left_out}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Any
 
 from backends.contract import PromptTooLong
@@ -14,6 +15,9 @@ PAUSE_S = 0.5
 """Before the first further try; twice as long before the next."""
 LONGEST_PAUSE_S = 20.0
 """Who asks for a longer one (Retry-After) is not asked again."""
+_UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
+_UNKNOWN_NAME = re.compile(r'Unknown name "([^"]+)"')
+"""How Google's servers refuse a parameter: with no code of its own, and several at once."""
 NONSENSE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)
 """What reading an answer raises that is none of the OpenAI API."""
 
@@ -103,11 +107,29 @@ def no_list(where: str, url: str, said: str) -> WorkFailed:
     return WorkFailed(f"{where} answers, but has no {url}/models. {mend}. It says: {said}")
 
 
+def refused(error: Any) -> frozenset[str]:
+    """The names of what was asked for that the server says it does not take."""
+    body = _body(error)
+    said = body if isinstance(body, dict) else {}
+    if str(said.get("code")) in _UNSUPPORTED:
+        return frozenset({str(said.get("param")).partition(".")[0]})
+    return frozenset(_UNKNOWN_NAME.findall(str(said.get("message"))))
+
+
 def words(error: Any, key: str | None) -> str:
     """The server's own message in one line of bounded length, without the key."""
-    body = getattr(error, "body", None)
+    body = _body(error)
     said = (body.get("message") or body.get("detail")) if isinstance(body, dict) else body
     return _line(str(said or getattr(error, "message", error)), key)
+
+
+def _body(error: Any) -> Any:
+    """What the server said of its error. Google's says it in a list, which the client library leaves as it is."""
+    body = getattr(error, "body", None)
+    if isinstance(body, list) and len(body) == 1:
+        (body,) = body
+        return body.get("error", body) if isinstance(body, dict) else body
+    return body
 
 
 def readable(text: str) -> str:

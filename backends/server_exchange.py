@@ -73,6 +73,7 @@ async def _attempt(
 ) -> None:
     """Asks once and reads to the end. Raises BrokenOff where the stream ends before the answer does, and
     TimeoutError where nothing of an answer comes for as long as the server may be silent."""
+    answer.begin()
     try:
         # The HTTP client's own patience begins anew with every byte: a header, a comment, half a line.
         async with asyncio.timeout(client.server.silence_s) as patience:
@@ -93,7 +94,7 @@ async def _asked(client: ServerClient, answer: ServerAnswer, extended: bool) -> 
         try:
             return await client.api.chat.completions.create(**asked)
         except openai.BadRequestError as error:
-            if not answer.leave_out(error.code, error.param, asked):
+            if not answer.leave_out(server_errors.refused(error), asked):
                 raise
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -57,6 +58,53 @@ def test_sampling_goes_out_whole_to_a_server_that_knows_it_and_the_rest_is_not_p
     assert (part.identity.sampling.top_k, part.identity.sampling.temperature) == (0, 0.7)
 
 
+def test_llama_server_gets_the_repetition_penalty_by_the_name_that_it_reads() -> None:
+    def picky(call: Call) -> None:
+        error = {"message": "no", "code": "unsupported_parameter", "param": "repeat_penalty"}
+        refused = "repeat_penalty" in call.body
+        call.status(400, json.dumps({"error": error})) if refused else call.answer("x")
+
+    sampling = Sampling(top_k=40, min_p=0.05, repetition_penalty=1.1, max_tokens=5)
+    models = [{"id": BASE, "owned_by": "llamacpp"}]
+    with asked_of(lambda call: call.answer("x"), models=models) as (backend, server):
+        end = end_of(list(backend.stream([request(sampling=sampling)])))
+    with asked_of(picky, models=models) as (backend, _):
+        without = end_of(list(backend.stream([request(sampling=sampling)])))
+    assert (
+        server.asked[0].items()
+        >= {"top_k": 40, "min_p": 0.05, "repeat_penalty": 1.1, "max_tokens": 5}.items()
+    )
+    assert isinstance(end, Done)
+    assert isinstance(without, Done)
+    assert end.identity.sampling == sampling
+    assert without.identity.sampling == replace(sampling, repetition_penalty=1.0)
+
+
+@pytest.mark.parametrize("owner", ["vllm", "llamacpp", "counterpoint", "sglang"])
+def test_a_top_k_that_is_off_is_sent_to_all_but_the_server_that_refuses_it(owner: str) -> None:
+    models = [{"id": BASE, "owned_by": owner}]
+    with asked_of(lambda call: call.answer("x"), models=models) as (backend, server):
+        list(backend.stream([request(sampling=Sampling(top_k=0))]))
+        list(backend.stream([request(sampling=Sampling(top_k=40))]))
+    off, on = server.asked
+    assert off.get("top_k") == (None if owner == "sglang" else 0)
+    assert on["top_k"] == 40
+
+
+def test_ollama_is_not_sent_what_it_passes_over_and_the_receipt_does_not_claim_it() -> None:
+    sampling = Sampling(temperature=0.7, top_k=40, min_p=0.05, repetition_penalty=1.1, max_tokens=5)
+    models = [{"id": BASE, "owned_by": "library"}]
+    with asked_of(lambda call: call.answer("x"), models=models) as (backend, server):
+        end = end_of(list(backend.stream([request(sampling=sampling)])))
+    passed_over = {"top_k", "min_p", "repetition_penalty", "max_completion_tokens"}
+    assert passed_over.isdisjoint(server.asked[0])
+    assert server.asked[0]["max_tokens"] == 5
+    assert isinstance(end, Done)
+    assert end.identity.sampling == Sampling(temperature=0.7, max_tokens=5)
+    with asked_of(lambda call: call.answer("x"), models=models, model="new") as (backend, _):
+        assert f"has no model new. It has: {BASE}" in end_message(backend)
+
+
 def test_a_parameter_that_a_provider_does_not_take_is_left_out_and_the_receipt_says_so() -> None:
     def picky(call: Call) -> None:
         for name in ("temperature", "seed"):
@@ -80,6 +128,35 @@ def test_a_parameter_that_a_provider_does_not_take_is_left_out_and_the_receipt_s
     assert "max_tokens" not in server.asked[-1]
     with asked_of(refuses, extended=False) as (backend, server):
         assert "refuses: no" in end_message(backend)
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("is_a_list", [True, False])
+def test_names_that_google_does_not_know_are_left_out_and_the_receipt_says_so(is_a_list: bool) -> None:
+    def google(call: Call) -> None:
+        unknown = [name for name in ("seed", "presence_penalty") if name in call.body]
+        if not unknown:
+            return call.answer("x")
+        said = [
+            f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.' for name in unknown
+        ]
+        error = {"error": {"code": 400, "message": "\n".join(said), "status": "INVALID_ARGUMENT"}}
+        return call.status(400, json.dumps([error] if is_a_list else error))
+
+    sampling = Sampling(seed=7, presence_penalty=0.5, top_p=0.9, max_tokens=20)
+    with asked_of(google, extended=False) as (backend, server):
+        end = end_of(list(backend.stream([request(sampling=sampling)])))
+    assert isinstance(end, Done)
+    assert end.identity.sampling == Sampling(top_p=0.9, max_tokens=20)
+    assert (end.identity.server or "").endswith("does not take presence_penalty, seed")
+    assert len(server.asked) == 2
+
+
+def test_a_name_that_was_not_sent_or_is_needed_is_not_asked_for_again() -> None:
+    said = 'Unknown name "role" at \'messages[0]\': Cannot find field. Unknown name "messages": Cannot find field.'
+    refusal = json.dumps([{"error": {"code": 400, "message": said}}])
+    with asked_of(lambda call: call.status(400, refusal), extended=False) as (backend, server):
+        assert 'refuses: Unknown name "role"' in end_message(backend)
         assert len(server.asked) == 1
 
 

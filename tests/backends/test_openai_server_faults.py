@@ -53,6 +53,26 @@ def test_a_stream_that_breaks_before_its_first_token_is_asked_again() -> None:
     assert len(server.asked) == 2
 
 
+def test_thoughts_of_a_try_that_broke_off_do_not_count_towards_the_next() -> None:
+    def second_time(call: Call) -> None:
+        call.begin()
+        if call.number == 1:
+            for _ in range(10):
+                call.text(None, delta={"reasoning_content": "hm"})
+            return call.usage(900, 800)
+        for piece in "12345":
+            call.text(piece)
+        return call.text(None, "stop")
+
+    with asked_of(second_time) as (backend, server):
+        events = list(backend.stream([request(sampling=Sampling(max_tokens=5))]))
+        assert len(server.asked) == 2
+    end = end_of(events)
+    assert isinstance(end, Done)
+    assert (text_of(events), end.finish_reason) == ("12345", "stop")
+    assert (end.usage.prompt_tokens, end.usage.completion_tokens) == (None, 5)
+
+
 @pytest.mark.parametrize(
     ("script", "told", "cause"),
     [
@@ -70,6 +90,8 @@ def test_a_stream_that_breaks_before_its_first_token_is_asked_again() -> None:
             "context",
         ),
         (lambda call: call.status(422, '{"detail": "too long"}'), r"refuses: too long", "input"),
+        (lambda call: call.status(400, '[{"error": {"message": "bad", "code": 400}}]'), r"refuses: bad$", "input"),
+        (lambda call: call.status(400, '["bad"]'), r"refuses: bad$", "input"),
         (lambda call: call.status(200, "<html>hello</html>", "text/html"), r"no answer .*\(text/html\)", "work"),
         (lambda call: call.status(200, '{"choices": []}'), r"no answer of the OpenAI API \(application/json\)", "work"),
     ],

@@ -46,6 +46,19 @@ def test_adapters_are_those_with_the_base_as_parent_or_in_their_id_and_those_of_
         assert "has no adapter nobody" in (backend.probe("nobody") or "")
 
 
+def test_sglangs_adapters_are_listed_by_their_names_and_asked_for_as_parts_of_the_base() -> None:
+    own = {"object": "model", "owned_by": "sglang"}
+    names = ("support", "qwen:orders")
+    models = [{"id": "qwen", **own}, *({"id": name, "parent": "qwen", **own} for name in names)]
+    declared = {"help": "support", "mine": "hidden"}
+    with asked_of(lambda call: call.answer("x"), models=models, adapters=declared) as (backend, server):
+        assert dict(backend.offer().adapters) == {
+            "support": "qwen:support", "orders": "qwen:orders", "help": "qwen:support", "mine": "hidden",
+        }  # fmt: skip
+        list(backend.stream([request(adapter="support")]))
+    assert server.asked[0]["model"] == "qwen:support"
+
+
 def test_another_counterpoints_modes_are_its_base_and_its_adapters() -> None:
     own = {"object": "model", "owned_by": "counterpoint"}
     models = [
