@@ -27,7 +27,8 @@ class Parts:
     comparison: Comparison
     abandoned: Abandoned = field(default_factory=Abandoned)
     public: bool = False
-    """Whether the page is served on a public address: who reaches it then may not declare servers."""
+    """Whether others than this machine's owner may reach the page: it is served on a public address, or asks for
+    keys, as it does behind a proxy. Who reaches it then may not declare servers."""
 
     @property
     def backends(self) -> Backends:
