@@ -99,6 +99,11 @@ def parser() -> _Parser:
     serve = commands.add_parser("serve", parents=[engine], help="serve the page (the default)")
     serve.add_argument("--host", default="127.0.0.1", metavar="HOST", help="address to listen on")
     serve.add_argument("--port", default="7860", metavar="PORT", help="port to listen on")
+    serve.add_argument(
+        "--public-host",
+        metavar="NAME",
+        help="the host name under which a proxy on this machine serves the page; commas between several",
+    )
     serve.add_argument("--open", action="store_true", help="open the page in the browser")
 
     ask = commands.add_parser("ask", parents=[engine], help="ask one question through several modes")

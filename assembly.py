@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ def build_parts(
     """
     from adapters.store import AdapterStore
     from adapters.training.runs import RunStore
+    from api import access
     from backends.local.backend import LocalBackend
     from backends.local.protocol import Options
     from comparison.backends import Backends
@@ -86,7 +88,7 @@ def build_parts(
         adapters = AdapterStore(ROOT / "adapters" / "library", places.data, _no_base)
     catalogue = Catalogue(personas, adapters, Backends(main, servers))
     tell_of_servers(catalogue.backends)
-    public = getattr(options, "host", THIS_MACHINE[0]) not in THIS_MACHINE
+    public = getattr(options, "host", THIS_MACHINE[0]) not in THIS_MACHINE or access.are_set(os.environ)
     return Parts(
         personas,
         adapters,

@@ -68,6 +68,7 @@ def _check_engine_options(options: argparse.Namespace) -> None:
 def serve(options: argparse.Namespace) -> int:
     """Serves the page until it is interrupted."""
     from api import access
+    from ui.gatekeeper import public_names
 
     try:
         port = int(options.port)
@@ -77,10 +78,12 @@ def serve(options: argparse.Namespace) -> int:
         raise CounterpointError(f"--port {options.port}: give a number from 1 to 65535.")
     _check_host(options.host)
     keys = access.keys(os.environ)
-    if options.host not in THIS_MACHINE and not keys:
+    names = frozenset() if options.public_host is None else public_names(options.public_host)
+    if (names or options.host not in THIS_MACHINE) and not keys:
+        public = f"--public-host {','.join(sorted(names))}" if names else f"--host {options.host}"
         raise CounterpointError(
-            f"--host {options.host} is a public address: set {access.VARIABLE} to one or more keys, with commas "
-            "between them, which everybody who comes has to show; or leave it at 127.0.0.1."
+            f"{public} is a public address: set {access.VARIABLE} to one or more keys, with commas between them, which "
+            "everybody who comes has to show; or leave it out."
         )
     _check_free(options.host, port)
     parts = build_parts(options, Places.from_options(options), tell)
@@ -95,7 +98,7 @@ def serve(options: argparse.Namespace) -> int:
 
         doorkeeper = [Middleware(access.Doorkeeper, keys=keys)] if keys else []
         routes = Api(parts.comparison).routes
-        serve_page(parts, options.host, port, options.open, routes, doorkeeper, refusal)
+        serve_page(parts, options.host, port, options.open, routes, doorkeeper, refusal, names)
     return DONE
 
 

@@ -166,6 +166,8 @@ def test_ask_refuses_bad_input_with_one_line_that_names_the_mend(
         (["--port", "65536"], "give a number from 1 to 65535"),
         (["serve", "--host", "0.0.0.0"], "set COUNTERPOINT_API_KEYS"),
         (["--host", "192.168.1.5"], "set COUNTERPOINT_API_KEYS"),
+        (["serve", "--public-host", "lab.example"], "--public-host lab.example is a public address"),
+        (["serve", "--public-host", "https://lab.example"], "give the name alone"),
         (["serve", "--share"], "unrecognized arguments: --share"),
         (["answer"], "invalid choice: 'answer'"),
         (["check-adapter", "/no/such/adapter"], "there is no such folder"),

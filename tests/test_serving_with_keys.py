@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
 from tests import tiny
+from ui.words import say
 
 ROOT = Path(__file__).parents[1]
 KEY = "a-key-of-24-characters--"
 START_S = 240
 
 
-def test_with_keys_the_app_starts_and_neither_page_nor_api_answers_without_one(tmp_path: Path) -> None:
-    base = tiny.make_base(tmp_path / "base")
+@contextmanager
+def served(place: Path, *options: str, **variables: str) -> Iterator[tuple[str, Path]]:
+    """The address of the app on the tiny base with KEY, once it is ready, and its log."""
+    base = tiny.make_base(place / "base")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "app.py", "serve", "--host", "0.0.0.0", "--port", str(port)]
-    command += ["--base", str(base), "--quantization", "none", "--data-dir", str(tmp_path / "data")]
-    log = tmp_path / "log"
+    command = [sys.executable, "app.py", "serve", "--port", str(port), *options]
+    command += ["--base", str(base), "--quantization", "none", "--data-dir", str(place / "data")]
+    log = place / "log"
     with log.open("wb") as file:
         environment = {
             **os.environ,
             "COUNTERPOINT_API_KEYS": KEY,
-            "COUNTERPOINT_CACHE_DIR": str(tmp_path / "cache"),
+            "COUNTERPOINT_CACHE_DIR": str(place / "cache"),
+            **variables,
         }
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
     try:
@@ -43,13 +50,34 @@ def test_with_keys_the_app_starts_and_neither_page_nor_api_answers_without_one(t
                 status = httpx.get(f"{address}/health", timeout=60).status_code
             except httpx.TransportError:
                 time.sleep(0.1)
+        yield address, log
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_with_keys_the_app_starts_and_neither_page_nor_api_answers_without_one(tmp_path: Path) -> None:
+    with served(tmp_path, "--host", "0.0.0.0") as (address, log):
         for path in ("/", "/v1/models", "/config", "/metrics", "/gradio_api/info"):
             assert httpx.get(address + path).status_code == 401, path
         assert "Counterpoint" in httpx.get(address, auth=("me", KEY)).text
         bearer = {"Authorization": f"Bearer {KEY}", "Host": "counterpoint.example.org"}
         models = httpx.get(f"{address}/v1/models", headers=bearer).json()["data"]
         assert "base" in {model["id"] for model in models}
-    finally:
-        process.terminate()
-        process.wait(60)
     assert KEY not in log.read_text()
+
+
+def test_behind_a_proxy_page_and_api_answer_under_the_public_name_alone_and_the_page_is_public(
+    tmp_path: Path,
+) -> None:
+    name = "counterpoint.example.org"
+    with served(tmp_path, COUNTERPOINT_PUBLIC_HOST=name) as (address, _):
+        sent = {"Host": name, "Origin": f"https://{name}", "X-Forwarded-Proto": "https"}
+        assert httpx.get(f"{address}/v1/models", headers=sent).status_code == 401
+        assert httpx.get(f"{address}/v1/models", headers=sent, auth=("me", KEY)).status_code == 200
+        config = httpx.get(f"{address}/config", headers=sent, auth=("me", KEY)).json()
+        assert config["root"] == f"https://{name}"
+        assert say("servers_public") in json.dumps(config)
+        foreign = ({"Host": "evil.example"}, {"Host": name, "Origin": "https://evil.example"})
+        for headers in foreign:
+            assert httpx.get(f"{address}/v1/models", headers=headers, auth=("me", KEY)).status_code == 403

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from errors import CounterpointError
+from strict_json import show
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERYWHERE = frozenset({"0.0.0.0", "::"})
@@ -125,14 +129,46 @@ def host_name(host: str) -> str:
         return ""
 
 
-def allowed_hosts(bound: str) -> frozenset[str] | None:
-    """The names under which a server bound to this address may be asked for; None for any, where it is bound to
-    every address of its machine: it may have any name then, and whoever asks has to show a key."""
+def allowed_hosts(bound: str, public: Iterable[str] = ()) -> frozenset[str] | None:
+    """The names under which a server bound to this address may be asked for, those of a proxy in front of it
+    (`public`) among them; None for any, where it is bound to every address of its machine: it may have any name then,
+    and whoever asks has to show a key."""
     name = bound.strip("[]").lower()
     if name in EVERYWHERE:
         return None
+    own = LOCAL.union(public)
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
-        return LOCAL | {name}
-    return LOCAL if address.is_loopback else LOCAL | {name}
+        return own | {name}
+    return own if address.is_loopback else own | {name}
+
+
+def public_names(text: str) -> frozenset[str]:
+    """The host names in `text`, which has commas between them, as browsers write them.
+
+    Raises CounterpointError for what is no host's name.
+    """
+    names = {name for part in text.split(",") if (name := part.strip().lower())}
+    wrong = next((name for name in sorted(names) if not _is_name(name)), None if names else text)
+    if wrong is not None:
+        raise CounterpointError(
+            f"--public-host {show(wrong)}: give the name alone under which a proxy serves the page, like "
+            "counterpoint.example.org, without https:// and port; commas between several."
+        )
+    return frozenset(names)
+
+
+_NAME = re.compile(
+    r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+)
+
+
+def _is_name(name: str) -> bool:
+    """Whether it is an IPv4 address, or a name that cannot be taken for one."""
+    if name.rpartition(".")[2].isdigit():
+        try:
+            return bool(ipaddress.IPv4Address(name))
+        except ValueError:
+            return False
+    return _NAME.fullmatch(name) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 # Read when Gradio is imported: no figures about use leave this machine.
@@ -88,9 +88,10 @@ def serve(
     routes: Sequence[Route] = (),
     middleware: Sequence[Middleware] = (),
     refusal: Refusal | None = None,
+    public_hosts: Iterable[str] = (),
 ) -> None:
     """Serves the page, and `routes` beside it, until it is interrupted; `middleware` stands before both, and
-    `refusal` is how those under /v1 refuse.
+    `refusal` is how those under /v1 refuse. `public_hosts` are the names under which a proxy serves it.
 
     Raises CounterpointError where the address is taken.
     """
@@ -124,7 +125,7 @@ def serve(
             i18n=gr.I18n(**LANGUAGES),
             app_kwargs={
                 "middleware": [
-                    Middleware(Gatekeeper, hosts=allowed_hosts(host), refusal=refusal),
+                    Middleware(Gatekeeper, hosts=allowed_hosts(host, public_hosts), refusal=refusal),
                     *middleware,
                 ],
                 "routes": list(routes),

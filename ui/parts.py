@@ -32,7 +32,8 @@ class Parts:
     quantization: Literal["nf4", "none"] = "nf4"
     """What an adapter is trained on, to be used on the base as it is kept here."""
     public: bool = False
-    """Whether the page is served on a public address: who reaches it then may not declare servers."""
+    """Whether others than this machine's owner may reach the page: it is served on a public address, or asks for
+    keys, as it does behind a proxy. Who reaches it then may not declare servers."""
 
     @property
     def backends(self) -> Backends:

@@ -243,7 +243,7 @@ class Servers:
             return False  # Nothing to compare with while the file cannot be read.
 
     def _to_fields(self, server: Declared | None) -> tuple[str, ...]:
-        # A form that is hidden is sent to the browser like any other: on a public address it stays empty.
+        # A form that is hidden is sent to the browser like any other: on a public page it stays empty.
         return server_form.to_fields(None if self.parts.public else server)
 
     def _tell(self, name: str | None, form: Sequence[str | None] = ()) -> list[Any]:

@@ -1,6 +1,7 @@
 """Tavern character cards: V2 (github.com/malfoyslastname/character-card-spec-v2), and V1 and V3 as far as they are V2.
 
-An imported card is kept whole in the persona's origin: until the persona is edited, it goes out as it came in.
+An imported card is kept in the persona's origin: until the persona is edited, it goes out as it came in. Of one that
+is too large for that, what is found nowhere else is kept first.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue, StringConstraints, ValidationError, model_validator
@@ -70,6 +71,7 @@ _MENTIONED = (
     "character_book",
     "extensions",
 )
+_SMALL = ("creator_notes", "creator", "character_version", "tags", "nickname")
 
 
 class _Lenient(BaseModel):
@@ -131,7 +133,7 @@ def read(raw: bytes, source: str, name: str | None = None) -> Arrival:
         if ours and all(_mapped(ours)[field] == data.get(field) for field in TEXTS):
             lost: list[str] = []
             if data != _native(ours):
-                ours, lost = with_origin(ours, "card", data)
+                ours, lost = with_origin(ours, "card", data, _worth(data))
             return Arrival(ours, ("all that Counterpoint wrote into the card",), (*notes, *lost))
         notes.append(CHANGED)
     return _foreign(data, source, name).after(notes)
@@ -208,7 +210,9 @@ def _foreign(data: dict[str, Any], source: str, name: str | None) -> Arrival:
         "examples": [{who: worded(said, char) for who, said in example.items()} for example in examples],
         "greeting": worded(card.first_mes, char) if fits else "",
     }
-    left = _left(card, data)
+    carried = _carried(card, shown(len(examples), rest), fits, bool(tags))
+    arrival = arrived(content, source, ("card", data), carried, worth=_worth(data))
+    left = _left(card, data, origin_of(arrival.persona, "card") or {})
     if not fits:
         left.insert(
             0, f"first_mes ({len(card.first_mes):,} characters): a greeting may have {MAX_GREETING:,}"
@@ -216,9 +220,14 @@ def _foreign(data: dict[str, Any], source: str, name: str | None) -> Arrival:
     lost_tags = [tag for tag in card.tags if slug(tag, otherwise="") not in tags]
     if lost_tags:
         left.append(f"tags ({names(lost_tags)}): not made of letters and digits, or more than 16")
-    return arrived(
-        content, source, ("card", data), _carried(card, shown(len(examples), rest), fits, bool(tags)), left
-    )
+    return arrival.after(left)
+
+
+def _worth(data: Mapping[str, Any]) -> list[Collection[str]]:
+    """A card's fields as `with_origin` takes them. Without its name nothing else of it could be read again; the
+    persona says its texts too, and what it holds of a book's entries they say themselves."""
+    unknown = data.keys() - {*_MENTIONED, *_SMALL}
+    return [["name"], ["extensions"], _SMALL, unknown, ["alternate_greetings"], TEXTS, ["character_book"]]
 
 
 _ORIGINAL = re.compile(r"\{\{[ \t]*original[ \t]*\}\}", re.IGNORECASE)
@@ -270,21 +279,27 @@ def _carried(card: _Card, examples: str, greets: bool, tagged: bool) -> list[str
     return [f"{what} → {where}" for what, where in found if what]
 
 
-def _left(card: _Card, data: Mapping[str, Any]) -> list[str]:
-    kept = "kept for an export to a card"
+def _left(card: _Card, data: Mapping[str, Any], origin: Mapping[str, Any]) -> list[str]:
+    """Notes of what a persona has no place for; what the `origin` lacks of it is told as too large elsewhere."""
+
+    def kept(key: str) -> str:
+        return "; kept for an export to a card" if key in origin else ""
+
     left = []
     if card.alternate_greetings:
-        left.append(
-            f"alternate_greetings ({len(card.alternate_greetings)}): a persona has one greeting; {kept}"
-        )
+        count = len(card.alternate_greetings)
+        left.append(f"alternate_greetings ({count}): a persona has one greeting{kept('alternate_greetings')}")
     waiting = sum(not entry.always for entry in card.character_book.entries)
     if waiting:
-        left.append(f"character_book ({waiting} not constant): nothing here looks for keywords; {kept}")
+        left.append(
+            f"character_book ({waiting} not constant): nothing here looks for keywords{kept('character_book')}"
+        )
     if card.extensions:
-        left.append(f"extensions ({names(list(card.extensions))}): other programs' own; {kept}")
+        left.append(f"extensions ({names(list(card.extensions))}): other programs' own{kept('extensions')}")
     others = [key for key, value in data.items() if key not in _MENTIONED and value not in (None, "", [], {})]
-    if others:
-        left.append(f"{names(others)}: no place in a persona; {kept}")
+    for some in ([key for key in others if key in origin], [key for key in others if key not in origin]):
+        if some:
+            left.append(f"{names(some)}: no place in a persona{kept(some[0])}")
     return left
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -91,27 +91,53 @@ def arrived(
     origin: tuple[Kind, dict[str, Any]],
     carried: Sequence[str] = (),
     left: Sequence[str] = (),
+    worth: Sequence[Collection[str]] = (),
 ) -> Arrival:
     """The persona of these fields, whose texts hold no variable of ours: braces in them stay as typed.
 
-    `origin` is the format and what its file said. Raises CounterpointError with all that does not fit a persona.
+    `origin` is the format and what its file said, `worth` as `with_origin` takes it. Raises CounterpointError with all
+    that does not fit a persona.
     """
     try:
         persona = Persona.model_validate(as_typed(content))
     except ValidationError as error:
         raise wrong(error, f"{source}, as a persona") from None
-    persona, lost = with_origin(persona, *origin)
+    persona, lost = with_origin(persona, *origin, worth)
     return Arrival(persona, tuple(carried), (*left, *lost))
 
 
-def with_origin(persona: Persona, kind: Kind, data: dict[str, Any]) -> tuple[Persona, list[str]]:
-    """The persona that remembers what its file said, if there is room for it, and a note where there is none."""
-    kept = json.dumps(data, ensure_ascii=False, indent=1)
-    if len(kept) <= MAX_ORIGIN_CHARS:
-        whole = persona.model_copy(update={"origin": Origin(format=kind, data=kept)})
-        if len(whole.to_yaml().encode()) <= MAX_FILE_BYTES:
-            return whole, []
-    return persona, [f"the file as it was ({len(kept):,} characters): too large to keep for an export"]
+def with_origin(
+    persona: Persona, kind: Kind, data: dict[str, Any], worth: Sequence[Collection[str]] = ()
+) -> tuple[Persona, list[str]]:
+    """The persona that remembers what its file said, as far as there is room, and a note of what there is none for.
+
+    `worth` are the file's fields in groups that stay or go together, the dearest first: what fits of them is kept
+    where the whole does not fit.
+    """
+    kept: dict[str, Any] = {}
+    for group in (data, *worth):
+        more = {key: value for key, value in data.items() if key in kept or key in group}
+        fuller = _remembering(persona, kind, more) if len(more) > len(kept) else None
+        if fuller is not None:
+            persona, kept = fuller, more
+    lost = {key: value for key, value in data.items() if key not in kept}
+    if not lost:
+        return persona, []
+    what = names(list(lost)) if kept else "the file as it was"
+    return persona, [f"{what} ({len(_as_json(lost)):,} characters): too large to keep for an export"]
+
+
+def _remembering(persona: Persona, kind: Kind, data: dict[str, Any]) -> Persona | None:
+    """The persona with this as its origin; None where that does not fit into its file."""
+    kept = _as_json(data)
+    if len(kept) > MAX_ORIGIN_CHARS:
+        return None
+    whole = persona.model_copy(update={"origin": Origin(format=kind, data=kept)})
+    return whole if len(whole.to_yaml().encode()) <= MAX_FILE_BYTES else None
+
+
+def _as_json(data: dict[str, Any]) -> str:
+    return json.dumps(data, ensure_ascii=False, indent=1)
 
 
 def origin_of(persona: Persona, kind: Kind) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
@@ -196,10 +197,55 @@ def test_a_greeting_that_is_too_long_is_told_and_kept() -> None:
     assert data_of(arrival.persona.model_copy(update={"title": "Annie"}))["first_mes"] == "x" * 9_000
 
 
-def test_a_card_too_large_to_be_kept_is_imported_and_the_import_says_so() -> None:
+def lore(entries: int) -> dict[str, Any]:
+    """A book of entries that wait for a keyword, 1,400 characters each, after a constant one."""
+    always = CARD["data"]["character_book"]["entries"][1]
+    return {"entries": [always, *({"keys": ["k"], "content": "x" * 1_400, "enabled": True},) * entries]}
+
+
+def test_of_a_card_too_large_to_be_kept_all_but_its_book_is_and_the_import_says_so() -> None:
+    arrival = arrive(character_book=lore(100))
+    left = "\n".join(arrival.left)
+    assert "unknown/app, depth_prompt): other programs' own; kept for an export to a card" in left
+    assert (
+        "creator, character_version, unheard_of: no place in a persona; kept for an export to a card" in left
+    )
+    assert "character_book (100 not constant): nothing here looks for keywords\n" in left
+    assert re.search(
+        r"^character_book \(1\d\d,\d{3} characters\): too large to keep for an export$", left, re.M
+    )
+    persona = parse_persona(arrival.persona.to_yaml(), "kept.yaml")
+    for each in (persona, persona.model_copy(update={"title": "Annie"})):
+        data = data_of(each)
+        assert data["extensions"] | CARD["data"]["extensions"] == data["extensions"]
+        for key in ("creator", "creator_notes", "alternate_greetings", "unheard_of", "tags"):
+            assert data[key] == CARD["data"][key], key
+        assert "FIRST" in data["description"], "the book's constant entry"
+        assert "character_book" not in data
+        again = read(as_json({**CARD, "data": data}), "again.json").persona
+        assert data_of(again)["extensions"] == data["extensions"]
+
+
+def test_a_card_that_only_its_waiting_book_made_too_large_goes_out_as_it_came_in_without_it() -> None:
+    book = {"entries": lore(100)["entries"][1:]}
+    kept = {key: value for key, value in CARD["data"].items() if key != "character_book"}
+    assert data_of(arrive(character_book=book).persona) == kept
+
+
+def test_extensions_are_kept_even_where_a_cards_texts_are_too_large_to_be_kept_beside_the_persona() -> None:
+    arrival = arrive(description="千" * 60_000)
+    data = data_of(arrival.persona)
+    assert data["extensions"] | CARD["data"]["extensions"] == data["extensions"]
+    assert "千" * 60_000 in data["description"]
+    assert "too large to keep" in arrival.left[-1]
+
+
+def test_extensions_too_large_to_be_kept_are_never_said_to_be() -> None:
     arrival = arrive(extensions={"big": "x" * MAX_ORIGIN_CHARS})
-    assert arrival.persona.origin is None
-    assert any("too large to keep" in line for line in arrival.left)
+    assert "extensions (big): other programs' own" in arrival.left
+    assert arrival.left[-1].startswith("extensions (131,")
+    assert arrival.left[-1].endswith("too large to keep for an export")
+    assert data_of(arrival.persona)["unheard_of"] == CARD["data"]["unheard_of"]
 
 
 def test_a_name_without_latin_letters_takes_the_files_name() -> None:

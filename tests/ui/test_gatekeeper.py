@@ -7,7 +7,8 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from api.errors import refusal
-from ui.gatekeeper import MAX_BODY, Gatekeeper, allowed_hosts
+from errors import CounterpointError
+from ui.gatekeeper import MAX_BODY, Gatekeeper, allowed_hosts, public_names
 
 reached: list[str] = []
 
@@ -54,6 +55,37 @@ def test_a_foreign_origin_is_refused_before_anything_runs(client: TestClient, or
 
 def test_its_own_origin_is_served(client: TestClient) -> None:
     assert client.post("/", headers={"origin": "http://127.0.0.1:7860"}).status_code == 200
+
+
+def test_the_public_names_of_a_proxy_are_served_beside_its_own() -> None:
+    hosts = allowed_hosts("127.0.0.1", public_names("Counterpoint.example.org, lab"))
+    assert hosts is not None
+    assert {"counterpoint.example.org", "lab", "127.0.0.1"} <= hosts
+    assert "example.org" not in hosts
+    assert allowed_hosts("0.0.0.0", {"lab"}) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "https://lab.example",
+        "lab:443",
+        "lab/",
+        "*",
+        "*.example",
+        "-lab",
+        "lab.",
+        "a b",
+        "1.2.3.400",
+        "münchen",
+        "x" * 64,
+        "",
+        ",",
+    ],
+)
+def test_what_is_no_name_of_a_host_is_refused_in_one_line(name: str) -> None:
+    with pytest.raises(CounterpointError, match=r"^--public-host '.*': give the name alone .*\.$"):
+        public_names(name)
 
 
 def test_another_page_may_link_here_but_not_fetch(client: TestClient) -> None:

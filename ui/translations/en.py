@@ -299,7 +299,7 @@ TEXTS = {
         "declare it, and its modes are in every list."
     ),
     "servers_public": (
-        "This page is on a public address: servers are declared in servers.yaml in the data folder of its machine."
+        "This page is public: servers are declared in servers.yaml in the data folder of its machine."
     ),
     "servers_unreadable": (
         "{problem}. Mend that and open this tab again; until then the servers of before stay."
