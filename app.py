@@ -158,9 +158,19 @@ def parser() -> _Parser:
     )
     send.add_argument("--replace", action="store_true", help="over a file that is there")
 
-    for command in (ask, modes, check, data, train, bring, send):
+    publish = commands.add_parser(
+        "export-adapter", parents=[engine], help="write an adapter as a folder for other programs"
+    )
+    publish.add_argument("name", metavar="NAME")
+    publish.add_argument(
+        "--to", metavar="peft|merged|ollama", required=True, help="the adapter, a whole model, or for Ollama"
+    )
+    publish.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="the new folder")
+    publish.add_argument("--persona", metavar="NAME", help="a persona that Ollama's Modelfile shall hold")
+
+    for command in (ask, modes, check, data, train, bring, send, publish):
         command.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
-    for command in (serve, ask, modes, check, data, train, bring, send):
+    for command in (serve, ask, modes, check, data, train, bring, send, publish):
         _from_environment(command)
     return top
 

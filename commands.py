@@ -15,6 +15,7 @@ from contextlib import closing, suppress
 from typing import Any
 
 from assembly import (
+    ROOT,
     THIS_MACHINE,
     Places,
     base_facts,
@@ -46,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
         "train": train,
         "import-persona": import_persona,
         "export-persona": export_persona,
+        "export-adapter": export_adapter,
     }
     from backends.local.fetch import check_name
 
@@ -338,6 +340,43 @@ def export_persona(options: argparse.Namespace) -> int:
     else:
         print(options.out)
         print("".join(f"  not carried  {line}\n" for line in parcel.left), end="")
+    return DONE
+
+
+def export_adapter(options: argparse.Namespace) -> int:
+    """Writes an adapter as a folder for other programs; says what of a persona did not come along."""
+    from adapters import export
+    from adapters.store import AdapterStore
+
+    export.check(options.to, options.out, with_persona=bool(options.persona))
+    places = Places.from_options(options)
+    persona = persona_store(places).get(options.persona) if options.persona else None
+    base = base_facts(options, places)
+    adapters = AdapterStore(ROOT / "adapters" / "library", places.data, lambda: base)
+    adapters.source(options.name)  # raises where it is unknown or cannot be used
+    found = adapters.get(options.name).inspection
+    left: tuple[str, ...] = ()
+    if options.to == "peft":
+        export.to_peft(found, base, options.out)
+    elif options.to == "merged":
+        export.to_merged(found, base, options.out, options.dtype)
+    else:
+        from backends.local.fetch import EMBEDDED
+        from personas.travel import modelfile
+
+        # A base that Ollama has no name of its own for is one by its folder.
+        ours = options.base in ("embedded", EMBEDDED.id)
+        named = modelfile.DEFAULT_BASE if ours else os.path.abspath(base.folder)
+        sampling = found.passport.sampling.model_dump() if found.passport else {}
+        parcel = modelfile.with_adapter(found.name, persona, named, f"./{export.ADAPTER}", sampling)
+        export.to_ollama(found, base, options.out, parcel.content)
+        left = parcel.left
+    if options.json:
+        told = {"adapter": found.name, "format": options.to, "out": str(options.out), "left": left}
+        print(json.dumps(told, ensure_ascii=False))
+    else:
+        print(options.out)
+        print("".join(f"  not carried  {line}\n" for line in left), end="")
     return DONE
 
 

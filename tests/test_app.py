@@ -468,6 +468,7 @@ def test_help_names_every_command() -> None:
         "train",
         "import-persona",
         "export-persona",
+        "export-adapter",
     ):
         assert f"\n    {command}" in ran.stdout
 

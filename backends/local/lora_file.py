@@ -35,7 +35,7 @@ def read(
     float32. Raises CounterpointError where the file changed since it was checked or does not fit the base, AdapterFault
     where it holds values that are not finite.
     """
-    pairs = _pairs(source, places, _tensors(source))
+    pairs = _pairs(source, places, tensors(source))
     members: dict[FusedLinear, list[str]] = {}
     for name in (name for name in places if name in pairs):
         members.setdefault(places[name].fused, []).append(name)
@@ -59,7 +59,7 @@ def read(
     return updates
 
 
-def _tensors(source: AdapterSource) -> dict[str, torch.Tensor]:
+def tensors(source: AdapterSource) -> dict[str, torch.Tensor]:
     """The file's tensors, from the one reading that is checked, so that the receipt tells what really ran."""
     from safetensors.torch import load
 

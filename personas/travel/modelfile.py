@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from backends.contract import Sampling
 from errors import CounterpointError
 from personas.render import render
-from personas.schema import Persona
+from personas.schema import Persona, PersonaSampling
 from personas.travel.modelfile_syntax import Instruction, check, instructions, line
 from personas.travel.parcel import (
     CHANGED,
@@ -92,16 +93,37 @@ def write(persona: Persona, base: str | None = None, adapter: str | None = None)
     return Parcel(("\n".join(lines) + "\n").encode(), tuple(left))
 
 
+def with_adapter(
+    name: str, persona: Persona | None, base: str, adapter: str, sampling: Mapping[str, Any]
+) -> Parcel:
+    """A Modelfile for `base` with `adapter`, whose name is `name`, and with a persona where there is one.
+
+    `sampling` is what the adapter's passport recommends; the persona's own goes before it, as in Counterpoint.
+    Raises CounterpointError for a text that Ollama's syntax cannot hold.
+    """
+    if persona:
+        own = persona.sampling.model_dump(exclude_none=True)
+        sampled = PersonaSampling(**{**sampling, **own})
+        return write(persona.model_copy(update={"sampling": sampled}), base, adapter)
+    weights = [Instruction(0, "from", "", base), Instruction(0, "adapter", "", adapter)]
+    lines = [line(each, name) for each in [*weights, *_parameters(PersonaSampling(**sampling))]]
+    return Parcel(("\n".join([f"# {name}", *lines]) + "\n").encode())
+
+
 def _spoken(persona: Persona) -> list[Instruction]:
     """What a persona tells the model and how it samples, its variables filled with their defaults."""
     system, *turns, _ = render(persona, "")
-    found = [Instruction(0, "system", "", unix(system["content"]))]
-    for name, field in PARAMETERS.items():
-        value = getattr(persona.sampling, field)
-        if value is not None:
-            found.append(Instruction(0, "parameter", name, str(value)))
-    found += [Instruction(0, "parameter", "stop", unix(text)) for text in persona.sampling.stop or ()]
-    return found + [Instruction(0, "message", turn["role"], unix(turn["content"])) for turn in turns]
+    said = [Instruction(0, "message", turn["role"], unix(turn["content"])) for turn in turns]
+    return [Instruction(0, "system", "", unix(system["content"])), *_parameters(persona.sampling), *said]
+
+
+def _parameters(sampling: PersonaSampling) -> list[Instruction]:
+    found = [
+        Instruction(0, "parameter", name, str(value))
+        for name, field in PARAMETERS.items()
+        if (value := getattr(sampling, field)) is not None
+    ]
+    return found + [Instruction(0, "parameter", "stop", unix(text)) for text in sampling.stop or ()]
 
 
 def _home(ours: Persona, found: list[Instruction]) -> Arrival:
