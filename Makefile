@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run install test test-slow test-vllm lint check-deploy screenshots benchmark benchmark-serving
+.PHONY: run install test test-slow test-vllm lint check-deploy screenshots benchmark benchmark-serving benchmark-training
 
 run: install
 	@echo "Starting; the page comes first, and shows how far the base model is"
@@ -56,3 +56,6 @@ benchmark: install
 benchmark-serving: install .venv-vllm/installed
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/agreement.py
+
+benchmark-training: install
+	$(BIN)/python benchmarks/training.py

@@ -35,13 +35,22 @@ WEIGHTS = "adapter_model.safetensors"
 Batch = dict[str, torch.Tensor]
 
 
+def compute_dtype(recipe: Recipe) -> torch.dtype:
+    """The recipe's dtype, but float32 on a CPU without AVX512-BF16: there bfloat16 is emulated."""
+    from bitsandbytes.functional import has_avx512bf16
+
+    if recipe.dtype == "bfloat16" and not torch.cuda.is_available() and not has_avx512bf16():
+        return torch.float32
+    return torch.float32 if recipe.dtype == "float32" else torch.bfloat16
+
+
 def load_base(folder: Path, recipe: Recipe) -> Pretrained:
     """The base in `folder` as the recipe wants it: on a GPU if there is one, rounded to NF4 if it says so.
 
     Raises CounterpointError where the engine, too, would not take it.
     """
     on_gpu = torch.cuda.is_available()
-    dtype = getattr(torch, recipe.dtype)
+    dtype = compute_dtype(recipe)
     options: dict[str, Any] = {"dtype": dtype}
     if on_gpu:
         options["device_map"] = {"": 0}
