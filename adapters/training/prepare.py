@@ -92,7 +92,6 @@ def job(
         "sampling": RecommendedSampling(max_tokens=_ANSWER_TOKENS),
         "base": base.id,
         "quantization": quantization,
-        "dtype": quickest(),
         "seed": seed,
         "train": "train.jsonl",
         "heldout": "heldout.jsonl",
@@ -106,14 +105,6 @@ def named(title: str) -> str:
     if not name:
         raise CounterpointError(f"No name can be made of the title {title!r}: use letters or digits.")
     return name
-
-
-def quickest() -> Literal["float32", "bfloat16"]:
-    """What the base computes in fastest here: bfloat16 where the processor has it, and on a GPU."""
-    import torch
-
-    native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if native else "float32"
 
 
 def _examples(heldout: Sequence[Row], rows: Sequence[Row]) -> tuple[str, ...]:

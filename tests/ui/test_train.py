@@ -28,7 +28,9 @@ def parts(parts_with: Callable[[ScriptedBackend], Parts], tiny_base: Path, tmp_p
     adapters = AdapterStore(tmp_path / "none", tmp_path, lambda: facts)
     # A run that "ends" at once: what a tab shows of it is in its folder.
     runs = RunStore(tmp_path, ["false"])
-    return dataclasses.replace(parts_with(ScriptedBackend(lambda requests: iter(()))), adapters=adapters, runs=runs)
+    return dataclasses.replace(
+        parts_with(ScriptedBackend(lambda requests: iter(()))), adapters=adapters, runs=runs
+    )
 
 
 @pytest.fixture
