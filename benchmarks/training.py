@@ -146,7 +146,7 @@ def plain(recipe_path: Path, base: Path, folder: Path, steps: int, dtype_of: str
     trainer = Counting(
         model=model,
         args=arguments,
-        train_dataset=items,  # type: ignore[arg-type]
+        train_dataset=items,
         data_collator=DataCollatorForSeq2Seq(tokenizer, padding="longest"),
         callbacks=[Watch()],
     )
