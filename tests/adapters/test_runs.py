@@ -93,7 +93,9 @@ def finished(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("finished")
     store = new_store(tiny_base, data)
     assert store.start(recipe_for(tiny_base), TRAIN, HELDOUT).state == "running"
-    until(store, "tiny", lambda run: run.state == "done")
+    folder = until(store, "tiny", lambda run: run.state == "done").folder
+    if process := runs._process(folder):  # it still clears up
+        process.wait(PATIENCE_S)
     return data
 
 
