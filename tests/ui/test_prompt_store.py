@@ -56,7 +56,10 @@ def test_an_engine_that_cannot_say_is_no_error() -> None:
 def test_the_header_shows_it_at_the_timers_pace(parts_with: Callable[[ScriptedBackend], Parts]) -> None:
     built = page.build(parts_with(Counting()))
     (tick,) = [
-        fn for fn in built.fns.values() if any(trigger == "tick" for _, trigger in fn.targets) and fn.fn
+        fn
+        for fn in built.fns.values()
+        if any(trigger == "tick" for _, trigger in fn.targets)
+        and any("cp-store" in (block.elem_classes or ()) for block in fn.outputs)
     ]
     values: list[Any] = [
         block.value if isinstance(block, gr.State) else getattr(block, "value", None) for block in tick.inputs
