@@ -14,8 +14,8 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -75,28 +75,20 @@ class RunStore:
 
     def list(self) -> list[Run]:
         """All runs by name."""
-        if not self._root.is_dir():
-            return []
-        return [
-            self._read(folder)
-            for folder in sorted(self._root.iterdir())
-            if folder.name[0] != "." and (folder / RECIPE).is_file()
-        ]
+        return [self._read(folder) for folder in self._folders()]
 
     def get(self, name: str) -> Run:
         """The run of this name. Raises CounterpointError that lists what exists for an unknown one."""
-        runs = {run.name: run for run in self.list()}
-        if name not in runs:
-            raise CounterpointError(
-                f"There is no run {show(name)}: choose one of these: {', '.join(runs) or 'none'}."
-            )
-        return runs[name]
+        folders = {folder.name: folder for folder in self._folders()}
+        if name not in folders:
+            there = ", ".join(folders) or "none"
+            raise CounterpointError(f"There is no run {show(name)}: choose one of these: {there}.")
+        return self._read(folders[name])
 
     def going_on(self) -> str | None:
         """The name of the run that goes on, if one does. Looks at processes only, so it may be asked every second."""
-        folders = self._root.iterdir() if self._root.is_dir() else ()
-        begun = (folder for folder in folders if folder.name[0] != "." and not (folder / _ADAPTER).is_dir())
-        return next((folder.name for folder in begun if _process(folder)), None)
+        unfinished = (folder for folder in self._folders() if not (folder / _ADAPTER).is_dir())
+        return next((folder.name for folder in unfinished if _process(folder)), None)
 
     def start(self, recipe: Recipe, train: Sequence[Row], heldout: Sequence[Row]) -> Run:
         """Writes the run's folder and starts its process. The recipe's own datasets are replaced by these rows.
@@ -169,7 +161,13 @@ class RunStore:
                 f"The run {name} can't be deleted ({error.strerror}): remove {folder}."
             ) from None
 
-    def _alone(self) -> FileLock:
+    def _folders(self) -> Iterator[Path]:
+        """Of all runs, by name; a hidden one is half made or half deleted."""
+        found = sorted(self._root.iterdir()) if self._root.is_dir() else ()
+        return (folder for folder in found if folder.name[0] != "." and (folder / RECIPE).is_file())
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
         """Held while a run is begun: two pages, or two apps on one data folder, begin one after the other.
 
         Raises CounterpointError where a run goes on already.
@@ -177,18 +175,16 @@ class RunStore:
         try:
             for folder in (self._root.parent, self._root):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            held = FileLock(self._root / ".lock")
-            held.acquire()
+            held = FileLock(self._root / ".lock").acquire()
         except OSError as error:
             raise self._unwritten(error) from None
-        busy = self.going_on()
-        if busy is not None:
-            held.release()
-            raise CounterpointError(
-                f"{busy} is being trained: two at once would both be slower than one after the other. "
-                "Wait for it, or stop it."
-            )
-        return held
+        with held:
+            if busy := self.going_on():
+                raise CounterpointError(
+                    f"{busy} is being trained: two at once would both be slower than one after the other. "
+                    "Wait for it, or stop it."
+                )
+            yield
 
     def _begin(self, folder: Path) -> None:
         self._children = [child for child in self._children if child.poll() is None]
@@ -216,7 +212,10 @@ class RunStore:
     def _read(self, folder: Path) -> Run:
         # In this order: a run that ends meanwhile is told as going on, never as failed.
         alive = _process(folder) is not None
-        made = passport.read(folder / _ADAPTER) if (folder / _ADAPTER).is_dir() else None
+        try:
+            made = passport.read(folder / _ADAPTER) if (folder / _ADAPTER).is_dir() else None
+        except CounterpointError as error:  # what somebody did to one run hides no other
+            return Run(folder.name, folder, "failed", str(error), None, ())
         steps = tuple(_steps(folder / _EVENTS))
         kept = Workplace(folder / _ADAPTER).checkpoint() if not alive and made is None else None
         state: State = "done" if made else "running"

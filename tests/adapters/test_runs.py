@@ -196,6 +196,17 @@ def test_a_process_that_has_only_got_the_number_of_a_run_is_never_touched(done: 
     assert done.stop("tiny").state == "done"
 
 
+def test_a_broken_passport_is_told_of_its_run_and_hides_no_other(done: RunStore, tiny_base: Path) -> None:
+    folder = done.get("tiny").folder
+    shutil.copytree(folder, folder.parent / "other")
+    (folder / "adapter" / "passport.json").write_text("{")
+    other, broken = done.list()
+    assert (other.name, other.state) == ("other", "done")
+    assert broken.state == "failed"
+    assert broken.problem is not None
+    assert "passport.json" in broken.problem
+
+
 @pytest.mark.parametrize("name", ["process.json", "events.jsonl", "errors.txt"])
 def test_nonsense_in_a_runs_files_hides_no_run(done: RunStore, name: str) -> None:
     folder = done.get("tiny").folder
