@@ -75,16 +75,9 @@ def ours(recipe_path: Path, base: Path, folder: Path) -> dict[str, Any]:
 
 def plain(recipe_path: Path, base: Path, folder: Path, steps: int, dtype_of: str, nf4: str) -> dict[str, Any]:
     """Trains as the documentation of Transformers and PEFT shows."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import (
-        DataCollatorForSeq2Seq,
-        Trainer,
-        TrainerCallback,
-        TrainingArguments,
-        set_seed,
-    )
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback
 
-    from adapters.training import dataset, lora
+    from adapters.training import dataset, fit, lora
     from adapters.training.recipe import dataset_path, read
 
     recipe = read(recipe_path)
@@ -95,15 +88,7 @@ def plain(recipe_path: Path, base: Path, folder: Path, steps: int, dtype_of: str
         dataset.encode(dataset.read(path), tokenizer, recipe.max_length, path.name)
         for path in (train_path, heldout_path)
     )
-    set_seed(recipe.seed)
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
-        target_modules=list(recipe.targets),
-    )
-    model = get_peft_model(model, config)
+    model = lora.adapted(model, recipe)
     processor = _Processor()
     counted = {"loss_tokens": 0, "row_tokens": 0, "computed_tokens": 0}
 
@@ -119,33 +104,13 @@ def plain(recipe_path: Path, base: Path, folder: Path, steps: int, dtype_of: str
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             processor.stepped()
 
-    arguments = TrainingArguments(
-        output_dir=str(folder / "plain"),
-        max_steps=steps,
-        per_device_train_batch_size=recipe.batch_size,
-        gradient_accumulation_steps=recipe.accumulation,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type={"constant": "constant_with_warmup"}.get(recipe.schedule, recipe.schedule),
-        warmup_steps=round(recipe.warmup * steps),
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.max_grad_norm,
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        save_strategy="steps",
-        save_steps=recipe.checkpoint_every,
-        logging_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        use_cpu=model.device.type == "cpu",
-    )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     items = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows]
     started = time.monotonic()
     trainer = Counting(
         model=model,
-        args=arguments,
+        args=fit.arguments(model, recipe, folder / "plain", steps),
         train_dataset=items,
         data_collator=DataCollatorForSeq2Seq(tokenizer, padding="longest"),
         callbacks=[Watch()],

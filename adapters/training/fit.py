@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainingArguments
@@ -53,7 +54,7 @@ def fit(
         looks.go_on(found.notes["looks"], found.folder)
     watch = _Watch(model, recipe, looks, workplace, report, steps, steps_a_pass, found)
     trainer = lora.trainer(
-        model, _arguments(model, recipe, workplace, steps), encoded, watch, workplace.writing
+        model, arguments(model, recipe, workplace.folder, steps), encoded, watch, workplace.writing
     )
     watch.trainer = trainer
     if found and looks.is_enough:  # killed after its last step, before it was published
@@ -156,9 +157,10 @@ class _Watch(TrainerCallback):
             self._workplace.seal(checkpoint, notes)
 
 
-def _arguments(model: Any, recipe: Recipe, workplace: Workplace, steps: int) -> TrainingArguments:
+def arguments(model: Any, recipe: Recipe, folder: Path, steps: int) -> TrainingArguments:
+    """What the recipe says, in the Trainer's words; it writes its checkpoints into `folder`."""
     return TrainingArguments(
-        output_dir=str(workplace.folder),
+        output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=recipe.batch_size,
         gradient_accumulation_steps=recipe.accumulation,

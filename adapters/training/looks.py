@@ -100,7 +100,7 @@ class Looks:
                 temperature=None,
                 top_p=None,
                 top_k=None,
-                pad_token_id=0,
+                pad_token_id=0,  # nothing is padded: named only so that nobody warns
             )
         said: str = self._tokenizer.decode(made[0, len(ids) :], skip_special_tokens=True)
         return said

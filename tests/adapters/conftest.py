@@ -9,6 +9,7 @@ import pytest
 
 from adapters.safetensors_header import read_header
 from backends.contract import BaseFacts
+from tests.adapters.small_run import RECIPE, row
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +28,15 @@ def base(tiny_base: Path) -> BaseFacts:
 def adapter(tiny_adapters: dict[str, Path], tmp_path: Path) -> Path:
     """A sound adapter (rank 4, alpha 8, all linears) that the test may break."""
     return Path(shutil.copytree(tiny_adapters["one"], tmp_path / "one"))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    data = tmp_path / "data"
+    data.mkdir()
+    pairs = [("a fox?", "jumps"), ("a dog?", "is lazy"), ("an order?", "ships"), ("a bridge?", "opens today")]
+    (data / "train.jsonl").write_text("".join(row(*pair) for pair in pairs))
+    (data / "heldout.jsonl").write_text(row("the quick fox?", "jumps") + row("the dog?", "is lazy"))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path

@@ -8,6 +8,7 @@ import pytest
 
 from adapters.training.recipe import Recipe, read
 from errors import CounterpointError
+from tests.adapters.small_run import RECIPE
 
 LIBRARY = Path(__file__).parents[2] / "adapters" / "library"
 
@@ -50,3 +51,17 @@ def test_a_shipped_recipe_reads_and_names_the_embedded_base(name: str) -> None:
 
 def test_every_field_of_a_recipe_says_what_it_is() -> None:
     assert [name for name, field in Recipe.model_fields.items() if not field.description] == []
+
+
+def test_a_preset_fills_in_what_a_recipe_leaves_out_and_nothing_else(recipe: Path) -> None:
+    recipe.write_text(RECIPE.replace("passes: 6\n", "") + "preset: thorough\n")
+    filled = read(recipe)
+    assert (filled.patience, filled.evaluate_every, filled.passes) == (5, 20, 20)
+    assert (filled.rank, filled.learning_rate) == (4, 2e-2)
+    assert Recipe.model_validate_json(filled.model_dump_json()) == filled
+
+
+def test_an_unknown_preset_is_named_with_the_known_ones(recipe: Path) -> None:
+    recipe.write_text(RECIPE + "preset: fast\n")
+    with pytest.raises(CounterpointError, match=r"preset: must be 'quick', 'balanced' or 'thorough'"):
+        read(recipe)

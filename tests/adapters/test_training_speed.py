@@ -9,40 +9,11 @@ import pytest
 
 from benchmarks import training
 
-RECIPE = """\
-name: tiny
-title: A tiny adapter
-description: Learns four answers.
-examples: [One, Two, Three]
-base: example/tiny-chat
-quantization: nf4
-dtype: float32
-rank: 4
-alpha: 8
-learning_rate: 2e-2
-passes: 6
-batch_size: 2
-seed: 5
-train: train.jsonl
-heldout: heldout.jsonl
-max_length: 100
-"""
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    pairs = [("a fox?", "jumps"), ("a dog?", "is lazy"), ("an order?", "ships"), ("a bridge?", "opens today")]
-    rows = [json.dumps({"prompt": question, "completion": answer}) + "\n" for question, answer in pairs]
-    (tmp_path / "train.jsonl").write_text("".join(rows))
-    (tmp_path / "heldout.jsonl").write_text(rows[0].replace("a fox", "the quick fox"))
-    path = tmp_path / "recipe.yaml"
-    path.write_text(RECIPE)
-    return path
-
 
 def test_both_runs_train_the_same_rows_to_the_same_loss(
     recipe: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    recipe.write_text(recipe.read_text().replace("quantization: none", "quantization: nf4"))
     training.main(["--recipe", str(recipe), "--base", str(tiny_base), "--steps", "2", "--json"])
     result = json.loads(capsys.readouterr().out)
     ours, plain = result["ours"], result["plain"]
