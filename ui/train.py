@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from adapters.training.data.findings import KINDS
 from adapters.training.prepare import Prepared, job, prepare
 from adapters.training.runs import Run
 from errors import CounterpointError
@@ -23,6 +25,7 @@ NEW = ""
 """The choice in the list that stands for a run that is not yet begun."""
 _PRESETS = ("quick", "balanced", "thorough")
 _SHOWN_PROBLEMS = 5
+_IF_SURE = f"name => confirm({json.dumps(say('train_delete_sure'))}) ? name : ''"
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -67,7 +70,7 @@ class Train:
             guarded(self._delete),
             self.list,
             self.refreshed,
-            js=f"name => confirm({say('train_delete_sure')!r}) ? name : ''",
+            js=_IF_SURE,
             **QUIET,
         )
         self.timer.tick(guarded(self._tick), [self.list, self.known], self.refreshed, **QUIET)
@@ -184,9 +187,10 @@ class Train:
         if run.passport is None:
             return False
         try:
-            return any(entry.name == run.name for entry in self.parts.adapters.list())
-        except CounterpointError:
+            found = self.parts.adapters.get(run.name).inspection
+        except CounterpointError:  # no such adapter, or no base yet to judge it
             return False
+        return found.sha256 == run.passport.adapter_sha256
 
     def _check(self, file: str | None, title: str) -> list[Any]:
         if not file:
@@ -209,6 +213,9 @@ class Train:
         if prepared is None:
             raise CounterpointError(say("train_nothing"))
         begun = job(prepared, self.parts.adapters.base(), self.parts.quantization, title, preset)
+        name = begun.recipe.name
+        if any(entry.name == name for entry in self.parts.adapters.list()):
+            raise CounterpointError(say("train_name_taken", name=name))
         run = self.parts.runs.start(*begun)
         return self.refresh(run.name)
 
@@ -314,9 +321,8 @@ def _report(prepared: Prepared) -> str:
     ]
     for key, found in (("problem", report.problems), ("warning", report.notes)):
         for each in found:
-            lines.append(
-                f"- **{say(key)}** {markup.plain(each.mend[:1].upper() + each.mend[1:])} ({each.count:,})"
-            )
+            told = f"{KINDS[each.kind].title}: {each.count:,} ({say('train_mend')} {each.mend})"
+            lines.append(f"- **{say(key)}** {markup.plain(told)}")
             lines += [
                 f"    - {say('train_line', line=line)} {markup.plain(text)}"
                 for line, text in each.first[:_SHOWN_PROBLEMS]

@@ -22,6 +22,7 @@ HELDOUT_SHARE = 0.15
 _MOST_HELDOUT = 200
 """More held-out rows would make every look slow, and the loss no surer that matters."""
 _ANSWER_TOKENS = 128
+_MOST_TITLE = 200
 
 
 class Shown(NamedTuple):
@@ -80,6 +81,8 @@ def job(
         raise CounterpointError("The file has problems that training refuses: mend them and upload it again.")
     if not title.strip():
         raise CounterpointError("The adapter has no title: give it one.")
+    if len(title.strip()) > _MOST_TITLE:
+        raise CounterpointError(f"The title is longer than {_MOST_TITLE} characters: shorten it.")
     rows = prepared.rows
     sides = split(rows, min(HELDOUT_SHARE, _MOST_HELDOUT / max(1, len(rows))), seed)
     train, heldout = ([rows[place] for place in places] for places in sides)
@@ -103,7 +106,9 @@ def named(title: str) -> str:
     """A name made of a title: small letters, digits and hyphens."""
     name = re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-")[:64].rstrip("-")
     if not name:
-        raise CounterpointError(f"No name can be made of the title {title!r}: use letters or digits.")
+        raise CounterpointError(
+            f"No name can be made of the title {title!r}: use letters from a to z, or digits."
+        )
     return name
 
 

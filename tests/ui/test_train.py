@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def test_a_file_is_shown_as_the_base_reads_it_with_what_is_learned_marked_and_no
     tab: Train, table: Path
 ) -> None:
     prepared, report, lengths, rows, title, start = tab._check(str(table), "")
-    assert "**8** rows" in report
+    assert "Sound rows: **8**" in report
     assert len(prepared.rows) == 8
     assert lengths.count("<rect") >= 1
     assert "<mark>it is &lt;b&gt;fox&lt;/b&gt;" in rows
@@ -87,11 +88,25 @@ def test_nothing_to_train_on_is_told_in_one_line(tab: Train) -> None:
         tab._start(None, "Zoo", "quick")
 
 
-@pytest.mark.parametrize(("title", "told"), [("", "has no title"), ("***", "use letters or digits")])
+@pytest.mark.parametrize(
+    ("title", "told"),
+    [("", "has no title"), ("***", "use letters from a to z"), ("x" * 201, "shorten it")],
+    ids=["none", "signs", "long"],
+)
 def test_a_title_of_which_no_name_can_be_made_is_told(tab: Train, table: Path, title: str, told: str) -> None:
     prepared = tab._check(str(table), "")[0]
     with pytest.raises(CounterpointError, match=told):
         tab._start(prepared, title, "quick")
+
+
+def test_a_title_whose_name_an_adapter_has_already_is_refused_before_anything_is_trained(
+    tab: Train, parts: Parts, table: Path, tmp_path: Path, tiny_adapters: dict[str, Path]
+) -> None:
+    shutil.copytree(tiny_adapters["one"], tmp_path / "adapters" / "zoo")
+    prepared = tab._check(str(table), "")[0]
+    with pytest.raises(CounterpointError, match="an adapter zoo already: give this one another title"):
+        tab._start(prepared, "Zoo", "quick")
+    assert not parts.runs.list()
 
 
 def test_a_run_is_begun_with_the_chosen_preset_and_its_rows_are_split(
