@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+import durable
+from adapters import passport
 from adapters.store import AdapterStore
 from adapters.training.progress import Look, Progress, Sample
-from adapters.training.runs import RunStore
+from adapters.training.runs import Run, RunStore
 from backends.contract import BaseFacts
 from errors import CounterpointError
 from tests.ui.scripted import ScriptedBackend
@@ -21,6 +23,8 @@ from ui import curves, page
 from ui.page import status_html
 from ui.parts import Parts
 from ui.train import NEW, Train
+
+LIBRARY = Path(__file__).parents[2] / "adapters" / "library"
 
 
 @pytest.fixture
@@ -143,6 +147,17 @@ def test_a_failed_run_says_so_and_can_be_gone_on_with_or_deleted(
     tab._delete("zoo")
     assert not parts.runs.list()
     assert tab.refresh("zoo")[0].value == NEW
+
+
+def test_another_adapter_of_a_runs_name_does_not_pass_for_what_came_of_it(
+    tab: Train, parts: Parts, tmp_path: Path, tiny_adapters: dict[str, Path]
+) -> None:
+    folder = Path(shutil.copytree(tiny_adapters["one"], tmp_path / "adapters" / "zoo"))
+    shipped = passport.read(LIBRARY / "support")
+    assert shipped is not None
+    own = shipped.model_copy(update={"adapter_sha256": durable.sha256(folder / "adapter_model.safetensors")})
+    for made, published in ((shipped, False), (own, True)):
+        assert tab._published(Run("zoo", folder, "done", None, None, (), made)) is published
 
 
 def test_curves_tell_both_losses_in_words_too() -> None:
