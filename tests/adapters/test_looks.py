@@ -61,7 +61,7 @@ def test_patience_ends_the_run_and_keeps_the_weights_of_the_lowest_heldout_loss(
     assert training.heldout_loss < training.looks[-1][1]
 
 
-@pytest.mark.parametrize("after", [0, 1, 3, 4])
+@pytest.mark.parametrize("after", [0, 4])
 def test_a_run_killed_around_its_lowest_loss_ends_with_the_weights_of_an_unbroken_one(
     recipe: Path, tiny_base: Path, tmp_path: Path, after: int
 ) -> None:

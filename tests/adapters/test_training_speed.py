@@ -10,6 +10,7 @@ import pytest
 from benchmarks import training
 
 
+@pytest.mark.slow
 def test_both_runs_train_the_same_rows_to_the_same_loss(
     recipe: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
