@@ -64,7 +64,7 @@ def run(rows: int | None, family: str) -> dict[str, Any]:
     from backends.server_client import Server
     from benchmarks.serving import free_port
     from benchmarks.table import machine
-    from benchmarks.vllm_server import vllm
+    from benchmarks.vllm_server import KEY, vllm
     from comparison.modes import Catalogue
     from personas.store import PersonaStore
 
@@ -78,7 +78,7 @@ def run(rows: int | None, family: str) -> dict[str, Any]:
             base = ours.facts().folder
             shipped = {name: LIBRARY / name for name in ADAPTERS}
             with vllm(base, shipped, free_port(), data / "vllm.log") as address:
-                theirs = OpenAIServer(Server("vllm", address))
+                theirs = OpenAIServer(Server("vllm", address), KEY)
                 with closing(theirs):
                     found = {name: compare(ours, theirs, modes, name, family, rows) for name in ADAPTERS}
     return {"machine": machine(), "family": family, "adapters": found}

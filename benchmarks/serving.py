@@ -95,9 +95,13 @@ def _questions(adapter: str) -> list[str]:
     return [json.loads(line)["messages"][0]["content"] for line in lines]
 
 
-async def load(address: str, bodies: Sequence[dict[str, Any]], clients: int, each: int) -> dict[str, float]:
+async def load(
+    address: str, bodies: Sequence[dict[str, Any]], clients: int, each: int, key: str = "none"
+) -> dict[str, float]:
     """What `clients` clients get, who each ask `each` questions. Seconds, and tokens and requests a second."""
-    async with httpx.AsyncClient(timeout=600, limits=httpx.Limits(max_connections=clients)) as http:
+    bearer = {"Authorization": f"Bearer {key}"}
+    limits = httpx.Limits(max_connections=clients)
+    async with httpx.AsyncClient(timeout=600, limits=limits, headers=bearer) as http:
         for body in bodies[: len(MODES)]:
             await _ask(http, address, body)
         waiting = iter(bodies[len(MODES) : len(MODES) + clients * each])
@@ -175,7 +179,7 @@ def free_port() -> int:
 def measure(clients: int, each: int, tokens: int) -> dict[str, Any]:
     from backends.local.fetch import cache_folder, locate
     from benchmarks.table import machine
-    from benchmarks.vllm_server import vllm
+    from benchmarks.vllm_server import KEY, vllm
 
     everything = asks(tokens)
     own, theirs = [ask.own for ask in everything], [ask.vllm for ask in everything]
@@ -187,7 +191,7 @@ def measure(clients: int, each: int, tokens: int) -> dict[str, Any]:
             result["app_nf4"] = asyncio.run(load(address, own, clients, each))
         base = locate("embedded", cache_folder()).folder
         with vllm(base, adapters, free_port(), place / "vllm.log") as address:
-            result["vllm_bf16"] = asyncio.run(load(address, theirs, clients, each))
+            result["vllm_bf16"] = asyncio.run(load(address, theirs, clients, each, KEY))
         with app(place / "bf16", "--quantization", "none", "--dtype", "bfloat16") as address:
             result["app_bf16"] = asyncio.run(load(address, own, clients, each))
     for name in ("app_nf4", "app_bf16"):

@@ -15,30 +15,43 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 START_S = 300
 BASE = "smollm2"
+KEY = "the-key-of-the-vllm-that-is-tried"
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "2",
+    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",  # else it leaves a core to others: on two cores it would compute on one
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+def command(base: Path, adapters: Mapping[str, Path], port: int) -> list[str]:
+    """What starts it: the options that the README gives, and those that this machine needs."""
+    return [
+        str(PYTHON), "-m", "vllm.entrypoints.openai.api_server",
+        "--model", str(base), "--served-model-name", BASE, "--dtype", "bfloat16", "--max-model-len", "2048",
+        "--host", "127.0.0.1", "--port", str(port),
+        "--enable-lora", "--max-loras", "8", "--max-lora-rank", "16", "--max-cpu-loras", "32",
+        "--enable-prefix-caching",
+        "--lora-modules", *(f"{name}={folder}" for name, folder in adapters.items()),
+        "--api-key", KEY,
+    ]  # fmt: skip
 
 
 @contextmanager
 def vllm(
     base: Path, adapters: Mapping[str, Path], port: int, log: Path, more: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """The address of a vLLM that serves `base` in bfloat16 with these adapters. Raises RuntimeError where it does
-    not start; `more` are further environment variables."""
-    command = [
-        str(PYTHON), "-m", "vllm.entrypoints.openai.api_server",
-        "--model", str(base), "--served-model-name", BASE, "--dtype", "bfloat16", "--max-model-len", "2048",
-        "--host", "127.0.0.1", "--port", str(port),
-        "--enable-lora", "--max-lora-rank", "16", "--max-loras", "4",
-        "--lora-modules", *(f"{name}={folder}" for name, folder in adapters.items()),
-    ]  # fmt: skip
+    """The address of a vLLM that serves `base` in bfloat16 with these adapters to who sends KEY. Raises RuntimeError
+    where it does not start; `more` are further environment variables."""
     environment = {
         **{name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
-        "VLLM_CPU_KVCACHE_SPACE": "2",
-        "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_OFFLINE": "1",
+        **ENVIRONMENT,
         **(more or {}),
     }
     with log.open("wb") as file:
-        process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command(base, adapters, port), env=environment, stdout=file, stderr=subprocess.STDOUT
+        )
         try:
             _wait(process, f"http://127.0.0.1:{port}/health", log)
             yield f"http://127.0.0.1:{port}/v1"

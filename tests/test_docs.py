@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import app
+from benchmarks import vllm_server
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,6 +65,29 @@ def test_a_command_of_the_readme_is_one_that_the_program_takes(command: str) -> 
 @pytest.mark.parametrize("option", sorted(options()))
 def test_an_option_of_the_program_is_named_in_the_readme(option: str) -> None:
     assert re.search(rf"(?<![\w-]){option}(?![\w-])", README)
+
+
+def vllm_options(words: list[str]) -> dict[str, list[str]]:
+    """Each option of a command line with its values, as lists."""
+    found: dict[str, list[str]] = {}
+    for word in words:
+        if word.startswith("--"):
+            values = found.setdefault(word, [])
+        elif found:
+            values.append(word)
+    return found
+
+
+def test_the_vllm_that_is_tried_gets_the_options_of_the_readme_and_every_core() -> None:
+    shell = "".join(BLOCK.findall(README)).replace("\\\n", " ")
+    given = vllm_options(
+        shlex.split(next(line for line in shell.splitlines() if line.startswith("vllm serve")))
+    )
+    adapters = {name: Path("adapters/library") / name for name in ("support", "orders")}
+    tried = vllm_options(vllm_server.command(Path("base"), adapters, 8000))
+    assert given.pop("--api-key") != tried.pop("--api-key") == [vllm_server.KEY]
+    assert {option: tried.get(option) for option in given} == given
+    assert vllm_server.ENVIRONMENT["VLLM_CPU_NUM_OF_RESERVED_CPU"] == "0"
 
 
 @pytest.mark.parametrize("page", ["README.md", "personas/README.md", "adapters/README.md"])

@@ -10,6 +10,7 @@ from benchmarks.serving import app
 from comparison.servers import Declared, ServerStore
 from tests.browser import panes
 from tests.browser.conftest import CHROMIUM, FLAGS
+from tests.vllm.conftest import KEY_ENV
 
 pytestmark = pytest.mark.vllm
 PANES = ("adapter:support", "vllm/adapter:support", "second/adapter:support", "second/persona:support-desk")
@@ -22,7 +23,7 @@ def test_one_question_runs_through_three_engines_side_by_side(address: str, tmp_
         first_data = tmp_path / "first"
         first_data.mkdir()
         store = ServerStore(first_data)
-        store.save(Declared(name="vllm", url=address))
+        store.save(Declared(name="vllm", url=address, key_env=KEY_ENV))
         store.save(Declared(name="second", url=second))
         with app(first_data) as first, sync_playwright() as playwright:
             chromium = playwright.chromium.launch(

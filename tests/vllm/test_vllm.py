@@ -19,12 +19,13 @@ from backends.local.protocol import Options
 from backends.openai_server import OpenAIServer
 from backends.server_client import Server
 from benchmarks.agreement import ADAPTERS, LIBRARY, compare
-from benchmarks.vllm_server import BASE
+from benchmarks.vllm_server import BASE, KEY
 from comparison.backends import Backends
 from comparison.live import Answered, Comparison, Pane
 from comparison.modes import Catalogue
 from comparison.servers import Declared, ServerStore
 from personas.store import PersonaStore
+from tests.vllm.conftest import KEY_ENV
 
 pytestmark = pytest.mark.vllm
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ WAIT_S = 120
 
 @pytest.fixture(scope="session")
 def server(address: str) -> Iterator[OpenAIServer]:
-    with closing(OpenAIServer(Server("vllm", address))) as made:
+    with closing(OpenAIServer(Server("vllm", address), KEY)) as made:
         yield made
 
 
@@ -52,7 +53,7 @@ def catalogue(
 ) -> Iterator[Catalogue]:
     data = tmp_path_factory.mktemp("catalogue")
     store = ServerStore(data)
-    store.save(Declared(name="vllm", url=address))
+    store.save(Declared(name="vllm", url=address, key_env=KEY_ENV))
     adapters = AdapterStore(LIBRARY, data, lambda: local.facts())
     made = Catalogue(PersonaStore(ROOT / "personas" / "library", data), adapters, Backends(local, store))
     yield made
