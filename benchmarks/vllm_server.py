@@ -24,11 +24,11 @@ ENVIRONMENT = {
 }
 
 
-def command(base: Path, adapters: Mapping[str, Path], port: int) -> list[str]:
+def command(base: Path, adapters: Mapping[str, Path], port: int, dtype: str) -> list[str]:
     """What starts it: the options that the README gives, and those that this machine needs."""
     return [
         str(PYTHON), "-m", "vllm.entrypoints.openai.api_server",
-        "--model", str(base), "--served-model-name", BASE, "--dtype", "bfloat16", "--max-model-len", "2048",
+        "--model", str(base), "--served-model-name", BASE, "--dtype", dtype, "--max-model-len", "2048",
         "--host", "127.0.0.1", "--port", str(port),
         "--enable-lora", "--max-loras", "8", "--max-lora-rank", "16", "--max-cpu-loras", "32",
         "--enable-prefix-caching",
@@ -39,9 +39,14 @@ def command(base: Path, adapters: Mapping[str, Path], port: int) -> list[str]:
 
 @contextmanager
 def vllm(
-    base: Path, adapters: Mapping[str, Path], port: int, log: Path, more: Mapping[str, str] | None = None
+    base: Path,
+    adapters: Mapping[str, Path],
+    port: int,
+    log: Path,
+    more: Mapping[str, str] | None = None,
+    dtype: str = "bfloat16",
 ) -> Iterator[str]:
-    """The address of a vLLM that serves `base` in bfloat16 with these adapters to who sends KEY. Raises RuntimeError
+    """The address of a vLLM that serves `base` in `dtype` with these adapters to who sends KEY. Raises RuntimeError
     where it does not start; `more` are further environment variables."""
     environment = {
         **{name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
@@ -50,7 +55,7 @@ def vllm(
     }
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command(base, adapters, port), env=environment, stdout=file, stderr=subprocess.STDOUT
+            command(base, adapters, port, dtype), env=environment, stdout=file, stderr=subprocess.STDOUT
         )
         try:
             _wait(process, f"http://127.0.0.1:{port}/health", log)
