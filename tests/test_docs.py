@@ -84,7 +84,7 @@ def test_the_vllm_that_is_tried_gets_the_options_of_the_readme_and_every_core() 
         shlex.split(next(line for line in shell.splitlines() if line.startswith("vllm serve")))
     )
     adapters = {name: Path("adapters/library") / name for name in ("support", "orders")}
-    tried = vllm_options(vllm_server.command(Path("base"), adapters, 8000))
+    tried = vllm_options(vllm_server.command(Path("base"), adapters, 8000, "bfloat16"))
     assert given.pop("--api-key") != tried.pop("--api-key") == [vllm_server.KEY]
     assert {option: tried.get(option) for option in given} == given
     assert vllm_server.ENVIRONMENT["VLLM_CPU_NUM_OF_RESERVED_CPU"] == "0"
