@@ -55,7 +55,7 @@ def train(
     `base` is the base model's facts, or the folder with its `model.safetensors` and tokenizer. The run keeps
     checkpoints beside `out`; with `resume` a killed run goes on from the newest one that is whole, and ends
     with the weights that it would have had (on the same machine); without, it is left alone. `report` is called
-    after each optimizer step; `announce`, if given, once before the first, for which two batches' time is spent.
+    after each optimizer step; `announce`, if given, once before the first, after a batch or two to time it.
     Raises CounterpointError for anything wrong with the recipe, the data, the base or `out`, or if memory will
     not do, all of it before the first step; WorkFailed where the disk is full or the loss no finite number any
     more, with the last good checkpoint kept.
