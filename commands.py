@@ -261,7 +261,8 @@ def check_data(options: argparse.Namespace) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
-    """Trains an adapter; progress on stderr, or one JSON object a step on stdout."""
+    """Trains an adapter; what it will take and progress on stderr, or one JSON object each on stdout."""
+    from adapters.training.estimate import Estimate
     from adapters.training.progress import Progress
     from adapters.training.run import train as run_training
     from adapters.training.workplace import Workplace
@@ -282,8 +283,14 @@ def train(options: argparse.Namespace) -> int:
                 for sample in progress.look.samples:
                     print(f"  {sample.question!r}: {sample.answer!r}", file=sys.stderr, flush=True)
 
+    def announce(estimate: Estimate) -> None:
+        if options.json:
+            print(json.dumps({"event": "estimate", **_plain(estimate)}), flush=True)
+        else:
+            print(estimate, file=sys.stderr, flush=True)
+
     try:
-        passport = run_training(options.recipe, options.out, facts, options.resume, report)
+        passport = run_training(options.recipe, options.out, facts, options.resume, report, announce)
     except KeyboardInterrupt:
         raise WorkFailed(f"stopped. {Workplace(options.out).what_is_kept()}") from None
     if options.json:
@@ -380,7 +387,7 @@ def export_adapter(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _plain(progress: Any) -> dict[str, Any]:
+def _plain(told: Any) -> dict[str, Any]:
     import dataclasses
 
-    return dataclasses.asdict(progress)
+    return dataclasses.asdict(told)

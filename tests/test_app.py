@@ -369,8 +369,9 @@ def test_train_makes_an_adapter_that_ask_can_use(place: Place, tmp_path: Path) -
     ran = place.run("train", recipe, "--out", out, "--json", *place.options)
     assert ran.returncode == 0, ran.stderr
     told = objects(ran.stdout)
-    assert [one["event"] for one in told] == ["progress"] * 4 + ["done"]
-    assert [one["step"] for one in told[:-1]] == [1, 2, 3, 4]
+    assert [one["event"] for one in told] == ["estimate"] + ["progress"] * 4 + ["done"]
+    assert told[0]["memory_bytes"] < told[0]["available_bytes"]
+    assert [one["step"] for one in told[1:-1]] == [1, 2, 3, 4]
     assert told[-1]["out"] == str(out)
     assert told[-1]["passport"] == json.loads((out / "passport.json").read_text())
     [checked] = objects(place.run("check-adapter", out, "--json", *place.options).stdout)

@@ -45,10 +45,7 @@ def fit(
 
     Raises WorkFailed where a loss or a weight is no finite number any more.
     """
-    steps_a_pass = max(1, math.ceil(len(encoded) / (recipe.batch_size * recipe.accumulation)))
-    steps = max(1, round(recipe.passes * steps_a_pass))
-    if recipe.max_steps is not None:
-        steps = min(steps, recipe.max_steps)
+    steps_a_pass, steps = recipe.steps_a_pass(len(encoded)), recipe.steps(len(encoded))
     found = workplace.checkpoint()
     if found:
         looks.go_on(found.notes["looks"], found.folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -112,6 +113,15 @@ class Recipe(_Strict):
     """Rows that training never sees: for the loss at the end and for the scores."""
     max_length: int = Field(default=512, ge=8, le=131072)
     """Longest row in tokens. A longer one is an error: nothing is cut silently."""
+
+    def steps_a_pass(self, rows: int) -> int:
+        """Optimizer steps in which so many rows are seen once."""
+        return max(1, math.ceil(rows / (self.batch_size * self.accumulation)))
+
+    def steps(self, rows: int) -> int:
+        """Optimizer steps of a run on so many rows, if it is not stopped early."""
+        most = max(1, round(self.passes * self.steps_a_pass(rows)))
+        return most if self.max_steps is None else min(most, self.max_steps)
 
     @model_validator(mode="after")
     def _filled(self) -> Self:

@@ -12,7 +12,8 @@ from pathlib import Path
 import durable
 from adapters import passport as passports
 from adapters.passport import Dataset, Passport, Training
-from adapters.training import dataset
+from adapters.training import dataset, estimate
+from adapters.training.estimate import Estimate
 from adapters.training.progress import Progress
 from adapters.training.recipe import Recipe, dataset_path
 from adapters.training.recipe import read as read_recipe
@@ -29,14 +30,16 @@ def train(
     base: BaseFacts | Path,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
+    announce: Callable[[Estimate], None] | None = None,
 ) -> Passport:
     """Trains the recipe's adapter on `base` and puts it into the new folder `out`.
 
     `base` is the base model's facts, or the folder with its `model.safetensors` and tokenizer. The run keeps
     checkpoints beside `out`; with `resume` a killed run goes on from the newest one that is whole, and ends
     with the weights that it would have had (on the same machine); without, it is left alone. `report` is called
-    after each optimizer step. Raises CounterpointError for anything wrong with the recipe, the data, the base or
-    `out`, all of it before the first step; WorkFailed where the disk is full or the loss no finite number any
+    after each optimizer step; `announce`, if given, once before the first, after a batch or two to time it.
+    Raises CounterpointError for anything wrong with the recipe, the data, the base or `out`, or if memory will
+    not do, all of it before the first step; WorkFailed where the disk is full or the loss no finite number any
     more, with the last good checkpoint kept.
     """
     recipe = read_recipe(recipe_path)
@@ -67,6 +70,8 @@ def train(
         encoded = dataset.encode(train_rows, tokenizer, recipe.max_length, train_path.name)
         heldout = dataset.encode(heldout_rows, tokenizer, recipe.max_length, heldout_path.name)
         model = lora.adapted(loaded, recipe)
+        kept = workplace.checkpoint()
+        estimate.before(model, recipe, encoded, announce, done=kept.step if kept else 0)
         looks = Looks(model, tokenizer, recipe, heldout_rows, heldout)
         trained = fit(model, recipe, encoded, looks, workplace, report)
         heldout_loss = lora.mean_loss(model, heldout, recipe.batch_size)

@@ -178,14 +178,14 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
     step: int,
     kept: str,
 ) -> None:
-    loss, asked = lora.summed_loss, itertools.count(1)
+    loss, asked = lora.LoraTrainer.compute_loss, itertools.count(1)
 
-    def stopped(model: Any, batch: lora.Batch) -> tuple[torch.Tensor, int]:
+    def stopped(*given: Any, **named: Any) -> torch.Tensor:
         if next(asked) == step:
             raise KeyboardInterrupt
-        return loss(model, batch)
+        return loss(*given, **named)
 
-    monkeypatch.setattr(lora, "summed_loss", stopped)
+    monkeypatch.setattr(lora.LoraTrainer, "compute_loss", stopped)
     recipe.write_text(RECIPE.replace("example/tiny-chat", tiny_base.name))
     data = ["--base", str(tiny_base), "--data-dir", str(tmp_path / "own")]
     assert app.main(["train", str(recipe), "--out", str(tmp_path / "made"), *data]) == FAILED
