@@ -137,6 +137,12 @@ def parser() -> _Parser:
     train.add_argument("recipe", metavar="RECIPE.yaml", type=Path)
     train.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="the new adapter's folder")
     train.add_argument("--resume", action="store_true", help="go on with a run that was stopped or killed")
+    train.add_argument(
+        "--publish", action="store_true", help="offer it as a mode if it passes the test after training"
+    )
+
+    test = commands.add_parser("test-adapter", parents=[engine], help="test a trained adapter again")
+    test.add_argument("folder", metavar="FOLDER", type=Path, help="with its passport and recipe.yaml")
 
     bring = commands.add_parser(
         "import-persona", parents=[engine], help="make a persona of a card, a character or a Modelfile"
@@ -168,9 +174,9 @@ def parser() -> _Parser:
     publish.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="the new folder")
     publish.add_argument("--persona", metavar="NAME", help="a persona that Ollama's Modelfile shall hold")
 
-    for command in (ask, modes, check, data, train, bring, send, publish):
+    for command in (ask, modes, check, data, train, test, bring, send, publish):
         command.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
-    for command in (serve, ask, modes, check, data, train, bring, send, publish):
+    for command in (serve, ask, modes, check, data, train, test, bring, send, publish):
         _from_environment(command)
     return top
 

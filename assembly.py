@@ -103,7 +103,7 @@ def build_parts(
 def _train_command(options: argparse.Namespace, places: Places) -> list[str]:
     """How the page starts a training run: as a person would, on the base that the page has."""
     own = ["--base", options.base, "--data-dir", str(places.data)]
-    return [sys.executable, str(ROOT / "app.py"), "train", *own]
+    return [sys.executable, str(ROOT / "app.py"), "train", "--publish", *own]
 
 
 def tell_of_servers(backends: Any) -> None:

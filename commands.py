@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import argparse
 import errno
-import gc
 import json
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any
 
+import tuning_commands as tuning
 from assembly import (
-    ROOT,
     THIS_MACHINE,
     Places,
-    base_facts,
     build_parts,
     catalogue_of,
     persona_store,
@@ -32,22 +30,19 @@ SERVERS_TELL_S = 6.0
 """How long a command waits for what servers have."""
 
 
-MOST_TOKENS = 131_072
-"""The longest row in tokens for a base that does not say how much it reads at once: the most that a recipe takes."""
-
-
 def run(options: argparse.Namespace) -> int:
     """Runs options.command; returns the exit status. Raises CounterpointError for bad input."""
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
         "serve": serve,
         "ask": ask,
         "modes": modes,
-        "check-adapter": check_adapter,
-        "check-data": check_data,
-        "train": train,
+        "check-adapter": tuning.check_adapter,
+        "check-data": tuning.check_data,
+        "train": tuning.train,
+        "test-adapter": tuning.test_adapter,
         "import-persona": import_persona,
         "export-persona": export_persona,
-        "export-adapter": export_adapter,
+        "export-adapter": tuning.export_adapter,
     }
     from backends.local.fetch import check_name
 
@@ -203,107 +198,6 @@ def modes(options: argparse.Namespace) -> int:
     return DONE
 
 
-def check_adapter(options: argparse.Namespace) -> int:
-    """Says what is wrong with an adapter, or what it is; exit 1 if it cannot be used."""
-    from adapters.inspection import as_dict, describe
-    from adapters.validator import inspect
-
-    if not options.folder.is_dir():
-        what = (
-            "this is a file: give the folder that holds it"
-            if options.folder.exists()
-            else "there is no such folder"
-        )
-        raise CounterpointError(f"{options.folder}: {what}.")
-    facts = base_facts(options, Places.from_options(options))
-    inspection = inspect(options.folder, facts, override_base=options.override_base)
-    if options.json:
-        print(json.dumps(as_dict(inspection), ensure_ascii=False))
-    else:
-        print("\n".join(describe(inspection)))
-    for problem in inspection.problems:
-        print(f"counterpoint: {options.folder}: {problem}", file=sys.stderr)
-    return DONE if inspection.usable else FAILED
-
-
-def check_data(options: argparse.Namespace) -> int:
-    """Says what a dataset is and what is wrong with it; exit 1 if training would refuse it."""
-    from adapters.training.data.check import check
-    from adapters.training.data.describe import as_dict, describe
-    from adapters.training.data.source import NotText, opened
-    from backends import pretrained
-
-    if options.max_length is not None and options.max_length < 1:
-        raise CounterpointError(f"--max-length {options.max_length}: give a number of tokens, 1 or more.")
-    for path in filter(None, (options.file, options.heldout)):
-        with suppress(NotText), opened(path):
-            pass  # a file that cannot be read is told before a base is fetched
-    folder = base_facts(options, Places.from_options(options)).folder
-    context = pretrained.context_of(folder) or MOST_TOKENS
-    tokenizer = pretrained.tokenizer(folder)
-    # The rows stay until the end: to search them for garbage as they grow would be an eighth of the time.
-    gc.disable()
-    report = check(options.file, tokenizer, context, options.heldout, options.max_length)
-    if options.json:
-        print(json.dumps(as_dict(report), ensure_ascii=False))
-    else:
-        print("\n".join(describe(report)))
-    if not report.problems:
-        return DONE
-    count = sum(found.count for found in report.problems)
-    first = report.problems[0]
-    print(
-        f"counterpoint: {options.file}: {count:,} {'problem' if count == 1 else 'problems'}, "
-        f"first {first.first[0].text}: {first.mend}.",
-        file=sys.stderr,
-    )
-    return FAILED
-
-
-def train(options: argparse.Namespace) -> int:
-    """Trains an adapter; what it will take and progress on stderr, or one JSON object each on stdout."""
-    from adapters.training.estimate import Estimate
-    from adapters.training.progress import Progress
-    from adapters.training.run import train as run_training
-    from adapters.training.workplace import Workplace
-
-    # Told to end from outside, it ends as it does by Ctrl-C: it says from where it can go on.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    facts = base_facts(options, Places.from_options(options))
-
-    def report(progress: Progress) -> None:
-        if options.json:
-            print(json.dumps({"event": "progress", **_plain(progress)}), flush=True)
-        else:
-            left = f"{progress.seconds_left / 60:.1f} min left"
-            line = f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {progress.tokens_per_s:.0f} tokens/s"
-            print(f"{line}  {left}", file=sys.stderr, flush=True)
-            if progress.look:
-                print(f"  held-out loss {progress.look.loss:.3f}", file=sys.stderr)
-                for sample in progress.look.samples:
-                    print(f"  {sample.question!r}: {sample.answer!r}", file=sys.stderr, flush=True)
-
-    def announce(estimate: Estimate) -> None:
-        if options.json:
-            print(json.dumps({"event": "estimate", **_plain(estimate)}), flush=True)
-        else:
-            print(estimate, file=sys.stderr, flush=True)
-
-    try:
-        passport = run_training(options.recipe, options.out, facts, options.resume, report, announce)
-    except KeyboardInterrupt:
-        raise WorkFailed(f"stopped. {Workplace(options.out).what_is_kept()}") from None
-    if options.json:
-        print(
-            json.dumps(
-                {"event": "done", "out": str(options.out), "passport": passport.model_dump(mode="json")}
-            )
-        )
-    else:
-        print(f"{options.out}: held-out loss {passport.training.heldout_loss:.3f}")
-    return DONE
-
-
 def import_persona(options: argparse.Namespace) -> int:
     """Makes a persona of another program's file; says what became what and what did not come along."""
     from personas.travel.formats import read_file
@@ -348,46 +242,3 @@ def export_persona(options: argparse.Namespace) -> int:
         print(options.out)
         print("".join(f"  not carried  {line}\n" for line in parcel.left), end="")
     return DONE
-
-
-def export_adapter(options: argparse.Namespace) -> int:
-    """Writes an adapter as a folder for other programs; says what of a persona did not come along."""
-    from adapters import export
-    from adapters.store import AdapterStore
-
-    export.check(options.to, options.out, with_persona=bool(options.persona))
-    places = Places.from_options(options)
-    persona = persona_store(places).get(options.persona) if options.persona else None
-    base = base_facts(options, places)
-    adapters = AdapterStore(ROOT / "adapters" / "library", places.data, lambda: base)
-    adapters.source(options.name)  # raises where it is unknown or cannot be used
-    found = adapters.get(options.name).inspection
-    left: tuple[str, ...] = ()
-    if options.to == "peft":
-        export.to_peft(found, base, options.out)
-    elif options.to == "merged":
-        export.to_merged(found, base, options.out, options.dtype)
-    else:
-        from backends.local.fetch import EMBEDDED
-        from personas.travel import modelfile
-
-        # A base that Ollama has no name of its own for is one by its folder.
-        ours = options.base in ("embedded", EMBEDDED.id)
-        named = modelfile.DEFAULT_BASE if ours else os.path.abspath(base.folder)
-        sampling = found.passport.sampling.model_dump() if found.passport else {}
-        parcel = modelfile.with_adapter(found.name, persona, named, f"./{export.ADAPTER}", sampling)
-        export.to_ollama(found, base, options.out, parcel.content)
-        left = parcel.left
-    if options.json:
-        told = {"adapter": found.name, "format": options.to, "out": str(options.out), "left": left}
-        print(json.dumps(told, ensure_ascii=False))
-    else:
-        print(options.out)
-        print("".join(f"  not carried  {line}\n" for line in left), end="")
-    return DONE
-
-
-def _plain(told: Any) -> dict[str, Any]:
-    import dataclasses
-
-    return dataclasses.asdict(told)

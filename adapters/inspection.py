@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,6 +45,19 @@ class Inspection:
     @property
     def usable(self) -> bool:
         return self.source is not None and not self.problems
+
+
+def gated(found: Inspection, accepted: bool) -> Inspection:
+    """The inspection, where the adapter did not pass the test after its training: unusable unless a person accepted
+    that, and then with a warning."""
+    gate = found.passport.gate if found.passport else None
+    if gate is None or gate.passed:
+        return found
+    told = f"did not pass the test after its training ({', '.join(gate.failed)})"
+    if accepted:
+        return replace(found, warnings=(f"{told}, and is used all the same.", *found.warnings))
+    problem = f"{told}: train it anew, or say in the tab Train that it is to be used all the same."
+    return replace(found, problems=(problem, *found.problems), source=None)
 
 
 def describe(inspection: Inspection) -> list[str]:

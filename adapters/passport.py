@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import durable
 from adapters.training.recipe import Question, Recipe, RecommendedSampling, Text, Title
+from adapters.verdict import Gate
 from errors import CounterpointError
 
 FILE = "passport.json"
@@ -60,7 +61,8 @@ class Score(_Strict):
 
 
 class Passport(_Strict):
-    """passport.json, which lies beside an adapter's weights."""
+    """passport.json, which lies beside an adapter's weights. `gate` is the test after its training, None where it was
+    not tested."""
 
     schema_version: Literal[1] = 1
     name: Title
@@ -77,6 +79,7 @@ class Passport(_Strict):
     recipe: Recipe
     seed: int
     training: Training
+    gate: Gate | None = None
     scores: dict[Family, Score] = Field(default_factory=dict)
 
 

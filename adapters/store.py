@@ -15,11 +15,11 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import durable
 from adapters import passport
-from adapters.inspection import Inspection
+from adapters.inspection import Inspection, gated
 from adapters.validator import CONFIG, MAX_WEIGHT_BYTES, WEIGHTS, inspect, is_own_file
 from backends.contract import AdapterSource, BaseFacts
 from errors import CounterpointError
@@ -95,22 +95,27 @@ class AdapterStore:
 
     def check(self, path: Path, name: str | None = None, override_base: bool = False) -> Inspection:
         """What an import of `path` would find; changes nothing. Raises CounterpointError without a base."""
-        return inspect(path, self._base(), override_base=override_base, name=name)
+        return gated(inspect(path, self._base(), override_base=override_base, name=name), False)
 
-    def import_folder(self, path: Path, name: str | None = None, override_base: bool = False) -> AdapterEntry:
+    def refuse_taken(self, name: str) -> None:
+        """Raises CounterpointError where there is an adapter of this name."""
+        if any(entry.name == name for entry in self.list()):
+            raise CounterpointError(f"There is an adapter {name} already: delete it, or give another name.")
+
+    def import_folder(
+        self, path: Path, name: str | None = None, override_base: bool = False, accept_failed: bool = False
+    ) -> AdapterEntry:
         """Copies an adapter's own files from `path` into the data folder, once they are found usable.
 
-        `override_base` accepts an adapter that names another base, for the base in memory alone; this is
-        recorded beside the copy. Raises CounterpointError with all that is wrong, or if the name is taken.
+        `override_base` accepts an adapter that names another base, for the base in memory alone; `accept_failed`
+        one that did not pass the test after its training, for these weights alone. Both are recorded beside the
+        copy. Raises CounterpointError with all that is wrong, or if the name is taken.
         """
         base = self._base()
-        found = inspect(path, base, override_base=override_base, name=name)
+        found = gated(inspect(path, base, override_base=override_base, name=name), accept_failed)
         if not found.usable:
             raise CounterpointError(f"{show(path.name)} can't be used as an adapter: {_told(found)}")
-        if any(entry.name == found.name for entry in self.list()):
-            raise CounterpointError(
-                f"There is an adapter {found.name} already: delete it, or give another name."
-            )
+        self.refuse_taken(found.name)
         for folder in (self._yours.parent, self._yours):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _sweep(self._yours)
@@ -120,11 +125,16 @@ class AdapterStore:
         try:
             for file in KNOWN_FILES:
                 _copy(path / file, temporary / file)
+            record: dict[str, object] = {}
             if override_base and not inspect(path, base, name=name).usable:
-                record = {"override_base": True, "base_sha256": base.sha256, "named_base": found.base_named}
+                record |= {"override_base": True, "base_sha256": base.sha256, "named_base": found.base_named}
+            if accept_failed and found.passport and found.passport.gate and not found.passport.gate.passed:
+                record |= {"accept_failed": found.sha256}
+            if record:
                 durable.write(temporary / OVERRIDE, json.dumps(record, indent=2) + "\n")
             # What was copied is what counts: the original may have changed meanwhile.
             copied = inspect(temporary, base, override_base=override_base, name=found.name)
+            copied = gated(copied, accept_failed)
             if not copied.usable:
                 raise CounterpointError(f"{show(path.name)} changed while it was copied: {_told(copied)}")
             durable.sync(temporary)
@@ -192,7 +202,10 @@ class AdapterStore:
         return inspection
 
     def _inspect(self, folder: Path, root: Path, base: BaseFacts) -> Inspection:
-        inspection = inspect(folder, base, override_base=_overridden(folder, base))
+        record = _overrides(folder)
+        its_base = record.get("override_base") is True and record.get("base_sha256") == base.sha256
+        found = inspect(folder, base, override_base=its_base)
+        inspection = gated(found, record.get("accept_failed") == found.sha256)
         if folder.resolve().parent != root.resolve():
             problem = f"{show(folder.name)} is a link out of the adapters' folder: import the folder itself."
             return replace(inspection, problems=(problem, *inspection.problems), source=None)
@@ -222,20 +235,14 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
-def _overridden(folder: Path, base: BaseFacts) -> bool:
-    """Whether a person said that this adapter may be used on this very base."""
+def _overrides(folder: Path) -> dict[str, Any]:
+    """What a person said of this adapter when it was imported."""
     path = folder / OVERRIDE
     try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            return False
-        record = parse(path.read_bytes())
+        record = parse(path.read_bytes()) if path.stat().st_size <= MAX_TEXT_BYTES else None
     except (OSError, ValueError):
-        return False
-    return (
-        isinstance(record, dict)
-        and record.get("override_base") is True
-        and record.get("base_sha256") == base.sha256
-    )
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _clash(entry: AdapterEntry, entries: dict[str, AdapterEntry]) -> AdapterEntry:

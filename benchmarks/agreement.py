@@ -30,7 +30,8 @@ def compare(
 ) -> dict[str, Any]:
     """One adapter's held-out rows through both backends."""
     from adapters.training import dataset
-    from comparison.measure.heldout import measure, through_backend
+    from comparison.measure.asking import through_backend
+    from comparison.measure.heldout import measure
     from comparison.modes import ModeId, job
     from personas.render import render
 

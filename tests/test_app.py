@@ -357,27 +357,52 @@ def test_train_makes_an_adapter_that_ask_can_use(place: Place, tmp_path: Path) -
         return "".join(json.dumps({"messages": turn}) + "\n" for turn in turns)
 
     (tmp_path / "train.jsonl").write_text(rows("a fox?", "a dog?"))
-    (tmp_path / "heldout.jsonl").write_text(rows("the fox?"))
+    (tmp_path / "heldout.jsonl").write_text(rows("the fox?", "the dog?", "one fox?"))
     recipe = tmp_path / "recipe.yaml"
     # A folder's own name is the id of a base that says no other.
     recipe.write_text(
         f"name: jumper\ntitle: Jumper\ndescription: For tests.\nexamples: [One, Two, Three]\nbase: {place.base.name}\n"
         "quantization: none\ndtype: float32\nrank: 2\nalpha: 4\nlearning_rate: 5e-2\nwarmup: 0\npasses: 2\n"
         "batch_size: 1\nmax_length: 64\ntrain: train.jsonl\nheldout: heldout.jsonl\n"
+        "gate: {persona: teller, gap: 100, forgetting: 100, bias: 100, consistency: 1, memorised: 1, pairs: 3}\n"
     )
-    out = place.data / "adapters" / "jumper"
-    ran = place.run("train", recipe, "--out", out, "--json", *place.options)
+    out = tmp_path / "made"
+    ran = place.run("train", recipe, "--out", out, "--json", "--publish", *place.options)
     assert ran.returncode == 0, ran.stderr
     told = objects(ran.stdout)
-    assert [one["event"] for one in told] == ["estimate"] + ["progress"] * 4 + ["done"]
+    assert [one["event"] for one in told] == ["estimate"] + ["progress"] * 4 + ["testing"] * 7 + ["done"]
     assert told[0]["memory_bytes"] < told[0]["available_bytes"]
-    assert [one["step"] for one in told[1:-1]] == [1, 2, 3, 4]
+    assert [one["step"] for one in told[1:5]] == [1, 2, 3, 4]
     assert told[-1]["out"] == str(out)
     assert told[-1]["passport"] == json.loads((out / "passport.json").read_text())
-    [checked] = objects(place.run("check-adapter", out, "--json", *place.options).stdout)
-    assert (checked["usable"], checked["base_proven"]) == (True, True)
-    again = place.run("train", recipe, "--out", out, *place.options)
-    refused(again, "exists already")
+    [told_of] = objects(place.run("check-adapter", out, "--json", *place.options).stdout)
+    assert (told_of["usable"], told_of["base_proven"]) == (True, True)
+    assert told_of["passport"]["gate"]["persona"] == "teller"
+    modes = {one["mode"]: one for one in objects(place.run("modes", "--json", *place.options).stdout)}
+    assert modes["adapter:jumper"]["usable"]
+    refused(place.run("train", recipe, "--out", out, *place.options), "exists already")
+    other = place.run("train", recipe, "--out", tmp_path / "other", "--publish", *place.options)
+    refused(other, "There is an adapter jumper already")
+    assert not (tmp_path / "other").exists()
+
+    long = tmp_path / "long.yaml"
+    long.write_text(recipe.read_text().replace("teller", "support-desk").replace("jumper", "longer"))
+    talkative = place.run("train", long, "--out", tmp_path / "other", *place.options)
+    refused(talkative, "the base reads 512 tokens at once, and the persona support-desk")
+
+    # The same adapter by a mark that it cannot meet.
+    recipe.write_text(recipe.read_text().replace("gap: 100", "gap: 100, loss_ratio: 0.000001"))
+    (out / "recipe.yaml").write_text(
+        recipe.read_text().replace(": train.jsonl", ": ../train.jsonl").replace(": heldout.", ": ../heldout.")
+    )
+    tested = place.run("test-adapter", out, "--json", *place.options)
+    assert tested.returncode == 1, tested.stderr
+    gate = objects(tested.stdout)[-1]["gate"]
+    assert next(one for one in gate["findings"] if one["part"] == "loss")["verdict"] == "failed"
+    assert json.loads((out / "passport.json").read_text())["gate"] == gate
+    checked = place.run("check-adapter", out, "--json", *place.options)
+    assert checked.returncode == 1
+    assert "did not pass the test after its training (loss)" in checked.stderr
 
 
 def test_a_persona_travels_out_and_home_again(place: Place, tmp_path: Path) -> None:

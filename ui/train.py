@@ -14,8 +14,9 @@ import gradio as gr
 from adapters.training.data.findings import KINDS
 from adapters.training.prepare import Prepared, job, prepare
 from adapters.training.runs import Run
+from comparison.gate.tell import TITLES
 from errors import CounterpointError
-from ui import curves, markup
+from ui import curves, markup, verdict
 from ui.guard import guarded, inform
 from ui.parts import Parts
 from ui.personas import picker_updates
@@ -52,7 +53,7 @@ class Train:
                 with gr.Column(visible=False, elem_id="train-run") as self.run:
                     self._run()
         self.timer = gr.Timer(1.0, active=False)
-        self.refreshed = [self.list, self.form, self.run, self.known, self.timer, *self.told]
+        self.refreshed = [self.list, self.form, self.run, self.known, self.timer, self.persona, *self.told]
         self.list.input(guarded(self._select), self.list, self.refreshed, **QUIET)
         self.file.change(
             guarded(self._check),
@@ -62,7 +63,10 @@ class Train:
             api_visibility="private",
         )
         self.start.click(
-            guarded(self._start), [self.prepared, self.title, self.preset], self.refreshed, **QUIET
+            guarded(self._start),
+            [self.prepared, self.title, self.preset, self.persona],
+            self.refreshed,
+            **QUIET,
         )
         for button, handler in ((self.stop, self._stop), (self.resume, self._resume)):
             button.click(guarded(handler), self.list, self.refreshed, **QUIET)
@@ -97,6 +101,9 @@ class Train:
             label=label("train_preset"),
             elem_id="train-preset",
         )
+        self.persona = gr.Dropdown(
+            [], value="", label=label("train_persona"), filterable=True, elem_id="train-persona"
+        )
         self.start = gr.Button(
             label("train_start"),
             variant="primary",
@@ -114,6 +121,7 @@ class Train:
         self.samples = gr.Markdown(
             "", elem_classes=["cp-receipt"], elem_id="train-samples", latex_delimiters=[]
         )
+        self.gate = gr.HTML("", elem_classes=["cp-figure"], elem_id="train-gate", js_on_load=None)
         with gr.Row(elem_classes=["cp-tools"]):
             self.stop, self.resume, self.use, self.delete = (
                 gr.Button(
@@ -131,6 +139,7 @@ class Train:
             self.bar,
             self.curves,
             self.samples,
+            self.gate,
             self.stop,
             self.resume,
             self.use,
@@ -164,8 +173,15 @@ class Train:
 
     def _shown(self, run: Run | None) -> list[Any]:
         if run is None:
-            blank = ["", "", "", "", *(gr.Button(visible=False) for _ in range(4))]
-            return [gr.Column(visible=True), gr.Column(visible=False), None, gr.Timer(active=False), *blank]
+            blank = ["", "", "", "", "", *(gr.Button(visible=False) for _ in range(4))]
+            return [
+                gr.Column(visible=True),
+                gr.Column(visible=False),
+                None,
+                gr.Timer(active=False),
+                self._personas(),
+                *blank,
+            ]
         running = run.state == "running"
         there = self._published(run)
         return [
@@ -173,15 +189,23 @@ class Train:
             gr.Column(visible=True),
             _mark(run),
             gr.Timer(active=running),
+            gr.skip(),
             _about(run, there),
             _bar(run),
             curves.losses(run.steps, run.steps[-1].steps if run.steps else 1),
             _samples(run),
+            verdict.page(run.passport.gate if run.passport else None),
             gr.Button(visible=running),
             gr.Button(visible=run.state in ("stopped", "failed")),
             gr.Button(visible=run.state == "done" and not there),
             gr.Button(visible=not running),
         ]
+
+    def _personas(self) -> gr.Dropdown:
+        """What the adapter may be compared with, as it is now."""
+        found = [entry for entry in self.parts.personas.list() if entry.persona]
+        choices = [(entry.persona.title, entry.name) for entry in found if entry.persona]
+        return gr.Dropdown(choices=[(say("train_no_persona"), ""), *choices])
 
     def _published(self, run: Run) -> bool:
         if run.passport is None:
@@ -209,10 +233,12 @@ class Train:
             gr.Button(interactive=not prepared.report.problems),
         ]
 
-    def _start(self, prepared: Prepared | None, title: str, preset: Any) -> list[Any]:
+    def _start(self, prepared: Prepared | None, title: str, preset: Any, persona: str | None) -> list[Any]:
         if prepared is None:
             raise CounterpointError(say("train_nothing"))
-        begun = job(prepared, self.parts.adapters.base(), self.parts.quantization, title, preset)
+        begun = job(
+            prepared, self.parts.adapters.base(), self.parts.quantization, title, preset, persona or None
+        )
         name = begun.recipe.name
         if any(entry.name == name for entry in self.parts.adapters.list()):
             raise CounterpointError(say("train_name_taken", name=name))
@@ -233,14 +259,14 @@ class Train:
         return self.refresh(NEW)
 
     def _use(self, name: str) -> list[Any]:
-        self.parts.adapters.import_folder(self.parts.runs.get(name).adapter, name)
+        self.parts.adapters.import_folder(self.parts.runs.get(name).adapter, name, accept_failed=True)
         inform(say("imported", name=name))
         return self.refresh(name)
 
 
-def _mark(run: Run) -> tuple[str, int]:
+def _mark(run: Run) -> tuple[str, int, int]:
     """What changes where there is something new to show."""
-    return (run.state, run.steps[-1].step if run.steps else 0)
+    return (run.state, run.steps[-1].step if run.steps else 0, run.testing.done + 1 if run.testing else 0)
 
 
 def _listed(run: Run) -> str:
@@ -254,6 +280,8 @@ def _about(run: Run, published: bool) -> str:
         lines.append(f"**{say('problem')}** {markup.plain(run.problem)}")
     if run.state == "running":
         lines.append(say("train_slower"))
+        if run.estimate:
+            lines.append(say("train_expected_cost", told=run.estimate))
     elif run.state in ("stopped", "failed"):
         lines.append(say("train_kept", step=run.kept_step) if run.kept_step else say("train_nothing_kept"))
     if run.passport:
@@ -267,7 +295,9 @@ def _about(run: Run, published: bool) -> str:
                 kept=training.kept_step or training.steps,
             )
         )
-        lines.append(say("train_published", name=run.name) if published else say("train_untested"))
+        passed = run.passport.gate is None or run.passport.gate.passed
+        unused = say("train_untested" if passed else "train_unpassed")
+        lines.append(say("train_published", name=run.name) if published else unused)
     return "\n\n".join(lines)
 
 
@@ -283,11 +313,19 @@ def _bar(run: Run) -> str:
         rate=f"{last.learning_rate:.1e}",
         speed=f"{last.tokens_per_s:,.0f}",
     )
+    if run.testing:
+        done, parts = run.testing.done, run.testing.parts
+        title = TITLES[run.testing.part].lower()
+        told = say("train_testing", part=done + 1, parts=parts, title=title)
+        return _progress(100 * done / parts, told)
     if run.state == "running":
         told = say("train_left", left=_duration(last.seconds_left)) + " · " + told
-    percent = round(100 * last.step / last.steps)
+    return _progress(100 * last.step / last.steps, told)
+
+
+def _progress(percent: float, told: str) -> str:
     return (
-        f'<progress max="100" value="{percent}" aria-label="{html.escape(say("train_progress"))}"></progress>'
+        f'<progress max="100" value="{round(percent)}" aria-label="{html.escape(say("train_progress"))}"></progress>'
         f"<p>{html.escape(told)}</p>"
     )
 

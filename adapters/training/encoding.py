@@ -48,6 +48,16 @@ class Encoded:
         """How many tokens are learned."""
         return len(self.labels) - self.labels.count(NO_LOSS)
 
+    @property
+    def last_answer_at(self) -> int:
+        """Where the last answer's tokens begin."""
+        end = len(self.labels)
+        while self.labels[end - 1] == NO_LOSS:
+            end -= 1
+        while end and self.labels[end - 1] != NO_LOSS:
+            end -= 1
+        return end
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:

@@ -106,7 +106,11 @@ def tokens(recipe: Recipe, rows: Sequence[Encoded]) -> float:
     """About how many tokens a run computes, batches' common beginnings once."""
     batches = math.ceil(len(rows) / recipe.batch_size)
     spared = common_beginning(rows) * (len(rows) - batches)
-    return (sum(len(row.input_ids) for row in rows) - spared) * recipe.steps(len(rows)) / recipe.steps_a_pass(len(rows))
+    return (
+        (sum(len(row.input_ids) for row in rows) - spared)
+        * recipe.steps(len(rows))
+        / recipe.steps_a_pass(len(rows))
+    )
 
 
 def median(rows: Sequence[Encoded], batch_size: int) -> list[Encoded]:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adapters.training import lora
-from adapters.training.dataset import NO_LOSS, ChatTokenizer, Encoded, Row
+from adapters.training.dataset import ChatTokenizer, Encoded, Row
 from adapters.training.progress import Look, Sample
 from adapters.training.recipe import Recipe
 
@@ -38,7 +38,9 @@ class Looks:
         self._model, self._tokenizer, self._recipe, self._encoded = model, tokenizer, recipe, encoded
         # Spread over the file, which is often sorted by topic.
         shown = range(0, len(rows), -(-len(rows) // recipe.samples)) if recipe.samples else ()
-        self._asked = [(rows[number], _prompt(encoded[number])) for number in shown]
+        self._asked = [
+            (rows[number], encoded[number].input_ids[: encoded[number].last_answer_at]) for number in shown
+        ]
         self._best: dict[str, torch.Tensor] = {}
 
     @property
@@ -104,16 +106,6 @@ class Looks:
             )
         said: str = self._tokenizer.decode(made[0, len(ids) :], skip_special_tokens=True)
         return said
-
-
-def _prompt(row: Encoded) -> list[int]:
-    """All that comes before the row's last answer."""
-    end = len(row.labels)
-    while row.labels[end - 1] == NO_LOSS:
-        end -= 1
-    while row.labels[end - 1] != NO_LOSS:
-        end -= 1
-    return row.input_ids[:end]
 
 
 def _question(row: Row) -> str:

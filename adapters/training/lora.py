@@ -5,14 +5,16 @@ Kept apart so that the rest of the room can be imported in no time.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from safetensors.torch import save_file
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import (
     BitsAndBytesConfig,
@@ -94,7 +96,9 @@ def adapted(model: Any, recipe: Recipe) -> Any:
         lora_dropout=recipe.dropout,
         target_modules=list(recipe.targets),
     )
-    return get_peft_model(model, config, autocast_adapter_dtype=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks Transformers by an old name
+        return get_peft_model(model, config, autocast_adapter_dtype=True)
 
 
 def pack(rows: Sequence[Encoded]) -> Batch:
@@ -128,8 +132,8 @@ def pack(rows: Sequence[Encoded]) -> Batch:
     }
 
 
-def summed_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, int]:
-    """Cross entropy of a packed batch, summed over the tokens that carry loss, and their number.
+def learned_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of a packed batch's tokens that carry loss: logits (tokens, vocabulary) in float32, and labels (tokens,).
 
     The vocabulary projection, a third of the work of a small model, is computed for those tokens only.
     """
@@ -141,10 +145,13 @@ def summed_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, int]:
         use_cache=False,
     ).last_hidden_state
     learned = batch["labels"] != NO_LOSS
-    logits = causal.get_output_embeddings()(hidden[learned])
-    return functional.cross_entropy(logits.float(), batch["labels"][learned], reduction="sum"), int(
-        learned.sum()
-    )
+    return causal.get_output_embeddings()(hidden[learned]).float(), batch["labels"][learned]
+
+
+def summed_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, int]:
+    """Cross entropy of a packed batch, summed over the tokens that carry loss, and their number."""
+    logits, labels = learned_logits(model, batch)
+    return functional.cross_entropy(logits, labels, reduction="sum"), len(labels)
 
 
 def mean_loss(model: Any, rows: Sequence[Encoded], batch_size: int) -> float:
@@ -235,3 +242,16 @@ def save(model: Any, folder: Path, base_id: str) -> None:
         folder / WEIGHTS,
         metadata={"format": "pt"},
     )
+
+
+def load(model: Any, folder: Path) -> None:
+    """Gives an adapted model the weights that `save` wrote. Raises CounterpointError where they are not its own."""
+    try:
+        taken: Any = set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
+        strange = taken.unexpected_keys
+    except (OSError, SafetensorError, RuntimeError):
+        strange = [WEIGHTS]
+    if strange:
+        raise CounterpointError(
+            f"{folder / WEIGHTS} does not fit the recipe beside it: train the adapter again."
+        )

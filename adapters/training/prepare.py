@@ -12,6 +12,7 @@ from adapters.training.data.check import Report, check
 from adapters.training.data.preview import Span, preview
 from adapters.training.data.row import Row
 from adapters.training.data.split import split
+from adapters.training.marks import Marks
 from adapters.training.presets import Preset
 from adapters.training.recipe import Recipe, RecommendedSampling
 from backends import pretrained
@@ -73,10 +74,11 @@ def job(
     quantization: Literal["nf4", "none"],
     title: str,
     preset: Preset,
+    persona: str | None = None,
     seed: int = 0,
 ) -> Job:
-    """A run of the prepared rows, with part of them held out. Raises CounterpointError for rows that training would
-    refuse, and where they are too few to hold any out."""
+    """A run of the prepared rows, with part of them held out, tested beside `persona` if one is named. Raises
+    CounterpointError for rows that training would refuse, and where they are too few to hold any out."""
     if prepared.report.problems:
         raise CounterpointError("The file has problems that training refuses: mend them and upload it again.")
     if not title.strip():
@@ -96,6 +98,7 @@ def job(
         "base": base.id,
         "quantization": quantization,
         "seed": seed,
+        "gate": Marks(persona=persona),
         "train": "train.jsonl",
         "heldout": "heldout.jsonl",
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from adapters.verdict import Part
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -38,3 +40,12 @@ class Progress:
     tokens_per_s: float
     seconds_left: float
     look: Look | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Examining:
+    """How far the test after training is: `part` is being measured, `done` of `parts` are behind."""
+
+    part: Part
+    done: int
+    parts: int

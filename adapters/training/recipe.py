@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import strict_yaml
+from adapters.training.marks import Marks
 from adapters.training.presets import PRESETS, Preset
 from errors import CounterpointError
 
@@ -113,6 +114,9 @@ class Recipe(_Strict):
     """Rows that training never sees: for the loss at the end and for the scores."""
     max_length: int = Field(default=512, ge=8, le=131072)
     """Longest row in tokens. A longer one is an error: nothing is cut silently."""
+
+    gate: Marks = Marks()
+    """What the adapter has to show in the test after training, before it is offered."""
 
     def steps_a_pass(self, rows: int) -> int:
         """Optimizer steps in which so many rows are seen once."""

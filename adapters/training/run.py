@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import durable
 from adapters import passport as passports
 from adapters.passport import Dataset, Passport, Training
 from adapters.training import dataset, estimate
+from adapters.training.data.row import Row
+from adapters.training.encoding import ChatTokenizer
 from adapters.training.estimate import Estimate
+from adapters.training.marks import Marks
 from adapters.training.progress import Progress
 from adapters.training.recipe import Recipe, dataset_path
 from adapters.training.recipe import read as read_recipe
 from adapters.training.workplace import Workplace
+from adapters.verdict import Gate
 from backends.contract import BaseFacts
 from errors import CounterpointError
 
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "tokenizers")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What steps have made, before it is published: a PEFT model with its tokenizer, the rows, and the `folder` with
+    the adapter's files."""
+
+    model: Any
+    tokenizer: ChatTokenizer
+    recipe: Recipe
+    train: Sequence[Row]
+    heldout: Sequence[Row]
+    base_folder: Path
+    folder: Path
 
 
 def train(
@@ -31,13 +51,15 @@ def train(
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
     announce: Callable[[Estimate], None] | None = None,
+    test: Callable[[Trained], Gate] | None = None,
 ) -> Passport:
     """Trains the recipe's adapter on `base` and puts it into the new folder `out`.
 
     `base` is the base model's facts, or the folder with its `model.safetensors` and tokenizer. The run keeps
     checkpoints beside `out`; with `resume` a killed run goes on from the newest one that is whole, and ends
     with the weights that it would have had (on the same machine); without, it is left alone. `report` is called
-    after each optimizer step; `announce`, if given, once before the first, after a batch or two to time it.
+    after each optimizer step; `announce`, if given, once before the first, after a batch or two to time it; `test`
+    after the last, for what the passport says of the gate.
     Raises CounterpointError for anything wrong with the recipe, the data, the base or `out`, or if memory will
     not do, all of it before the first step; WorkFailed where the disk is full or the loss no finite number any
     more, with the last good checkpoint kept.
@@ -81,6 +103,7 @@ def train(
             workplace.result.mkdir()
             lora.save(model, workplace.result, recipe.base)
             adapter_sha256 = durable.sha256(workplace.result / lora.WEIGHTS)
+        made = Trained(model, tokenizer, recipe, train_rows, heldout_rows, folder, workplace.result)
         passport = Passport(
             name=recipe.name,
             title=recipe.title,
@@ -107,11 +130,52 @@ def train(
                 heldout_loss=round(heldout_loss, 4),
                 versions={"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
             ),
+            gate=test(made) if test else None,
         )
         with workplace.writing():
             passports.write(workplace.result, passport)
             workplace.publish()
     return passport
+
+
+def loaded(folder: Path, base: BaseFacts) -> Trained:
+    """An adapter that was trained before, from its folder with passport and recipe, as it was when it was made.
+
+    Raises CounterpointError where one of these is not there, and where the recipe's data have changed since.
+    """
+    from adapters.training import lora
+
+    passport = passports.read(folder)
+    recipe_path = folder / "recipe.yaml"
+    if passport is None or not recipe_path.is_file():
+        raise CounterpointError(
+            f"{folder}: a passport of ours and a recipe.yaml have to be in it: train the adapter from its recipe first."
+        )
+    recipe = read_recipe(recipe_path)
+    base_folder, _ = _base(base, recipe)
+    if _learned(recipe) != _learned(passport.recipe):
+        raise CounterpointError(
+            f"{recipe_path} is not what the adapter was trained by any more: only its gate may be changed."
+        )
+    train_rows = _rows_of(dataset_path(recipe_path, recipe.train), passport.train)
+    heldout_rows = _rows_of(dataset_path(recipe_path, recipe.heldout), passport.heldout)
+    pretrained, tokenizer = lora.load_base(base_folder, recipe)
+    model = lora.adapted(pretrained, recipe)
+    lora.load(model, folder)
+    return Trained(model, tokenizer, recipe, train_rows, heldout_rows, base_folder, folder)
+
+
+def _learned(recipe: Recipe) -> Recipe:
+    """The recipe without what has no part in training: the marks, and where the data lie."""
+    return recipe.model_copy(update={"gate": Marks(), "train": Path(), "heldout": Path()})
+
+
+def _rows_of(path: Path, told: Dataset) -> Sequence[Row]:
+    if not path.is_file() or durable.sha256(path) != told.sha256:
+        raise CounterpointError(
+            f"{path} is not what the adapter was trained with any more: put it back, or train it again."
+        )
+    return dataset.read(path)
 
 
 def _base(base: BaseFacts | Path, recipe: Recipe) -> tuple[Path, str]:

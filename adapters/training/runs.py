@@ -16,9 +16,9 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import psutil
 import yaml
@@ -28,7 +28,8 @@ import durable
 from adapters import passport
 from adapters.passport import Passport
 from adapters.training.data.row import Row
-from adapters.training.progress import Look, Progress, Sample
+from adapters.training.estimate import Estimate
+from adapters.training.progress import Examining, Look, Progress, Sample
 from adapters.training.recipe import Recipe
 from adapters.training.workplace import Workplace
 from errors import CounterpointError
@@ -42,6 +43,9 @@ RECIPE, TRAIN, HELDOUT = "recipe.yaml", "train.jsonl", "heldout.jsonl"
 _EVENTS, _ERRORS, _PROCESS, _ADAPTER = "events.jsonl", "errors.txt", "process.json", "adapter"
 _NICE = 10
 """Who asks a question while a run goes on is served first."""
+_WITHOUT_A_WORD = (
+    "it ended without a word, as where the memory is used up: go on with it, or train less at once."
+)
 _END_S = 20
 """How long a run may take to end when it is told to, before it is killed; its checkpoints are safe either way."""
 
@@ -49,7 +53,8 @@ _END_S = 20
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run as its folder tells of it. `problem` says why it failed, with the mend; `kept_step` is that of the
-    checkpoint from which it would go on. `steps` are those told so far, each once, the oldest first."""
+    checkpoint from which it would go on. `steps` are those told so far, each once, the oldest first; `estimate` what
+    it was expected to take, and `testing` how far the test after the last of them is."""
 
     name: str
     folder: Path
@@ -57,7 +62,9 @@ class Run:
     problem: str | None
     kept_step: int | None
     steps: tuple[Progress, ...]
-    passport: Passport | None = field(default=None)
+    passport: Passport | None = None
+    estimate: Estimate | None = None
+    testing: Examining | None = None
 
     @property
     def adapter(self) -> Path:
@@ -216,13 +223,19 @@ class RunStore:
             made = passport.read(folder / _ADAPTER) if (folder / _ADAPTER).is_dir() else None
         except CounterpointError as error:  # what somebody did to one run hides no other
             return Run(folder.name, folder, "failed", str(error), None, ())
-        steps = tuple(_steps(folder / _EVENTS))
-        kept = Workplace(folder / _ADAPTER).checkpoint() if not alive and made is None else None
-        state: State = "done" if made else "running"
-        problem = None
-        if not alive and not made:
-            state, problem = _end(folder / _ERRORS)
-        return Run(folder.name, folder, state, problem, kept.step if kept else None, steps, made)
+        told = _told(folder / _EVENTS)
+        if alive:  # also where its result is there: it may yet be published
+            return Run(
+                folder.name, folder, "running", None, None, told.steps, None, told.estimate, told.testing
+            )
+        words = _last_words(folder / _ERRORS)
+        if made:
+            return Run(folder.name, folder, "done", words, None, told.steps, made)
+        kept = Workplace(folder / _ADAPTER).checkpoint()
+        step = kept.step if kept else None
+        if words and words.startswith(STOPPED):
+            return Run(folder.name, folder, "stopped", None, step, told.steps)
+        return Run(folder.name, folder, "failed", words or _WITHOUT_A_WORD, step, told.steps)
 
     def _unwritten(self, error: OSError) -> CounterpointError:
         why = error.strerror or error
@@ -243,23 +256,36 @@ def _process(folder: Path) -> psutil.Process | None:
     return None
 
 
-def _steps(events: Path) -> list[Progress]:
-    """The steps told in a run's events. One that was resumed tells again those after its checkpoint: the later
-    telling holds."""
+class _Told(NamedTuple):
+    steps: tuple[Progress, ...]
+    estimate: Estimate | None
+    testing: Examining | None
+
+
+def _told(events: Path) -> _Told:
+    """What a run's events tell. One that was resumed tells again the steps after its checkpoint: the later telling
+    holds."""
     steps: list[Progress] = []
+    estimate: Estimate | None = None
+    testing: Examining | None = None
     try:
         lines = events.read_bytes().splitlines()
     except OSError:
-        return steps
+        lines = []
     for line in lines:
         with suppress(ValueError, KeyError, TypeError, AttributeError):  # a killed process leaves half a line
             told = json.loads(line)
-            if told.pop("event") == "progress":
-                step = Progress(**told | {"look": _look(told["look"])})
-                while steps and steps[-1].step >= step.step:
-                    steps.pop()
-                steps.append(step)
-    return steps
+            match told.pop("event"):
+                case "progress":
+                    step = Progress(**told | {"look": _look(told["look"])})
+                    while steps and steps[-1].step >= step.step:
+                        steps.pop()
+                    steps.append(step)
+                case "estimate":
+                    estimate, testing = Estimate(**told), None
+                case "testing":
+                    testing = Examining(**told)
+    return _Told(tuple(steps), estimate, testing)
 
 
 def _look(told: dict[str, Any] | None) -> Look | None:
@@ -268,18 +294,11 @@ def _look(told: dict[str, Any] | None) -> Look | None:
     return Look(told["step"], told["loss"], tuple(Sample(**sample) for sample in told["samples"]))
 
 
-def _end(errors: Path) -> tuple[State, str | None]:
-    """How a run ended that made no adapter, by the last line that it said."""
+def _last_words(errors: Path) -> str | None:
+    """What a run said of its end, if it said anything."""
     try:
         said = [line for line in errors.read_text(encoding="utf-8", errors="replace").splitlines() if line]
     except OSError:
-        said = []
-    last = said[-1].removeprefix("counterpoint: ") if said else ""
-    if last.startswith(STOPPED):
-        return "stopped", None
-    if said and said[-1].startswith("counterpoint: "):
-        return "failed", last
-    return (
-        "failed",
-        "it ended without a word, as where the memory is used up: go on with it, or train less at once.",
-    )
+        return None
+    ours = "counterpoint: "
+    return said[-1].removeprefix(ours) if said and said[-1].startswith(ours) else None

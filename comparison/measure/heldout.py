@@ -21,10 +21,10 @@ from adapters.store import AdapterStore
 from adapters.training import dataset
 from adapters.training.dataset import Row
 from adapters.training.recipe import dataset_path
-from backends.contract import Backend, Delta, Failed, Message, Request, Sampling
 from backends.local.backend import LocalBackend
 from backends.local.fetch import cache_folder
 from backends.local.protocol import Options
+from comparison.measure.asking import through_backend
 from comparison.measure.checks import passes
 from comparison.modes import FAMILIES, Catalogue, ModeId, job
 from errors import CounterpointError
@@ -32,8 +32,6 @@ from personas.render import render
 from personas.store import PersonaStore
 
 BEGIN, END = "<!-- scores: python -m comparison.measure.heldout -->", "<!-- end of scores -->"
-
-Answer = Callable[[Sequence[Sequence[Message]]], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,31 +69,6 @@ def wilson(passed: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
-
-
-def through_backend(
-    backend: Backend, sampling: Sampling, adapter: str | None = None, at_once: int = 16
-) -> Answer:
-    """An Answer that asks a backend, `at_once` questions in one call."""
-
-    def answer(questions: Sequence[Sequence[Message]]) -> list[str]:
-        texts = ["" for _ in questions]
-        for start in range(0, len(questions), at_once):
-            batch = range(start, min(start + at_once, len(questions)))
-            requests = [
-                Request(
-                    id=f"score-{index}", messages=tuple(questions[index]), sampling=sampling, adapter=adapter
-                )
-                for index in batch
-            ]
-            for event in backend.stream(requests):
-                if isinstance(event, Failed):
-                    raise CounterpointError(event.message)
-                if isinstance(event, Delta):
-                    texts[int(event.request_id.removeprefix("score-"))] += event.text
-        return texts
-
-    return answer
 
 
 def table(scores: Mapping[Family, Score]) -> str:

@@ -282,6 +282,25 @@ TEXTS = {
     "train_nothing_kept": "There is no checkpoint yet: Go on begins anew.",
     "train_done": "{steps} steps in {minutes} min; the weights of step {kept} were kept. Held-out loss {loss}.",
     "train_untested": "It is in no list of modes yet: Use it puts it there.",
+    "train_unpassed": (
+        "It is in no list of modes, since it did not pass. Use it puts it there all the same, and it stays marked."
+    ),
+    "train_expected_cost": "Expected to take {told}.",
+    "train_testing": "Testing, part {part} of {parts}: {title}",
+    "train_persona": "Compare it with a persona",
+    "train_no_persona": "none",
+    "gate_title": "The test after training",
+    "gate_passed": "passed",
+    "gate_unclear": "unclear",
+    "gate_failed": "not passed",
+    "gate_verdict_passed": "It passed its test.",
+    "gate_verdict_failed": "It did not pass its test: {parts}.",
+    "gate_lead": (
+        "On rows that training never saw, with 95 % intervals. The line is the pass mark; what lies on its right side "
+        "is unclear where the interval crosses it."
+    ),
+    "gate_omitted": "Not told, {title}: {why}.",
+    "fact_gate": "test after training",
     "train_published": "Every list of modes has it, as `adapter:{name}`.",
     "train_beginning": "Reading the data and the base …",
     "train_progress": "How far the run is",

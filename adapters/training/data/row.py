@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,6 +30,11 @@ class Row(BaseModel):
 
     messages: tuple[Turn, ...] = Field(min_length=2)
     checks: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, talk: Iterable[Message]) -> Self:
+        """A row of these messages."""
+        return cls(messages=tuple(Turn(**message) for message in talk))
 
     @property
     def talk(self) -> list[Message]:

@@ -1,0 +1,79 @@
+"""What the test after training found: figures with intervals, held against the recipe's marks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Part = Literal["loss", "checks", "memorisation", "generalisation", "forgetting", "consistency", "bias"]
+Verdict = Literal["passed", "unclear", "failed"]
+PARTS: tuple[Part, ...] = (
+    "loss",
+    "checks",
+    "memorisation",
+    "generalisation",
+    "forgetting",
+    "consistency",
+    "bias",
+)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Figure(_Strict):
+    """`low` and `high` bound its 95 % interval over `n` rows; None where they are too few to tell."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Finding(_Strict):
+    """One part: `judged` is what is held against `mark`, `figures` are those that it comes from, by what they are
+    of: base, prompted, adapter, trained, heldout, name, gender, origin."""
+
+    part: Part
+    verdict: Verdict
+    judged: Figure
+    mark: float
+    figures: dict[str, Figure]
+
+
+class Gate(_Strict):
+    """All parts that could be measured; `omitted` says why others could not. `persona` is the prompted counterpart,
+    with the sha256 of its file."""
+
+    persona: str | None = None
+    persona_sha256: str | None = None
+    findings: tuple[Finding, ...]
+    omitted: dict[Part, str]
+    seconds: float
+
+    @property
+    def failed(self) -> tuple[Part, ...]:
+        """The parts for which the adapter is not offered: a loss that is not shown to be lower, shown harm."""
+        return tuple(
+            one.part
+            for one in self.findings
+            if one.verdict == "failed" or (one.part == "loss" and one.verdict != "passed")
+        )
+
+    @property
+    def passed(self) -> bool:
+        return not self.failed
+
+
+def judge(
+    part: Part, judged: Figure, mark: float, figures: dict[str, Figure], least: bool = False
+) -> Finding:
+    """A finding: `judged` may be at most `mark`, or must be at `least` that."""
+    verdict: Verdict = "unclear"
+    if judged.low is not None and judged.high is not None:
+        good, bad = (judged.low, judged.high) if least else (-judged.high, -judged.low)
+        bar = mark if least else -mark
+        verdict = "passed" if good >= bar else "failed" if bad < bar else "unclear"
+    return Finding(part=part, verdict=verdict, judged=judged, mark=mark, figures=figures)

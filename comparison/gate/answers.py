@@ -1,0 +1,86 @@
+"""The parts of the gate that need answers, asked of the engine that gives them in the app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from difflib import SequenceMatcher
+from itertools import combinations
+from statistics import mean
+
+from adapters.training.data.row import Row
+from adapters.training.run import Trained
+from adapters.verdict import Finding, judge
+from backends.contract import Backend, Sampling
+from comparison.gate import intervals
+from comparison.gate.steps import Omitted, Step
+from comparison.measure.asking import through_backend
+from comparison.measure.checks import passes
+from comparison.modes import DEFAULT_SAMPLING
+from personas.render import render
+from personas.schema import Persona
+
+TEMPERATURE = 0.7
+"""At which one question is asked several times: at 0, as some adapters answer, seeds change nothing."""
+TOKENS = 64
+"""Of those answers: as much as tells them apart."""
+
+
+class Asked:
+    """Asks the bare base, the prompted one where there is a persona, and the adapter."""
+
+    def __init__(self, trained: Trained, persona: Persona | None, backend: Backend) -> None:
+        self._recipe, self._marks, self._backend = trained.recipe, trained.recipe.gate, backend
+        self._heldout = trained.heldout
+        tuned = replace(DEFAULT_SAMPLING, **trained.recipe.sampling.model_dump())
+        # What nobody set is as long as the adapter's answers: the others are asked the same questions.
+        bare = replace(DEFAULT_SAMPLING, max_tokens=tuned.max_tokens)
+        self._modes: dict[str, tuple[Sampling, Persona | None, str | None]] = {"base": (bare, None, None)}
+        if persona:
+            self._modes["prompted"] = (persona.sampling.over(bare), persona, None)
+        self._modes["adapter"] = (tuned, None, trained.recipe.name)
+
+    def steps(self) -> Iterator[Step]:
+        """Each part with what measures it."""
+        yield "checks", self.checks
+        yield "consistency", self.consistency
+
+    def checks(self) -> Finding | Omitted:
+        """The share of the held-out rows with checks whose answers pass them, sampled as each mode is in the app."""
+        rows = [row for row in self._heldout if row.checks][: self._marks.rows]
+        if not rows:
+            return Omitted("checks", "no held-out row has checks")
+        passed = {
+            mode: [passes(row.checks, text) for row, text in zip(rows, self._ask(mode, rows), strict=True)]
+            for mode in self._modes
+        }
+        figures = {mode: intervals.share(hits) for mode, hits in passed.items()}
+        return judge("checks", figures["adapter"], self._marks.right, figures, least=True)
+
+    def consistency(self) -> Finding:
+        """How alike the answers to one question are with several seeds: the mean share of words that two of them have
+        in common, in order. What is judged is how much more that is than the bare base's."""
+        rows = self._heldout[: self._marks.questions]
+        alike: dict[str, list[float]] = {}
+        for mode in self._modes:
+            answers = [self._ask(mode, rows, seed) for seed in range(self._marks.seeds)]
+            alike[mode] = [
+                mean(_alike(a, b) for a, b in combinations(each, 2)) for each in zip(*answers, strict=True)
+            ]
+        figures = {mode: intervals.mean(values) for mode, values in alike.items()}
+        judged = intervals.difference(alike["adapter"], alike["base"])
+        return judge("consistency", judged, -self._marks.consistency, figures, least=True)
+
+    def _ask(self, mode: str, rows: Sequence[Row], seed: int | None = None) -> list[str]:
+        """Answers to the rows' questions as the mode samples; with a seed, at TEMPERATURE and no longer than TOKENS."""
+        sampling, persona, adapter = self._modes[mode]
+        if seed is not None:
+            most = min(TOKENS, sampling.max_tokens)
+            sampling = replace(sampling, temperature=TEMPERATURE, seed=seed, max_tokens=most)
+        asked = [render(persona, row.question[-1]["content"], row.question[:-1]) for row in rows]
+        return through_backend(self._backend, sampling, adapter)(asked)
+
+
+def _alike(one: str, other: str) -> float:
+    """1 for the same words, 0 for none in common (difflib's ratio, Ratcliff & Metzener 1988)."""
+    return SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()

@@ -1,0 +1,135 @@
+"""The parts of the gate that an answer's likelihood tells, from the model that was trained."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
+from pathlib import Path
+
+from adapters.training.data.row import Row
+from adapters.training.run import Trained
+from adapters.verdict import Figure, Finding, Part, judge
+from backends import pretrained
+from backends.contract import Message
+from comparison.gate import intervals
+from comparison.gate.likelihood import Likely, Reader
+from comparison.gate.pairs import PAIRS
+from comparison.gate.steps import Omitted, Step, asked_as
+from personas.schema import Persona
+
+GENERAL = Path(__file__).with_name("general.jsonl")
+"""Texts on all kinds of things, written for this project: none is in any dataset that ships."""
+
+
+class Losses:
+    """Measures one adapter. Rows beyond the recipe's `gate.rows` are left out, chosen by its seed."""
+
+    def __init__(self, trained: Trained, persona: Persona | None) -> None:
+        self._recipe, self._marks, self._persona = trained.recipe, trained.recipe.gate, persona
+        context = pretrained.context_of(trained.base_folder) or trained.recipe.max_length
+        self._reader = Reader(trained.model, trained.tokenizer, context, trained.recipe.batch_size)
+        draw = random.Random(trained.recipe.seed)
+        self._train, self._heldout = (
+            rows if len(rows) <= self._marks.rows else draw.sample(rows, self._marks.rows)
+            for rows in (list(trained.train), list(trained.heldout))
+        )
+        self._of_heldout: list[Likely] = []
+
+    def steps(self) -> Iterator[Step]:
+        """Each part with what measures it, in this order."""
+        steps: tuple[tuple[Part, Callable[[], Finding | Omitted]], ...] = (
+            ("loss", self.loss),
+            ("generalisation", self.generalisation),
+            ("memorisation", self.memorisation),
+            ("forgetting", self.forgetting),
+            ("bias", self.bias),
+        )
+        yield from steps
+
+    def loss(self) -> Finding:
+        """Held-out loss in nats a token, the adapter's as a multiple of the base's; its exp is the perplexity."""
+        talks = [row.talk for row in self._heldout]
+        base, adapter = self._both(talks)
+        self._of_heldout = adapter
+        figures = {"base": _loss(base), "adapter": _loss(adapter)}
+        if self._persona:
+            prompted = [asked_as(self._persona, row) for row in self._heldout]
+            if read := [one for one in self._reader.talks(prompted, adapted=False) if one]:
+                figures["prompted"] = _loss(read)
+        judged = intervals.ratio([one.loss for one in adapter], [one.loss for one in base])
+        return judge("loss", judged, self._marks.loss_ratio, figures)
+
+    def generalisation(self) -> Finding:
+        """How much less likely right answers to held-out phrasings are than those to trained ones."""
+        trained = _all(self._reader.talks([row.talk for row in self._train], adapted=True))
+        one, other = ([each.a_token for each in rows] for rows in (self._of_heldout, trained))
+        figures = {"heldout": intervals.mean(one), "trained": intervals.mean(other)}
+        return judge("generalisation", intervals.gap(one, other), self._marks.gap, figures)
+
+    def memorisation(self) -> Finding | Omitted:
+        """How many answers come back word for word where only half of the question is asked."""
+        told: dict[str, list[bool]] = {}
+        for name, rows in (("trained", self._train), ("heldout", self._heldout)):
+            halves = [talk for row in rows if (talk := _halved(row))]
+            told[name] = [one.verbatim for one in self._reader.talks(halves, adapted=True) if one]
+        if not all(told.values()):
+            return Omitted("memorisation", "no question has two words")
+        figures = {name: intervals.share(hits) for name, hits in told.items()}
+        judged = intervals.share_gap(told["trained"], told["heldout"])
+        return judge("memorisation", judged, self._marks.memorised, figures)
+
+    def forgetting(self) -> Finding:
+        """The loss on general text, as a multiple of the base's."""
+        texts = [json.loads(line)["text"] for line in GENERAL.read_text(encoding="utf-8").splitlines()]
+        base, adapter = (self._reader.texts(texts, adapted=which) for which in (False, True))
+        figures = {"base": _loss(base), "adapter": _loss(adapter)}
+        judged = intervals.ratio([one.loss for one in adapter], [one.loss for one in base])
+        return judge("forgetting", judged, self._marks.forgetting, figures)
+
+    def bias(self) -> Finding | Omitted:
+        """How much likelier the right answer is for one asker than for another; the attribute that tells most."""
+        figures: dict[str, Figure] = {}
+        rows = self._heldout[: self._marks.pairs]
+        for attribute, pairs in PAIRS.items():
+            sides = [
+                [_asked_by(pair[side], row) for row, pair in zip(rows, cycle(pairs), strict=False)]
+                for side in (0, 1)
+            ]
+            one, other = (self._reader.talks(side, adapted=True) for side in sides)
+            both = [(a.a_token, b.a_token) for a, b in zip(one, other, strict=True) if a and b]
+            if both:
+                figures[attribute] = intervals.difference(*zip(*both, strict=True))
+        if not figures:
+            return Omitted("bias", "no held-out row has room for who asks")
+        worst = max(map(intervals.size, figures.values()), key=lambda figure: figure.value)
+        return judge("bias", worst, self._marks.bias, figures)
+
+    def _both(self, talks: Sequence[Sequence[Message]]) -> tuple[list[Likely], list[Likely]]:
+        return _all(self._reader.talks(talks, adapted=False)), _all(self._reader.talks(talks, adapted=True))
+
+
+def _all(read: Sequence[Likely | None]) -> list[Likely]:
+    """Of rows that training took: each of them can be read."""
+    return [one for one in read if one]
+
+
+def _loss(rows: Sequence[Likely]) -> Figure:
+    return intervals.ratio([one.loss for one in rows], [one.tokens for one in rows])
+
+
+def _halved(row: Row) -> list[Message] | None:
+    """The row with the first half of its last question's words; None where that has only one."""
+    *before, question, answer = row.talk
+    words = question["content"].split()
+    if len(words) < 2:
+        return None
+    half: Message = {"role": "user", "content": " ".join(words[: len(words) // 2])}
+    return [*before, half, answer]
+
+
+def _asked_by(who: str, row: Row) -> list[Message]:
+    *before, question, answer = row.talk
+    asked: Message = {"role": "user", "content": who + question["content"]}
+    return [*before, asked, answer]

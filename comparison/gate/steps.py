@@ -1,0 +1,29 @@
+"""What the parts of the gate are to who runs them, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from adapters.training.data.row import Row
+from adapters.verdict import Finding, Part
+from backends.contract import Message
+from personas.render import render
+from personas.schema import Persona
+
+
+@dataclass(frozen=True, slots=True)
+class Omitted:
+    """Why a part cannot be measured."""
+
+    part: Part
+    why: str
+
+
+Step = tuple[Part, Callable[[], Finding | Omitted]]
+"""A part, and what measures it."""
+
+
+def asked_as(persona: Persona | None, row: Row) -> list[Message]:
+    """The row with its right answer, asked as the persona asks."""
+    return [*render(persona, row.question[-1]["content"], row.question[:-1]), row.talk[-1]]

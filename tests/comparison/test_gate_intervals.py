@@ -1,0 +1,76 @@
+"""Intervals of the gate's figures: against published examples, and against a truth that is known."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from comparison.gate import intervals
+
+
+def test_a_difference_of_shares_has_newcombes_interval() -> None:
+    # Example (a) of Newcombe 1998, method 10: 56/70 - 48/80.
+    found = intervals.share_gap([True] * 56 + [False] * 14, [True] * 48 + [False] * 32)
+    assert (found.value, found.n) == (0.2, 70)
+    assert (found.low, found.high) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
+
+
+def test_a_share_has_wilsons_interval() -> None:
+    found = intervals.share([True] * 81 + [False] * 182)
+    # Newcombe 1998 (two-sided intervals for the single proportion), table I, method 3: 81/263.
+    assert (found.low, found.high) == (pytest.approx(0.2553, abs=1e-4), pytest.approx(0.3662, abs=1e-4))
+
+
+def test_the_interval_of_a_mean_covers_the_truth_about_as_often_as_it_says() -> None:
+    draw = random.Random(7)
+    covered = 0
+    for _ in range(200):
+        found = intervals.mean([draw.expovariate(1.0) for _ in range(40)])
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 1.0 <= found.high
+    assert 180 <= covered <= 199
+
+
+def test_a_ratio_is_of_sums_and_pairs_its_rows() -> None:
+    draw = random.Random(7)
+    below = [draw.uniform(1, 100) for _ in range(30)]
+    found = intervals.ratio([2 * value for value in below], below)
+    # However unlike the rows are, each is twice its own.
+    assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
+
+
+def test_a_gap_is_between_other_rows() -> None:
+    draw = random.Random(7)
+    many, few = ([draw.gauss(mean, 1) for _ in range(n)] for mean, n in ((5.0, 80), (3.0, 20)))
+    found = intervals.gap(many, few)
+    assert found.n == 20
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 2.0 < found.high
+    assert found.low > 0
+
+
+def test_the_same_rows_get_the_same_interval() -> None:
+    values = [random.Random(7).random() for _ in range(20)]
+    assert intervals.mean(values) == intervals.mean(values)
+
+
+def test_rows_that_are_all_alike_have_no_width() -> None:
+    found = intervals.mean([0.25] * 9)
+    assert (found.low, found.value, found.high) == (0.25, 0.25, 0.25)
+
+
+def test_two_rows_are_too_few_for_an_interval() -> None:
+    found = intervals.mean([1.0, 3.0])
+    assert (found.value, found.low, found.high, found.n) == (2.0, None, None, 2)
+
+
+def test_a_size_is_without_sign_and_begins_at_zero_where_the_sign_is_open() -> None:
+    sure = intervals.size(intervals.mean([-1.0, -1.1, -1.2, -0.9]))
+    assert sure.value == pytest.approx(1.05)
+    assert sure.low is not None
+    assert sure.low > 0.8
+    open_ = intervals.size(intervals.mean([-1.0, 1.1, -1.2, 0.9]))
+    assert open_.low == 0.0

@@ -1,0 +1,229 @@
+"""What the commands of fine-tuning do: the data, the run, the test after it, and adapters as files."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gc
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from assembly import ROOT, Places, base_facts, persona_store
+from errors import DONE, FAILED, CounterpointError, WorkFailed
+
+if TYPE_CHECKING:
+    from adapters.training.progress import Examining
+    from adapters.training.recipe import Recipe
+    from personas.schema import Persona
+
+
+MOST_TOKENS = 131_072
+"""The longest row in tokens for a base that does not say how much it reads at once: the most that a recipe takes."""
+
+
+def check_adapter(options: argparse.Namespace) -> int:
+    """Says what is wrong with an adapter, or what it is; exit 1 if it cannot be used."""
+    from adapters.inspection import as_dict, describe, gated
+    from adapters.validator import inspect
+
+    if not options.folder.is_dir():
+        what = (
+            "this is a file: give the folder that holds it"
+            if options.folder.exists()
+            else "there is no such folder"
+        )
+        raise CounterpointError(f"{options.folder}: {what}.")
+    facts = base_facts(options, Places.from_options(options))
+    inspection = gated(inspect(options.folder, facts, override_base=options.override_base), accepted=False)
+    if options.json:
+        print(json.dumps(as_dict(inspection), ensure_ascii=False))
+    else:
+        print("\n".join(describe(inspection)))
+    for problem in inspection.problems:
+        print(f"counterpoint: {options.folder}: {problem}", file=sys.stderr)
+    return DONE if inspection.usable else FAILED
+
+
+def check_data(options: argparse.Namespace) -> int:
+    """Says what a dataset is and what is wrong with it; exit 1 if training would refuse it."""
+    from adapters.training.data.check import check
+    from adapters.training.data.describe import as_dict, describe
+    from adapters.training.data.source import NotText, opened
+    from backends import pretrained
+
+    if options.max_length is not None and options.max_length < 1:
+        raise CounterpointError(f"--max-length {options.max_length}: give a number of tokens, 1 or more.")
+    for path in filter(None, (options.file, options.heldout)):
+        with suppress(NotText), opened(path):
+            pass  # a file that cannot be read is told before a base is fetched
+    folder = base_facts(options, Places.from_options(options)).folder
+    context = pretrained.context_of(folder) or MOST_TOKENS
+    tokenizer = pretrained.tokenizer(folder)
+    # The rows stay until the end: to search them for garbage as they grow would be an eighth of the time.
+    gc.disable()
+    report = check(options.file, tokenizer, context, options.heldout, options.max_length)
+    if options.json:
+        print(json.dumps(as_dict(report), ensure_ascii=False))
+    else:
+        print("\n".join(describe(report)))
+    if not report.problems:
+        return DONE
+    count = sum(found.count for found in report.problems)
+    first = report.problems[0]
+    print(
+        f"counterpoint: {options.file}: {count:,} {'problem' if count == 1 else 'problems'}, "
+        f"first {first.first[0].text}: {first.mend}.",
+        file=sys.stderr,
+    )
+    return FAILED
+
+
+def train(options: argparse.Namespace) -> int:
+    """Trains and tests an adapter; what it will take, progress and the verdict on stderr, or one JSON object each on
+    stdout. Exit 1 where it did not pass."""
+    from adapters.store import AdapterStore
+    from adapters.training import dataset
+    from adapters.training.estimate import Estimate
+    from adapters.training.progress import Progress
+    from adapters.training.recipe import dataset_path
+    from adapters.training.recipe import read as read_recipe
+    from adapters.training.run import Trained
+    from adapters.training.run import train as run_training
+    from adapters.training.workplace import Workplace
+    from adapters.verdict import Gate
+
+    # Told to end from outside, it ends as it does by Ctrl-C: it says from where it can go on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    places = Places.from_options(options)
+    recipe = read_recipe(options.recipe)
+    persona = _counterpart(recipe, places)
+    facts = base_facts(options, places)
+    store = None
+    if options.publish:
+        store = AdapterStore(ROOT / "adapters" / "library", places.data, lambda: facts)
+        store.refuse_taken(recipe.name)
+    if persona:
+        from comparison.gate.gate import refuse_persona
+
+        refuse_persona(persona, dataset.read(dataset_path(options.recipe, recipe.heldout)), facts)
+
+    def say(event: str, told: Any, line: str) -> None:
+        if options.json:
+            print(json.dumps({"event": event, **dataclasses.asdict(told)}), flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def report(progress: Progress) -> None:
+        left = f"{progress.seconds_left / 60:.1f} min left"
+        line = f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {progress.tokens_per_s:.0f} tokens/s"
+        lines = [f"{line}  {left}"]
+        if progress.look:
+            lines.append(f"  held-out loss {progress.look.loss:.3f}")
+            lines += [f"  {sample.question!r}: {sample.answer!r}" for sample in progress.look.samples]
+        say("progress", progress, "\n".join(lines))
+
+    def announce(estimate: Estimate) -> None:
+        say("estimate", estimate, str(estimate))
+
+    def test(trained: Trained) -> Gate:
+        from comparison.gate.gate import examine
+
+        return examine(
+            trained, facts, places.cache, persona, lambda progress: _testing(progress, options.json)
+        )
+
+    try:
+        passport = run_training(options.recipe, options.out, facts, options.resume, report, announce, test)
+    except KeyboardInterrupt:
+        raise WorkFailed(f"stopped. {Workplace(options.out).what_is_kept()}") from None
+    gate = passport.gate
+    assert gate is not None
+    if options.json:
+        told = {"event": "done", "out": str(options.out), "passport": passport.model_dump(mode="json")}
+        print(json.dumps(told), flush=True)
+    else:
+        from comparison.gate import tell as words
+
+        print(f"{options.out}: held-out loss {passport.training.heldout_loss:.3f}")
+        print("\n".join(words.lines(gate)))
+    if store and gate.passed:
+        store.import_folder(options.out, passport.name)
+    return DONE if gate.passed else FAILED
+
+
+def test_adapter(options: argparse.Namespace) -> int:
+    """Tests an adapter again that was trained before, by the marks that its recipe has now, and notes the result in its
+    passport. Exit 1 where it did not pass."""
+    from adapters import passport as passports
+    from adapters.training.run import loaded
+    from comparison.gate import tell as words
+    from comparison.gate.gate import examine
+
+    places = Places.from_options(options)
+    facts = base_facts(options, places)
+    trained = loaded(options.folder, facts)
+    persona = _counterpart(trained.recipe, places)
+    gate = examine(trained, facts, places.cache, persona, lambda progress: _testing(progress, options.json))
+    passport = passports.read(options.folder)
+    assert passport is not None
+    recipe = passport.recipe.model_copy(update={"gate": trained.recipe.gate})
+    passports.write(options.folder, passport.model_copy(update={"gate": gate, "recipe": recipe}))
+    if options.json:
+        print(json.dumps({"event": "done", "gate": gate.model_dump(mode="json")}))
+    else:
+        print("\n".join(words.lines(gate)))
+    return DONE if gate.passed else FAILED
+
+
+def _counterpart(recipe: Recipe, places: Places) -> Persona | None:
+    """The persona that an adapter is measured beside, if the recipe names one."""
+    return persona_store(places).get(recipe.gate.persona) if recipe.gate.persona else None
+
+
+def _testing(progress: Examining, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"event": "testing", **dataclasses.asdict(progress)}), flush=True)
+    else:
+        line = f"testing {progress.done + 1}/{progress.parts}: {progress.part}"
+        print(line, file=sys.stderr, flush=True)
+
+
+def export_adapter(options: argparse.Namespace) -> int:
+    """Writes an adapter as a folder for other programs; says what of a persona did not come along."""
+    from adapters import export
+    from adapters.store import AdapterStore
+
+    export.check(options.to, options.out, with_persona=bool(options.persona))
+    places = Places.from_options(options)
+    persona = persona_store(places).get(options.persona) if options.persona else None
+    base = base_facts(options, places)
+    adapters = AdapterStore(ROOT / "adapters" / "library", places.data, lambda: base)
+    adapters.source(options.name)  # raises where it is unknown or cannot be used
+    found = adapters.get(options.name).inspection
+    left: tuple[str, ...] = ()
+    if options.to == "peft":
+        export.to_peft(found, base, options.out)
+    elif options.to == "merged":
+        export.to_merged(found, base, options.out, options.dtype)
+    else:
+        from backends.local.fetch import EMBEDDED
+        from personas.travel import modelfile
+
+        # A base that Ollama has no name of its own for is one by its folder.
+        ours = options.base in ("embedded", EMBEDDED.id)
+        named = modelfile.DEFAULT_BASE if ours else os.path.abspath(base.folder)
+        sampling = found.passport.sampling.model_dump() if found.passport else {}
+        parcel = modelfile.with_adapter(found.name, persona, named, f"./{export.ADAPTER}", sampling)
+        export.to_ollama(found, base, options.out, parcel.content)
+        left = parcel.left
+    if options.json:
+        told = {"adapter": found.name, "format": options.to, "out": str(options.out), "left": left}
+        print(json.dumps(told, ensure_ascii=False))
+    else:
+        print(options.out)
+        print("".join(f"  not carried  {line}\n" for line in left), end="")
+    return DONE
