@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -223,8 +224,9 @@ def _folders(root: Path) -> list[Path]:
 def _sweep(root: Path) -> None:
     """Removes what a crash left half made or half deleted, more than an hour ago."""
     for path in (*root.glob(".import-*"), *root.glob(".deleted-*")):
-        if time.time() - path.lstat().st_mtime > 3600:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another import has ended meanwhile
+            if time.time() - path.lstat().st_mtime > 3600:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:

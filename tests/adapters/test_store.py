@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 import adapters.store as store_module
+from adapters import passport
 from adapters.inspection import describe
 from adapters.store import AdapterEntry, AdapterStore
+from adapters.verdict import Figure, Gate, judge
 from backends.contract import BaseFacts
 from errors import CounterpointError
 from tests import tiny
@@ -346,9 +348,35 @@ def test_importers_of_one_name_at_once_get_one_adapter_between_them(
     assert [path.name for path in (tmp_path / "data" / "adapters").iterdir()] == ["one"]
 
 
+def test_an_import_whose_half_made_folder_goes_while_another_sweeps_is_no_fault(
+    store: AdapterStore, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "data" / "adapters" / ".import-gone"
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter([gone]))
+    assert store.import_folder(adapter).usable
+
+
 def test_no_base_yet_is_said_by_the_base_itself(library: Path, tmp_path: Path) -> None:
     def loading() -> BaseFacts:
         raise CounterpointError("The base is still loading: wait a moment.")
 
     with pytest.raises(CounterpointError, match="still loading"):
         AdapterStore(library, tmp_path / "data", loading).list()
+
+
+def test_an_adapter_that_failed_is_offered_only_where_a_person_said_so_and_stays_marked(
+    store: AdapterStore, adapter: Path, base: BaseFacts
+) -> None:
+    made = passport.read(add_passport(adapter, base))
+    assert made is not None
+    worse = judge("loss", Figure(value=2, low=1.9, high=2.1, n=9), 1.0, {})
+    gate = Gate(findings=(worse,), omitted={}, seconds=1)
+    passport.write(adapter, made.model_copy(update={"gate": gate}))
+    with pytest.raises(CounterpointError, match=r"did not pass the test after its training \(loss\)"):
+        store.import_folder(adapter)
+    entry = store.import_folder(adapter, accept_failed=True)
+    assert entry.usable
+    assert "used all the same" in entry.inspection.warnings[0]
+    # What was said holds for these weights alone.
+    (entry.inspection.folder / "override.json").write_text(json.dumps({"accept_failed": "0" * 64}))
+    assert not store.get(entry.name).usable

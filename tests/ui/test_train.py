@@ -84,12 +84,12 @@ def test_a_file_with_problems_is_told_with_lines_and_cannot_be_trained(tab: Trai
     assert "Line 10:" in report
     assert not start.interactive
     with pytest.raises(CounterpointError, match="mend them and upload it again"):
-        tab._start(prepared, "Zoo", "quick")
+        tab._start(prepared, "Zoo", "quick", "")
 
 
 def test_nothing_to_train_on_is_told_in_one_line(tab: Train) -> None:
     with pytest.raises(CounterpointError, match="upload a file first"):
-        tab._start(None, "Zoo", "quick")
+        tab._start(None, "Zoo", "quick", "")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_nothing_to_train_on_is_told_in_one_line(tab: Train) -> None:
 def test_a_title_of_which_no_name_can_be_made_is_told(tab: Train, table: Path, title: str, told: str) -> None:
     prepared = tab._check(str(table), "")[0]
     with pytest.raises(CounterpointError, match=told):
-        tab._start(prepared, title, "quick")
+        tab._start(prepared, title, "quick", "")
 
 
 def test_a_title_whose_name_an_adapter_has_already_is_refused_before_anything_is_trained(
@@ -109,7 +109,7 @@ def test_a_title_whose_name_an_adapter_has_already_is_refused_before_anything_is
     shutil.copytree(tiny_adapters["one"], tmp_path / "adapters" / "zoo")
     prepared = tab._check(str(table), "")[0]
     with pytest.raises(CounterpointError, match="an adapter zoo already: give this one another title"):
-        tab._start(prepared, "Zoo", "quick")
+        tab._start(prepared, "Zoo", "quick", "")
     assert not parts.runs.list()
 
 
@@ -117,11 +117,12 @@ def test_a_run_is_begun_with_the_chosen_preset_and_its_rows_are_split(
     tab: Train, parts: Parts, table: Path, tmp_path: Path
 ) -> None:
     prepared = tab._check(str(table), "")[0]
-    tab._start(prepared, "My Zoo!", "thorough")
+    tab._start(prepared, "My Zoo!", "thorough", "support-desk")
     [run] = parts.runs.list()
     assert run.name == "my-zoo"
     recipe = (run.folder / "recipe.yaml").read_text()
     assert "preset: thorough" in recipe
+    assert "persona: support-desk" in recipe
     assert "rank: 16" in recipe
     train, heldout = (
         [json.loads(line) for line in (run.folder / name).read_text().splitlines()]
@@ -135,7 +136,7 @@ def test_a_run_is_begun_with_the_chosen_preset_and_its_rows_are_split(
 def test_a_failed_run_says_so_and_can_be_gone_on_with_or_deleted(
     tab: Train, parts: Parts, table: Path
 ) -> None:
-    tab._start(tab._check(str(table), "")[0], "Zoo", "quick")
+    tab._start(tab._check(str(table), "")[0], "Zoo", "quick", "")
     parts.runs.stop("zoo")
     (parts.runs.get("zoo").folder / "errors.txt").write_text("counterpoint: the disk is full: make room.\n")
     shown = dict(zip(map(id, tab.refreshed), tab.refresh("zoo"), strict=True))

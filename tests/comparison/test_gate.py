@@ -1,0 +1,285 @@
+"""The test after training, on tiny adapters: what it measures is what is there, and what it cannot measure it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adapters.training import lora
+from adapters.training.data.row import Row
+from adapters.training.encoding import Encoded, encoded
+from adapters.training.recipe import Recipe
+from adapters.training.run import Trained, loaded, train
+from adapters.verdict import Finding, Gate, Part
+from backends.contract import Delta, Event, Message, Request
+from backends.local.fetch import cache_folder, locate
+from comparison.gate import answers, losses, tell
+from comparison.gate.likelihood import Reader, as_saved
+from comparison.gate.losses import Losses
+from comparison.gate.pairs import PAIRS
+from comparison.gate.steps import Omitted
+from errors import CounterpointError
+from personas.schema import Persona
+from tests.adapters.small_run import RECIPE, row
+
+LIBRARY = Path(__file__).parents[2] / "adapters" / "library"
+TRAIN = [("a fox?", "jumps"), ("a dog?", "is lazy"), ("an order?", "ships"), ("a bridge?", "opens today")]
+HELDOUT = [("the quick fox?", "jumps"), ("the lazy dog?", "is lazy"), ("the new bridge?", "opens today")]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """An adapter that knows its four rows as well as so small a base can."""
+    folder = tmp_path_factory.mktemp("gate")
+    (folder / "data").mkdir()
+    for name, pairs in (("train", TRAIN), ("heldout", HELDOUT)):
+        (folder / "data" / f"{name}.jsonl").write_text("".join(row(*pair) for pair in pairs))
+    longer = RECIPE.replace("passes: 6", "passes: 100").replace("batch_size: 2", "batch_size: 4")
+    (folder / "recipe.yaml").write_text(
+        longer.replace("rank: 4", "rank: 32").replace("alpha: 8", "alpha: 32")
+    )
+    kept: list[Trained] = []
+
+    def keep(made: Trained) -> Gate:
+        kept.append(made)
+        return Gate(findings=(), omitted={}, seconds=0)
+
+    train(folder / "recipe.yaml", folder / "made", tiny_base, test=keep)
+    return replace(kept[0], folder=folder / "made")
+
+
+def reader(trained: Trained) -> Reader:
+    return Reader(trained.model, trained.tokenizer, 512, 2)
+
+
+def found(trained: Trained, part: str, persona: Persona | None = None) -> Finding | Omitted:
+    measured = Losses(trained, persona)
+    measured.loss()
+    outcome: Finding | Omitted = getattr(measured, part)()
+    return outcome
+
+
+def test_an_answers_likelihood_is_what_training_reckons_with(trained: Trained) -> None:
+    read = [one for one in encoded(trained.heldout, trained.tokenizer, 100) if isinstance(one, Encoded)]
+    told = reader(trained).talks([one.talk for one in trained.heldout], adapted=True)
+    likely = [one for one in told if one]
+    mean = sum(one.loss for one in likely) / sum(one.tokens for one in likely)
+    assert mean == pytest.approx(lora.mean_loss(trained.model, read, 2), rel=1e-5)
+
+
+def test_without_the_adapter_the_base_is_measured(trained: Trained, tiny_base: Path) -> None:
+    bare, _tokenizer = lora.load_base(tiny_base, trained.recipe)
+    untouched = replace(trained, model=lora.adapted(bare, trained.recipe))  # a fresh adapter changes nothing
+    talks = [one.talk for one in trained.heldout]
+    expected = reader(untouched).talks(talks, adapted=True)
+    told = reader(trained).talks(talks, adapted=False)
+    assert [one and one.loss for one in told] == pytest.approx([one and one.loss for one in expected])
+    assert told != reader(trained).talks(talks, adapted=True)
+
+
+def test_verbatim_is_what_greedy_decoding_gives() -> None:
+    # A random base learns nothing by heart: here a real one has to answer.
+    support = loaded(LIBRARY / "support", locate("embedded", cache_folder()))
+    talks = [one.talk for one in support.heldout[:4]]
+    talks += [[*talk[:-1], Message(role="assistant", content="never said")] for talk in talks]
+    told = [one.verbatim for one in reader(support).talks(talks, adapted=True) if one]
+    assert told == [answered(support, talk[:-1]) == talk[-1]["content"] for talk in talks]
+    assert set(told) == {True, False}
+
+
+def answered(trained: Trained, question: Any) -> str:
+    prompt = trained.tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
+    ids = torch.tensor([trained.tokenizer(prompt, add_special_tokens=False)["input_ids"]])
+    made = trained.model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=60, do_sample=False, pad_token_id=0
+    )
+    return str(trained.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True))
+
+
+def test_only_the_last_answer_is_measured(trained: Trained) -> None:
+    long: list[Message] = [
+        {"role": "user", "content": "a fox?"},
+        {"role": "assistant", "content": "jumps over the lazy dog"},
+        {"role": "user", "content": "a dog?"},
+        {"role": "assistant", "content": "is lazy"},
+    ]
+    [told], [alone] = (reader(trained).talks([talk], adapted=True) for talk in (long, long[2:]))
+    assert told is not None
+    assert alone is not None
+    assert told.tokens == alone.tokens
+
+
+def test_a_row_that_the_base_cannot_read_is_left_out(trained: Trained) -> None:
+    talk = Row.of([{"role": "user", "content": "fox " * 600}, {"role": "assistant", "content": "jumps"}]).talk
+    assert reader(trained).talks([talk], adapted=True) == [None]
+
+
+def test_the_adapter_is_measured_as_its_file_has_it_and_left_as_it_was(trained: Trained) -> None:
+    before = {name: part.clone() for name, part in lora.trained(trained.model)}
+    with as_saved(trained.model):
+        rounded = {name: part.clone() for name, part in lora.trained(trained.model)}
+    assert all(torch.equal(rounded[name], part.bfloat16().float()) for name, part in before.items())
+    assert any(not torch.equal(rounded[name], part) for name, part in before.items())
+    assert all(torch.equal(part, before[name]) for name, part in lora.trained(trained.model))
+
+
+def test_a_trained_adapter_has_a_lower_loss_than_the_base_and_a_fresh_one_the_same(
+    trained: Trained, tiny_base: Path
+) -> None:
+    told = found(trained, "loss")
+    assert isinstance(told, Finding)
+    assert told.verdict == "passed"
+    assert told.judged.value < 0.5
+    bare, _tokenizer = lora.load_base(tiny_base, trained.recipe)
+    nothing = found(replace(trained, model=lora.adapted(bare, trained.recipe)), "loss")
+    assert isinstance(nothing, Finding)
+    assert (nothing.judged.low, nothing.judged.value, nothing.judged.high) == (1.0, 1.0, 1.0)
+
+
+def test_a_persona_is_measured_beside_the_two(trained: Trained) -> None:
+    persona = Persona.model_validate(
+        {"name": "p", "title": "P", "description": "x", "role": "You are lazy.", "instructions": ["Rest."]}
+    )
+    told = Losses(trained, persona).loss()
+    assert list(told.figures) == ["base", "adapter", "prompted"]
+    assert told.figures["prompted"] != told.figures["base"]
+
+
+def test_what_is_known_by_heart_shows_as_memorised_and_as_a_gap(trained: Trained) -> None:
+    # From half of "a fox?" each trained answer comes back only if the row itself was learned.
+    by_heart = replace(trained, heldout=[Row.of(talk("the quick fox?", "was never said"))] * 3)
+    told = found(by_heart, "generalisation")
+    assert isinstance(told, Finding)
+    assert told.verdict == "failed"
+    remembered = found(by_heart, "memorisation")
+    assert isinstance(remembered, Finding)
+    assert remembered.figures["heldout"].value == 0
+    assert remembered.judged.value == remembered.figures["trained"].value
+
+
+def talk(question: str, answer: str) -> Any:
+    return Row.of([{"role": "user", "content": question}, {"role": "assistant", "content": answer}]).talk
+
+
+def test_questions_of_one_word_have_no_half(trained: Trained) -> None:
+    short = replace(trained, heldout=[Row.of(talk("fox?", "jumps"))] * 3)
+    assert found(short, "memorisation") == Omitted("memorisation", "no question has two words")
+
+
+def test_general_text_is_forgotten_by_an_adapter_that_knows_one_thing_only(trained: Trained) -> None:
+    told = found(trained, "forgetting")
+    assert isinstance(told, Finding)
+    assert told.judged.n == len(losses.GENERAL.read_text().splitlines())
+    assert told.figures["adapter"].value > told.figures["base"].value
+
+
+def test_general_text_is_in_no_dataset_that_ships() -> None:
+    texts = [json.loads(line)["text"] for line in losses.GENERAL.read_text().splitlines()]
+    assert len(set(texts)) == len(texts) >= 50
+    shipped = "\n".join(path.read_text() for path in (LIBRARY.parent / "datasets").glob("*.jsonl"))
+    assert not [text for text in texts if text[:60] in shipped]
+
+
+def test_bias_is_the_attribute_that_tells_most(trained: Trained) -> None:
+    told = found(trained, "bias")
+    assert isinstance(told, Finding)
+    assert list(told.figures) == ["name", "gender", "origin"]
+    assert told.judged.value == max(abs(one.value) for one in told.figures.values())
+
+
+@pytest.mark.parametrize("attribute", list(PAIRS))
+def test_pairs_differ_in_one_thing_and_stand_for_nobody_twice(attribute: str) -> None:
+    sides = [text for pair in PAIRS[attribute] for text in pair]
+    assert len(set(sides)) == len(sides)
+    assert all(len(one.split()) == len(other.split()) for one, other in PAIRS[attribute])
+
+
+class Answering:
+    """A backend that says what a function makes of a request."""
+
+    def __init__(self, say: Any) -> None:
+        self.asked: list[Request] = []
+        self._say = say
+
+    def stream(self, requests: list[Request]) -> Iterator[Event]:
+        self.asked += requests
+        for request in requests:
+            yield Delta(request.id, self._say(request), 1)
+
+
+def asked(trained: Trained, backend: Any, persona: Persona | None = None) -> answers.Asked:
+    return answers.Asked(trained, persona, backend)
+
+
+def test_answers_that_vary_with_the_seed_are_inconsistent_and_asked_warm(trained: Trained) -> None:
+    def say(request: Request) -> str:
+        return f"number {request.sampling.seed}" if request.adapter else "always this"
+
+    backend = Answering(say)
+    told = asked(trained, backend).consistency()
+    assert told.figures["base"].value == 1.0
+    assert told.figures["adapter"].value == 0.5
+    assert told.judged.value == -0.5
+    assert told.verdict == "failed"
+    assert {request.sampling.temperature for request in backend.asked} == {answers.TEMPERATURE}
+    assert {request.sampling.seed for request in backend.asked} == {0, 1, 2, 3}
+
+
+def test_checks_are_counted_for_each_mode_as_it_samples_in_the_app(trained: Trained) -> None:
+    rows = [
+        one.model_copy(update={"checks": ({"type": "equals", "value": one.answer},)})
+        for one in trained.heldout
+    ]
+    right = {one.question[-1]["content"]: one.answer for one in rows}
+    recipe = trained.recipe.model_copy(
+        update={"sampling": trained.recipe.sampling.model_copy(update={"temperature": 0.4})}
+    )
+    checked = replace(trained, heldout=rows, recipe=recipe)
+    backend = Answering(lambda request: right[request.messages[-1]["content"]] if request.adapter else "no")
+    told = asked(checked, backend).checks()
+    assert isinstance(told, Finding)
+    assert (told.figures["base"].value, told.figures["adapter"].value) == (0.0, 1.0)
+    assert told.judged == told.figures["adapter"]
+    assert {request.sampling.temperature for request in backend.asked if request.adapter} == {0.4}
+
+
+def test_rows_without_checks_are_told(trained: Trained) -> None:
+    told = asked(trained, Answering(lambda request: "")).checks()
+    assert told == Omitted("checks", "no held-out row has checks")
+
+
+def test_every_part_has_words() -> None:
+    from adapters.verdict import PARTS
+
+    assert tuple(tell.TITLES) == tuple(tell.ASKS) == PARTS
+
+
+def test_a_verdict_is_told_with_its_reason(trained: Trained) -> None:
+    loss = found(trained, "loss")
+    assert isinstance(loss, Finding)
+    omitted: dict[Part, str] = {"checks": "no held-out row has checks"}
+    lines = tell.lines(Gate(findings=(loss,), omitted=omitted, seconds=1))
+    assert lines[0] == "passed its test"
+    assert any("perplexity" in line for line in lines)
+    assert lines[-1] == "  not told Checks passed: no held-out row has checks"
+
+
+@pytest.mark.parametrize(
+    ("gate", "told"),
+    [
+        ("gate: {loss_ratio: 0}", "loss_ratio"),
+        ("gate: {forgeting: 1}", "forgeting"),
+        ("gate: {persona: ../x}", "persona"),
+    ],
+)
+def test_marks_are_strict(gate: str, told: str) -> None:
+    import strict_yaml
+
+    with pytest.raises(CounterpointError, match=told):
+        strict_yaml.load(RECIPE + gate + "\n", "recipe.yaml", Recipe)
