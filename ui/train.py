@@ -102,7 +102,7 @@ class Train:
             elem_id="train-preset",
         )
         self.persona = gr.Dropdown(
-            [], value="", label=label("train_persona"), filterable=True, elem_id="train-persona"
+            [(say("train_no_persona"), "")], value="", label=label("train_persona"), elem_id="train-persona"
         )
         self.start = gr.Button(
             label("train_start"),
