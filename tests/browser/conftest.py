@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,29 +58,35 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     data = tmp_path_factory.mktemp("data")
     trial, visitor = _adapters(data, tmp_path_factory.mktemp("elsewhere"))
     assert trial.is_dir()
+    with serving(data, data / "serve.log") as address:
+        yield App(address, data, visitor)
+
+
+@contextmanager
+def serving(data: Path, log: Path, *options: str) -> Iterator[str]:
+    """The address of an app on this data folder, as soon as it answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = (data / "serve.log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "app.py", "serve", "--port", str(port), "--data-dir", str(data)],
-        cwd=ROOT,
-        # The real base takes all cores, as it does for a user.
-        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        address = f"http://127.0.0.1:{port}/"
-        _wait_for(address, process, data / "serve.log")
-        yield App(address, data, visitor)
-    finally:
-        process.terminate()
+    with log.open("wb") as told:
+        process = subprocess.Popen(
+            [sys.executable, "app.py", "serve", "--port", str(port), "--data-dir", str(data), *options],
+            cwd=ROOT,
+            # The real base takes all cores, as it does for a user.
+            env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
+            stdout=told,
+            stderr=subprocess.STDOUT,
+        )
         try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        log.close()
+            address = f"http://127.0.0.1:{port}/"
+            _wait_for(address, process, log)
+            yield address
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _adapters(data: Path, elsewhere: Path) -> tuple[Path, Path]:
@@ -135,12 +142,19 @@ OpenPage = Callable[..., Any]
 
 @pytest.fixture
 def open_page(app: App, browser: Any) -> Iterator[OpenPage]:
-    """open_page(query="", **context): a page in a context of its own; it must not call anyone else."""
+    """open_page(query="", **context): a page of the shared app, in a context of its own."""
+    with pages(browser, app.address) as open_one:
+        yield open_one
+
+
+@contextmanager
+def pages(browser: Any, address: str) -> Iterator[OpenPage]:
+    """Opens pages of an app, each in a context of its own; none may call anyone else."""
     contexts = []
     strangers: list[str] = []
 
     def watch(request: Any) -> None:
-        if not request.url.startswith((app.address, "data:", "blob:")):
+        if not request.url.startswith((address, "data:", "blob:")):
             strangers.append(request.url)
 
     def open_one(query: str = "", **context: Any) -> Any:
@@ -149,7 +163,7 @@ def open_page(app: App, browser: Any) -> Iterator[OpenPage]:
         page = contexts[-1].new_page()
         page.set_default_timeout(180_000)
         page.on("request", watch)
-        page.goto(app.address + query)
+        page.goto(address + query)
         page.get_by_label("Your question").wait_for()
         page.wait_for_function("window.counterpoint !== undefined")
         page.wait_for_function("document.querySelector('.cp-state.cp-ready') !== null")
