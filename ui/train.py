@@ -37,6 +37,7 @@ class Train:
         self.parts = parts
         self.prepared = gr.State(None)
         self.known = gr.State(None)
+        self.published = gr.State(None)
         with gr.Row(elem_id="train", elem_classes=["cp-tab", "cp-browser"]):
             with gr.Column(scale=1, min_width=260, elem_classes=["cp-list"]):
                 gr.Markdown(say("train_lead"), elem_classes=["cp-caption"], latex_delimiters=[])
@@ -144,11 +145,13 @@ class Train:
             self.resume,
             self.use,
             self.delete,
+            self.published,
         ]
 
     def on_change(self, pickers: Sequence[gr.Dropdown]) -> None:
-        """Wires what makes an adapter of a run; every mode picker then knows it."""
-        self.use.click(guarded(self._use), self.list, self.refreshed, **QUIET).then(
+        """Wires what makes an adapter of a run, its own test or a person; every mode picker then knows it."""
+        self.use.click(guarded(self._use), self.list, self.refreshed, **QUIET)
+        self.published.change(
             guarded(partial(picker_updates, self.parts)), list(pickers), list(pickers), **QUIET
         )
 
@@ -173,7 +176,7 @@ class Train:
 
     def _shown(self, run: Run | None) -> list[Any]:
         if run is None:
-            blank = ["", "", "", "", "", *(gr.Button(visible=False) for _ in range(4))]
+            blank = ["", "", "", "", "", *(gr.Button(visible=False) for _ in range(4)), None]
             return [
                 gr.Column(visible=True),
                 gr.Column(visible=False),
@@ -199,6 +202,7 @@ class Train:
             gr.Button(visible=run.state in ("stopped", "failed")),
             gr.Button(visible=run.state == "done" and not there),
             gr.Button(visible=not running),
+            run.name if there else None,
         ]
 
     def _personas(self) -> gr.Dropdown:

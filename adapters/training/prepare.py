@@ -20,8 +20,10 @@ from backends.contract import BaseFacts
 from errors import CounterpointError
 
 HELDOUT_SHARE = 0.15
-_MOST_HELDOUT = 200
-"""More held-out rows would make every look slow, and the loss no surer that matters."""
+_FEW_HELDOUT, _MOST_HELDOUT = 6, 200
+"""Fewer held-out rows would tell little in the test, so small files give up to 30 % of theirs; more would make every
+look slow, and the loss no surer that matters."""
+_MOST_SHARE = 0.3
 _ANSWER_TOKENS = 128
 _MOST_TITLE = 200
 
@@ -86,7 +88,9 @@ def job(
     if len(title.strip()) > _MOST_TITLE:
         raise CounterpointError(f"The title is longer than {_MOST_TITLE} characters: shorten it.")
     rows = prepared.rows
-    sides = split(rows, min(HELDOUT_SHARE, _MOST_HELDOUT / max(1, len(rows))), seed)
+    count = max(1, len(rows))
+    share = min(_MOST_SHARE, max(HELDOUT_SHARE, _FEW_HELDOUT / count), _MOST_HELDOUT / count)
+    sides = split(rows, share, seed)
     train, heldout = ([rows[place] for place in places] for places in sides)
     values: dict[str, Any] = {
         "preset": preset,
