@@ -59,7 +59,10 @@ class Adapters:
     def _import(self) -> None:
         gr.Markdown(say("import_hint"), elem_classes=["cp-caption"], latex_delimiters=[])
         self.path = gr.Textbox(
-            label=label("import_path"), placeholder="/home/me/my-adapter", elem_id="adapter-path"
+            label=label("import_path"),
+            placeholder="/home/me/my-adapter",
+            visible=not self.parts.public,
+            elem_id="adapter-path",
         )
         self.files = gr.File(
             label=label("import_files"),
@@ -124,12 +127,12 @@ class Adapters:
         ]
 
     def _check(self, path: str, files: list[str] | None, name: str, override: bool) -> str:
-        with _folder(path, files) as folder:
+        with self._folder(path, files) as folder:
             found = self.parts.adapters.check(folder, name.strip() or None, override)
             return findings(found)
 
     def _bring(self, path: str, files: list[str] | None, name: str, override: bool) -> list[Any]:
-        with _folder(path, files) as folder:
+        with self._folder(path, files) as folder:
             if files and not path.strip() and not name.strip():
                 raise CounterpointError(say("import_needs_name"))
             entry = self.parts.adapters.import_folder(folder, name.strip() or None, override)
@@ -137,6 +140,21 @@ class Adapters:
         # The trial may have found what the files do not tell.
         found = self.parts.adapters.get(entry.name).inspection
         return [findings(found), *self.refresh(entry.name)]
+
+    @contextlib.contextmanager
+    def _folder(self, path: str, files: list[str] | None) -> Iterator[Path]:
+        """The folder that was named, or one made of the uploaded files and removed afterwards."""
+        if path.strip():
+            if self.parts.public:  # who comes from elsewhere learns nothing of this machine's folders
+                raise CounterpointError(say("import_public"))
+            yield Path(os.path.expanduser(path.strip()))
+            return
+        if not files:
+            raise CounterpointError(say("import_nothing"))
+        with tempfile.TemporaryDirectory(prefix="counterpoint-upload-") as made:
+            for file in map(Path, files):
+                shutil.copyfile(file, Path(made) / file.name)
+            yield Path(made)
 
     def _try_out(self, name: str) -> None:
         """Says whether the adapter does anything at all, once there is an engine to try it in."""
@@ -152,20 +170,6 @@ class Adapters:
         self.parts.adapters.delete(name)
         inform(say("deleted", name=name))
         return ["", *self.refresh(None)]
-
-
-@contextlib.contextmanager
-def _folder(path: str, files: list[str] | None) -> Iterator[Path]:
-    """The folder that was named, or one made of the uploaded files and removed afterwards."""
-    if path.strip():
-        yield Path(os.path.expanduser(path.strip()))
-        return
-    if not files:
-        raise CounterpointError(say("import_nothing"))
-    with tempfile.TemporaryDirectory(prefix="counterpoint-upload-") as made:
-        for file in map(Path, files):
-            shutil.copyfile(file, Path(made) / file.name)
-        yield Path(made)
 
 
 def about(entry: AdapterEntry) -> str:

@@ -21,6 +21,7 @@ from personas.travel import dialogue, png
 from personas.travel.macros import worded
 from personas.travel.parcel import (
     CHANGED,
+    KEPT,
     OWN,
     Arrival,
     Parcel,
@@ -283,7 +284,7 @@ def _left(card: _Card, data: Mapping[str, Any], origin: Mapping[str, Any]) -> li
     """Notes of what a persona has no place for; what the `origin` lacks of it is told as too large elsewhere."""
 
     def kept(key: str) -> str:
-        return "; kept for an export to a card" if key in origin else ""
+        return f"{KEPT} to a card" if key in origin else ""
 
     left = []
     if card.alternate_greetings:

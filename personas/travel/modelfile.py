@@ -18,6 +18,7 @@ from personas.schema import Persona, PersonaSampling
 from personas.travel.modelfile_syntax import Instruction, check, instructions, line
 from personas.travel.parcel import (
     CHANGED,
+    KEPT,
     OWN,
     Arrival,
     Parcel,
@@ -222,9 +223,7 @@ def _sampling(found: list[Instruction], source: str) -> tuple[dict[str, Any], li
         elif each.key == "seed":
             left.append(f"PARAMETER seed {show(each.value)}: a seed is chosen where a question is asked")
         elif each.key not in PARAMETERS:
-            left.append(
-                f"PARAMETER {each.key}: not part of a persona's sampling; kept for an export to a Modelfile"
-            )
+            left.append(f"PARAMETER {each.key}: not part of a persona's sampling{KEPT} to a Modelfile")
         else:
             field = PARAMETERS[each.key]
             try:
@@ -259,8 +258,8 @@ def _sampling(found: list[Instruction], source: str) -> tuple[dict[str, Any], li
 def _weights(found: list[Instruction]) -> list[str]:
     """Notes of the instructions that are about the weights, or about one program."""
     why = {
-        "from": "the base is chosen here; kept for an export to a Modelfile",
-        "adapter": "import it on its own as an adapter; kept for an export to a Modelfile",
+        "from": f"the base is chosen here{KEPT} to a Modelfile",
+        "adapter": f"import it on its own as an adapter{KEPT} to a Modelfile",
         "template": "the chat template is the base's own; left out",
         "license": "is about the weights; left out",
     }

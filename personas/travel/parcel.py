@@ -85,6 +85,10 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+KEPT = "; kept for an export"
+"""In a note of what has no place in a persona but stays with it as its file said it."""
+
+
 def arrived(
     content: dict[str, Any],
     source: str,
@@ -103,6 +107,8 @@ def arrived(
     except ValidationError as error:
         raise wrong(error, f"{source}, as a persona") from None
     persona, lost = with_origin(persona, *origin, worth)
+    if persona.origin is None:  # nothing was kept, so no note may say so
+        left = [note.partition(KEPT)[0] for note in left]
     return Arrival(persona, tuple(carried), (*left, *lost))
 
 

@@ -14,6 +14,7 @@ from personas.travel import dialogue
 from personas.travel.macros import USER, worded
 from personas.travel.parcel import (
     CHANGED,
+    KEPT,
     OWN,
     Arrival,
     Parcel,
@@ -125,7 +126,7 @@ def _foreign(data: dict[str, Any], source: str, name: str | None) -> Arrival:
         if there
     ]
     others = [key for key, value in given.items() if key not in _MENTIONED and value not in ("", [], {})]
-    left = [f"{names(others)}: no place in a persona; kept for an export to such a file"] if others else []
+    left = [f"{names(others)}: no place in a persona{KEPT} to such a file"] if others else []
     return arrived(content, source, ("webui", data), carried, left)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from personas.schema import Persona
+from personas.schema import MAX_ORIGIN_CHARS, Persona
 from personas.travel.formats import read, write
 from tests.personas.cards import CARD, MODELFILE, WEBUI, as_json
 
@@ -47,3 +47,11 @@ def test_a_file_that_was_changed_after_its_export_says_so_first(kind: str) -> No
     arrival = read(changed, FILES[kind][1])
     assert "it was changed since" in arrival.left[0]
     assert "NEW" in arrival.persona.to_yaml() or "Farewell." in arrival.persona.to_yaml()
+
+
+@pytest.mark.parametrize(("size", "kept"), [(10, True), (MAX_ORIGIN_CHARS, False)])
+def test_a_file_too_large_to_be_kept_is_never_said_to_be(size: int, kept: bool) -> None:
+    text = f'FROM llama3.2\nSYSTEM "Be brief."\nPARAMETER other "{"x" * size}"\n'
+    left = read(text.encode(), "a.Modelfile").left
+    assert any("kept for an export" in note for note in left) is kept
+    assert any("too large to keep" in note for note in left) is not kept

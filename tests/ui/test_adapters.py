@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from adapters.safetensors_header import read_header
 from backends.contract import BaseFacts
+from errors import CounterpointError
 from tests import tiny
 from tests.ui.scripted import ScriptedBackend
 from ui import adapters as tab
@@ -50,3 +52,15 @@ def test_an_import_that_the_engine_finds_useless_is_called_unusable_and_nothing_
     assert f"faint: {say('state_unusable')}" in found
     assert markup.plain(PROBLEM) in found
     assert found == tab.findings(parts.adapters.get("faint").inspection)
+
+
+def test_a_page_that_is_served_to_others_reads_no_folder_of_its_machine(
+    tmp_path: Path, parts_with: Callable[[ScriptedBackend], Parts]
+) -> None:
+    parts = dataclasses.replace(parts_with(ScriptedBackend(lambda requests: iter(()))), public=True)
+    with gr.Blocks():
+        page = tab.Adapters(parts)
+    assert not page.path.visible
+    for told in (page._check, page._bring):
+        with pytest.raises(CounterpointError, match="no folder of its machine is read"):
+            told(str(tmp_path), None, "", False)

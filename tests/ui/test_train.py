@@ -14,12 +14,13 @@ import pytest
 import durable
 from adapters import passport
 from adapters.store import AdapterStore
-from adapters.training.progress import Look, Progress, Sample
+from adapters.training.progress import Examining, Look, Progress, Sample
 from adapters.training.runs import Run, RunStore
+from adapters.verdict import Figure, Gate, judge
 from backends.contract import BaseFacts
 from errors import CounterpointError
 from tests.ui.scripted import ScriptedBackend
-from ui import curves, page
+from ui import curves, page, train, verdict
 from ui.page import status_html
 from ui.parts import Parts
 from ui.train import NEW, Train
@@ -174,3 +175,36 @@ def test_the_header_says_that_a_run_makes_answers_slower() -> None:
     status = page.Status("ready", "base")
     assert "training zoo: answers are slower" in status_html(status, "zoo")
     assert "slower" not in status_html(status)
+
+
+def test_the_test_after_training_is_shown_with_its_marks_its_reasons_and_what_is_not_told() -> None:
+    good = judge("loss", Figure(value=0.5, low=0.4, high=0.6, n=20), 1.0, {})
+    harm = judge("bias", Figure(value=0.5, low=0.4, high=0.6, n=20), 0.1, {})
+    few = judge("generalisation", Figure(value=0.5, low=None, high=None, n=2), 1.0, {})
+    shown = verdict.page(Gate(findings=(good, few, harm), omitted={"checks": "<b>no</b> checks"}, seconds=1))
+    assert "It did not pass its test: bias." in shown
+    assert shown.count("<svg") == 3
+    assert [shown.count(f'cp-verdict-{one}">') for one in ("passed", "unclear", "failed")] == [1, 1, 2]
+    assert "too few for an interval" in shown
+    assert "&lt;b&gt;no&lt;/b&gt; checks" in shown
+    assert verdict.page(None) == ""
+
+
+def test_a_run_that_is_tested_says_which_part_is_measured(tmp_path: Path) -> None:
+    run = Run("zoo", tmp_path, "running", None, None, (progress(10),), testing=Examining("bias", 4, 7))
+    assert "Testing, part 5 of 7: bias" in train._bar(run)
+    assert 'value="57"' in train._bar(run)
+
+
+def test_an_adapter_that_did_not_pass_is_offered_only_where_somebody_presses_use_it(
+    tab: Train, tmp_path: Path
+) -> None:
+    shipped = passport.read(LIBRARY / "support")
+    assert shipped is not None
+    worse = judge("loss", Figure(value=2, low=1.9, high=2.1, n=20), 1.0, {})
+    gate = Gate(findings=(worse,), omitted={}, seconds=1)
+    run = Run("zoo", tmp_path, "done", None, None, (), shipped.model_copy(update={"gate": gate}))
+    shown = dict(zip(map(id, tab.refreshed[1:]), tab._shown(run), strict=True))
+    assert "since it did not pass" in shown[id(tab.about)]
+    assert shown[id(tab.use)].visible
+    assert shown[id(tab.published)] is None

@@ -227,6 +227,7 @@ TEXTS = {
     "check": "Check",
     "import": "Import",
     "import_needs_name": "Uploaded files have no folder name: give the adapter a name.",
+    "import_public": "This page is served to others, so no folder of its machine is read: upload the adapter's files.",
     "import_nothing": "There is nothing to look at: name a folder or upload its files.",
     "imported": "Imported {name}: every mode list has it now.",
     "choose_adapter": "No adapter is chosen: choose one in the list.",
@@ -296,8 +297,8 @@ TEXTS = {
     "gate_verdict_passed": "It passed its test.",
     "gate_verdict_failed": "It did not pass its test: {parts}.",
     "gate_lead": (
-        "On rows that training never saw, with 95 % intervals. The line is the pass mark; what lies on its right side "
-        "is unclear where the interval crosses it."
+        "On rows that training never saw, with 95 % intervals. The dashed line is the pass mark, its shaded side meets "
+        "it; where the interval crosses the line it is unclear."
     ),
     "gate_omitted": "Not told, {title}: {why}.",
     "fact_gate": "test after training",
