@@ -156,7 +156,10 @@ def parser() -> _Parser:
     )
     send.add_argument("name", metavar="NAME")
     send.add_argument(
-        "--to", metavar="card|card-png|webui|modelfile|yaml", required=True, help="the format of the file"
+        "--to",
+        metavar="card|card-png|webui|modelfile|yaml|dataset",
+        required=True,
+        help="the format of the file",
     )
     send.add_argument("--out", metavar="FILE", type=Path, required=True, help="the new file")
     send.add_argument(

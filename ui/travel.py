@@ -10,7 +10,7 @@ from gradio.processing_utils import save_bytes_to_cache
 
 from errors import CounterpointError
 from personas.schema import Persona
-from personas.travel.formats import FORMATS, read_file, write
+from personas.travel.formats import ENDINGS, read_file, write
 from personas.travel.parcel import Arrival
 from ui import markup
 from ui.guard import guarded, inform
@@ -46,8 +46,8 @@ class Travel:
             )
             with gr.Row(elem_classes=["cp-ask-row"], equal_height=True):
                 self.format = gr.Dropdown(
-                    [(say("travel_" + name), name) for name in FORMATS],
-                    value=next(iter(FORMATS)),
+                    [(say("travel_" + name), name) for name in ENDINGS],
+                    value=next(iter(ENDINGS)),
                     label=label("travel_format"),
                     elem_id="persona-format",
                 )
@@ -96,7 +96,7 @@ class Travel:
         if not name:
             raise CounterpointError(say("choose_persona"))
         parcel = write(drafts.get(name) or self.parts.personas.get(name), to)
-        file = name + FORMATS[to].ending
+        file = name + ENDINGS[to]
         path = save_bytes_to_cache(parcel.content, file, self.download.GRADIO_CACHE)
         button = gr.DownloadButton(say("travel_download", file=file), value=path, visible=True)
         return [_listed(say("travel_left"), parcel.left), button]

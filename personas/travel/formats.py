@@ -9,7 +9,7 @@ from pathlib import Path
 
 from errors import CounterpointError
 from personas.schema import SLUG, Persona, parse_persona
-from personas.travel import card, modelfile, png, webui
+from personas.travel import card, dataset, modelfile, png, webui
 from personas.travel.parcel import Arrival, Parcel, decoded
 from strict_json import show
 
@@ -50,6 +50,10 @@ FORMATS = {
 }
 """By the name that a command gives; "yaml" is Counterpoint's own."""
 
+DATASET = "dataset"
+ENDINGS = {name: each.ending for name, each in FORMATS.items()} | {DATASET: ".jsonl"}
+"""How files are called that are written; from a dataset's no persona can be read."""
+
 
 def read_file(path: Path, name: str | None = None) -> Arrival:
     """The persona of a file, whichever of the formats it is.
@@ -88,13 +92,13 @@ def write(persona: Persona, to: str, base: str | None = None, adapter: str | Non
 
     Raises CounterpointError for an unknown format, or what the format cannot hold.
     """
-    if to not in FORMATS:
-        raise CounterpointError(f"{show(to)} is no format of personas: choose {', '.join(FORMATS)}.")
+    if to not in ENDINGS:
+        raise CounterpointError(f"{show(to)} is no format of personas: choose {', '.join(ENDINGS)}.")
     if to == "modelfile":
         return modelfile.write(persona, base, adapter)
     if adapter:
         raise CounterpointError("Only a Modelfile can name an adapter: choose the format modelfile.")
-    return FORMATS[to].write(persona)
+    return dataset.write(persona) if to == DATASET else FORMATS[to].write(persona)
 
 
 def _format(raw: bytes, source: str) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from personas.schema import MAX_ORIGIN_CHARS, Persona
+from adapters.training import dataset
+from errors import CounterpointError
+from personas.schema import MAX_ORIGIN_CHARS, Example, Persona, Variable
 from personas.travel.formats import read, write
 from tests.personas.cards import CARD, MODELFILE, WEBUI, as_json
 
@@ -55,3 +59,25 @@ def test_a_file_too_large_to_be_kept_is_never_said_to_be(size: int, kept: bool) 
     left = read(text.encode(), "a.Modelfile").left
     assert any("kept for an export" in note for note in left) is kept
     assert any("too large to keep" in note for note in left) is not kept
+
+
+def test_examples_become_rows_that_training_reads(tmp_path: Path) -> None:
+    persona = imported("card").model_copy(
+        update={
+            "examples": (
+                Example(user="Hi {{who}}", assistant="I am {{who}}."),
+                Example(user="Bye", assistant="Bye!"),
+            ),
+            "variables": {"who": Variable(description="Who answers.", default="Ann")},
+        }
+    )
+    parcel = write(persona, "dataset")
+    (tmp_path / "rows.jsonl").write_bytes(parcel.content)
+    rows = dataset.read(tmp_path / "rows.jsonl")
+    assert [[turn["content"] for turn in row.talk] for row in rows] == [
+        ["Hi Ann", "I am Ann."],
+        ["Bye", "Bye!"],
+    ]
+    assert "role" in parcel.left[0]
+    with pytest.raises(CounterpointError, match="has no examples"):
+        write(persona.model_copy(update={"examples": ()}), "dataset")

@@ -181,6 +181,7 @@ TEXTS = {
     "travel_webui": "text-generation-webui character",
     "travel_modelfile": "Ollama Modelfile",
     "travel_yaml": "Counterpoint persona (YAML)",
+    "travel_dataset": "Dataset: its examples, to train on",
     "travel_export": "Export",
     "travel_download": "Download {file}",
     "form": "Form",
