@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.browser import panes
 from tests.browser.conftest import pages, serving
 
@@ -14,6 +16,7 @@ THINGS = (
 )
 
 
+@pytest.mark.slow
 def test_a_table_becomes_a_tested_adapter_that_answers_beside_the_base_though_page_and_app_end_meanwhile(
     browser: Any, tiny_base: Path, tmp_path: Path
 ) -> None:

@@ -83,6 +83,7 @@ def test_without_the_adapter_the_base_is_measured(trained: Trained, tiny_base: P
     assert told != reader(trained).talks(talks, adapted=True)
 
 
+@pytest.mark.slow
 def test_verbatim_is_what_greedy_decoding_gives() -> None:
     # A random base learns nothing by heart: here a real one has to answer.
     support = loaded(LIBRARY / "support", locate("embedded", cache_folder()))
