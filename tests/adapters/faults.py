@@ -27,8 +27,8 @@ from adapters.training.run import train
 from errors import CounterpointError
 
 UNBROKEN, KILLED, TOLD, FINISHED = "unbroken", "killed", "told", "finished"
-_LIMITS = (2**11, 2**18)
-"""Bytes to which a file can grow on a full disk: from settings alone to all but the largest file of a checkpoint."""
+_LIMITS = (2**11, 2**16)
+"""Bytes to which a file can grow on a full disk: from settings alone to all but the largest files of a checkpoint."""
 
 
 def forked(recipe: Path, out: Path, base: Path, limit: int | None = None) -> int:

@@ -20,7 +20,7 @@ def test_runs_that_are_ended_at_random_show_nothing_half_made_and_end_as_unbroke
     recipe: Path, tiny_base: Path, tmp_path: Path, kind: str, times: int, counted: str
 ) -> None:
     # A checkpoint after each of many steps, so that many are ended while one is written.
-    longer = RECIPE.replace("passes: 6", "passes: 10").replace("checkpoint_every: 3", "checkpoint_every: 1")
+    longer = RECIPE.replace("passes: 6", "passes: 5").replace("checkpoint_every: 3", "checkpoint_every: 1")
     recipe.write_text(longer + "evaluate_every: 7\npatience: 100\nsamples: 1\n")
     out = tmp_path / "made"
     ran = subprocess.run(
