@@ -30,6 +30,7 @@ from backends.contract import (
 from backends.served import Offer
 from backends.server_answer import ServerAnswer
 from backends.server_client import CONNECT_S, Server, ServerClient
+from backends.server_errors import words
 from backends.server_exchange import exchange
 from backends.server_offer import ServerOffer
 from errors import CounterpointError, WorkFailed
@@ -174,7 +175,11 @@ class OpenAIServer(Backend):
                     f"{self.name} has not loaded it within {self._server.silence_s:g} s: look at its own log."
                 )
                 raise WorkFailed(told) from None
-            except (openai.NotFoundError, openai.PermissionDeniedError):
+            except (openai.NotFoundError, openai.PermissionDeniedError) as error:
+                if "No adapter found" in words(error, None):  # vLLM's 404 where loading is allowed
+                    raise CounterpointError(
+                        f"{self.name} finds no adapter in {folder}: give the folder as it is on the server's own disk."
+                    ) from None
                 raise CounterpointError(
                     f"{self.name} does not load adapters on request: start it with the adapter, or (vLLM) with "
                     "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True."

@@ -154,6 +154,17 @@ def test_loading_an_adapter_where_the_server_has_it_disabled_names_the_mend() ->
     assert server.posted == [("/v1/load_lora_adapter", {"lora_name": "mine", "lora_path": "/adapters/mine"})]
 
 
+def test_a_folder_that_the_server_does_not_find_is_not_taken_for_loading_disabled() -> None:
+    with asked_of(lambda call: call.answer("x")) as (backend, server):
+        said = {
+            "message": "Loading lora mine failed: No adapter found for /adapters/mine",
+            "type": "NotFoundError",
+        }
+        server.other = lambda call: call.status(404, json.dumps({"error": said}))
+        with pytest.raises(CounterpointError, match="finds no adapter in /adapters/mine"):
+            backend.load_adapter("mine", "/adapters/mine")
+
+
 def test_what_was_known_of_a_server_holds_while_its_list_fails_for_a_moment() -> None:
     with asked_of(lambda call: call.answer("Still here.")) as (backend, server):
         backend.offer()
