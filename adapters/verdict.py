@@ -64,16 +64,18 @@ class Gate(_Strict):
 
     @property
     def passed(self) -> bool:
-        return not self.failed
+        return not self.failed and any(one.part == "loss" for one in self.findings)
 
 
 def judge(
     part: Part, judged: Figure, mark: float, figures: dict[str, Figure], least: bool = False
 ) -> Finding:
-    """A finding: `judged` may be at most `mark`, or must be at `least` that."""
+    """A finding: `judged` may be at most `mark`, or must be at `least` that. A loss has to be below its mark: an adapter
+    that changes nothing has the base's."""
     verdict: Verdict = "unclear"
     if judged.low is not None and judged.high is not None:
         good, bad = (judged.low, judged.high) if least else (-judged.high, -judged.low)
         bar = mark if least else -mark
-        verdict = "passed" if good >= bar else "failed" if bad < bar else "unclear"
+        met = good > bar if part == "loss" else good >= bar
+        verdict = "passed" if met else "failed" if bad < bar else "unclear"
     return Finding(part=part, verdict=verdict, judged=judged, mark=mark, figures=figures)

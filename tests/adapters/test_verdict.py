@@ -22,7 +22,17 @@ def figure(low: float | None, high: float | None) -> Figure:
     ],
 )
 def test_a_figure_that_may_be_at_most_its_mark(low: float | None, high: float | None, verdict: str) -> None:
-    assert judge("loss", figure(low, high), 1.0, {}).verdict == verdict
+    assert judge("bias", figure(low, high), 1.0, {}).verdict == verdict
+
+
+def test_a_loss_that_is_the_bases_is_no_gain() -> None:
+    same = judge("loss", Figure(value=1.0, low=1.0, high=1.0, n=9), 1.0, {})
+    assert same.verdict == "unclear"
+    assert not Gate(findings=(same,), omitted={}, seconds=1).passed
+
+
+def test_a_gate_without_a_loss_is_not_passed() -> None:
+    assert not Gate(findings=(), omitted={}, seconds=1).passed
 
 
 @pytest.mark.parametrize(

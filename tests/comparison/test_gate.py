@@ -141,6 +141,7 @@ def test_a_trained_adapter_has_a_lower_loss_than_the_base_and_a_fresh_one_the_sa
     nothing = found(replace(trained, model=lora.adapted(bare, trained.recipe)), "loss")
     assert isinstance(nothing, Finding)
     assert (nothing.judged.low, nothing.judged.value, nothing.judged.high) == (1.0, 1.0, 1.0)
+    assert nothing.verdict != "passed"
 
 
 def test_a_persona_is_measured_beside_the_two(trained: Trained) -> None:
