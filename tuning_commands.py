@@ -95,6 +95,8 @@ def train(options: argparse.Namespace) -> int:
     from adapters.training.run import train as run_training
     from adapters.training.workplace import Workplace
     from adapters.verdict import Gate
+    from comparison.gate import tell as words
+    from comparison.gate.gate import examine, refuse
 
     # Told to end from outside, it ends as it does by Ctrl-C: it says from where it can go on.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -106,10 +108,7 @@ def train(options: argparse.Namespace) -> int:
     if options.publish:
         store = AdapterStore(ROOT / "adapters" / "library", places.data, lambda: facts)
         store.refuse_taken(recipe.name)
-    if persona:
-        from comparison.gate.gate import refuse_persona
-
-        refuse_persona(persona, dataset.read(dataset_path(options.recipe, recipe.heldout)), facts)
+    refuse(persona, dataset.read(dataset_path(options.recipe, recipe.heldout)), facts)
 
     def say(event: str, told: Any, line: str) -> None:
         if options.json:
@@ -130,8 +129,6 @@ def train(options: argparse.Namespace) -> int:
         say("estimate", estimate, str(estimate))
 
     def test(trained: Trained) -> Gate:
-        from comparison.gate.gate import examine
-
         return examine(
             trained, facts, places.cache, persona, lambda progress: _testing(progress, options.json)
         )
@@ -146,8 +143,6 @@ def train(options: argparse.Namespace) -> int:
         told = {"event": "done", "out": str(options.out), "passport": passport.model_dump(mode="json")}
         print(json.dumps(told), flush=True)
     else:
-        from comparison.gate import tell as words
-
         print(f"{options.out}: held-out loss {passport.training.heldout_loss:.3f}")
         print("\n".join(words.lines(gate)))
     if store and gate.passed:
@@ -161,12 +156,13 @@ def test_adapter(options: argparse.Namespace) -> int:
     from adapters import passport as passports
     from adapters.training.run import loaded
     from comparison.gate import tell as words
-    from comparison.gate.gate import examine
+    from comparison.gate.gate import examine, refuse
 
     places = Places.from_options(options)
     facts = base_facts(options, places)
     trained = loaded(options.folder, facts)
     persona = _counterpart(trained.recipe, places)
+    refuse(persona, trained.heldout, facts)
     gate = examine(trained, facts, places.cache, persona, lambda progress: _testing(progress, options.json))
     passport = passports.read(options.folder)
     assert passport is not None

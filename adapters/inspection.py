@@ -56,7 +56,7 @@ def gated(found: Inspection, accepted: bool) -> Inspection:
     told = f"did not pass the test after its training ({', '.join(gate.failed)})"
     if accepted:
         return replace(found, warnings=(f"{told}, and is used all the same.", *found.warnings))
-    problem = f"{told}: train it anew, or say in the tab Train that it is to be used all the same."
+    problem = f"{told}: train it anew, or say where you import it that it is to be used all the same."
     return replace(found, problems=(problem, *found.problems), source=None)
 
 

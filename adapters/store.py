@@ -94,9 +94,11 @@ class AdapterStore:
             raise CounterpointError(f"The adapter {name} can't be used: {_told(inspection)}")
         return inspection.source
 
-    def check(self, path: Path, name: str | None = None, override_base: bool = False) -> Inspection:
+    def check(
+        self, path: Path, name: str | None = None, override_base: bool = False, accept_failed: bool = False
+    ) -> Inspection:
         """What an import of `path` would find; changes nothing. Raises CounterpointError without a base."""
-        return gated(inspect(path, self._base(), override_base=override_base, name=name), False)
+        return gated(inspect(path, self._base(), override_base=override_base, name=name), accept_failed)
 
     def refuse_taken(self, name: str) -> None:
         """Raises CounterpointError where there is an adapter of this name."""

@@ -388,7 +388,7 @@ def test_train_makes_an_adapter_that_ask_can_use(place: Place, tmp_path: Path) -
     long = tmp_path / "long.yaml"
     long.write_text(recipe.read_text().replace("teller", "support-desk").replace("jumper", "longer"))
     talkative = place.run("train", long, "--out", tmp_path / "other", *place.options)
-    refused(talkative, "the base reads 512 tokens at once, and the persona support-desk")
+    refused(talkative, "which reads 512 tokens at once, can't read the persona support-desk")
 
     # The same adapter by a mark that it cannot meet.
     recipe.write_text(recipe.read_text().replace("gap: 100", "gap: 100, loss_ratio: 0.000001"))

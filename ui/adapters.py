@@ -53,7 +53,7 @@ class Adapters:
         self.quiet = quiet
         self.shown = [self.about, self.scores, self.facts, self.delete]
         self.list.change(guarded(self._select), self.list, self.shown, **quiet)
-        given = [self.path, self.files, self.name, self.override]
+        given = [self.path, self.files, self.name, self.override, self.accept]
         self.check.click(guarded(self._check), given, self.found, api_visibility="private")
 
     def _import(self) -> None:
@@ -78,6 +78,7 @@ class Adapters:
             self.override = gr.Checkbox(
                 label=label("import_override"), info=label("import_override_info"), elem_id="adapter-override"
             )
+        self.accept = gr.Checkbox(label=label("import_accept"), elem_id="adapter-accept")
         with gr.Row(elem_classes=["cp-tools"]):
             self.check = gr.Button(label("check"), size="sm", scale=0, min_width=90, elem_id="adapter-check")
             self.bring = gr.Button(
@@ -89,7 +90,7 @@ class Adapters:
 
     def on_change(self, pickers: Sequence[gr.Dropdown]) -> None:
         """Wires what changes the adapters there are; every mode picker then knows it."""
-        given = [self.path, self.files, self.name, self.override]
+        given = [self.path, self.files, self.name, self.override, self.accept]
         for button, handler, inputs in (
             (self.bring, self._bring, given),
             (self.delete, self._delete, [self.list]),
@@ -126,16 +127,18 @@ class Adapters:
             gr.Button(visible=entry.origin == "yours"),
         ]
 
-    def _check(self, path: str, files: list[str] | None, name: str, override: bool) -> str:
+    def _check(self, path: str, files: list[str] | None, name: str, override: bool, accept: bool) -> str:
         with self._folder(path, files) as folder:
-            found = self.parts.adapters.check(folder, name.strip() or None, override)
+            found = self.parts.adapters.check(folder, name.strip() or None, override, accept)
             return findings(found)
 
-    def _bring(self, path: str, files: list[str] | None, name: str, override: bool) -> list[Any]:
+    def _bring(
+        self, path: str, files: list[str] | None, name: str, override: bool, accept: bool
+    ) -> list[Any]:
         with self._folder(path, files) as folder:
             if files and not path.strip() and not name.strip():
                 raise CounterpointError(say("import_needs_name"))
-            entry = self.parts.adapters.import_folder(folder, name.strip() or None, override)
+            entry = self.parts.adapters.import_folder(folder, name.strip() or None, override, accept)
         self._try_out(entry.name)
         # The trial may have found what the files do not tell.
         found = self.parts.adapters.get(entry.name).inspection

@@ -24,6 +24,8 @@ _FEW_HELDOUT, _MOST_HELDOUT = 6, 200
 """Fewer held-out rows would tell little in the test, so small files give up to 30 % of theirs; more would make every
 look slow, and the loss no surer that matters."""
 _MOST_SHARE = 0.3
+_FEWEST_HELDOUT = 3
+"""Of fewer no interval can be told, so no adapter could pass."""
 _ANSWER_TOKENS = 128
 _MOST_TITLE = 200
 
@@ -92,6 +94,11 @@ def job(
     share = min(_MOST_SHARE, max(HELDOUT_SHARE, _FEW_HELDOUT / count), _MOST_HELDOUT / count)
     sides = split(rows, share, seed)
     train, heldout = ([rows[place] for place in places] for places in sides)
+    if len(heldout) < _FEWEST_HELDOUT:
+        raise CounterpointError(
+            f"{len(heldout)} of {len(rows)} rows can be held out, and the test after training needs {_FEWEST_HELDOUT}: "
+            "give more rows that ask different things."
+        )
     values: dict[str, Any] = {
         "preset": preset,
         "name": named(title),

@@ -77,7 +77,7 @@ def train(
         path=str(recipe.heldout), sha256=durable.sha256(heldout_path), rows=len(heldout_rows)
     )
     job = {
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json", exclude={"gate"}),  # which may be mended before going on
         "base": base_sha256,
         "train": train_data.sha256,
         "heldout": heldout_data.sha256,
@@ -149,7 +149,8 @@ def loaded(folder: Path, base: BaseFacts) -> Trained:
     recipe_path = folder / "recipe.yaml"
     if passport is None or not recipe_path.is_file():
         raise CounterpointError(
-            f"{folder}: a passport of ours and a recipe.yaml have to be in it: train the adapter from its recipe first."
+            f"{folder}: a passport of ours and a recipe.yaml have to be in it: copy the recipe there, with the paths "
+            "of its datasets as they are from there."
         )
     recipe = read_recipe(recipe_path)
     base_folder, _ = _base(base, recipe)

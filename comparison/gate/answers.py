@@ -30,7 +30,7 @@ class Asked:
     """Asks the bare base, the prompted one where there is a persona, and the adapter."""
 
     def __init__(self, trained: Trained, persona: Persona | None, backend: Backend) -> None:
-        self._recipe, self._marks, self._backend = trained.recipe, trained.recipe.gate, backend
+        self._marks, self._backend = trained.recipe.gate, backend
         self._heldout = trained.heldout
         tuned = replace(DEFAULT_SAMPLING, **trained.recipe.sampling.model_dump())
         # What nobody set is as long as the adapter's answers: the others are asked the same questions.
@@ -47,9 +47,9 @@ class Asked:
 
     def checks(self) -> Finding | Omitted:
         """The share of the held-out rows with checks whose answers pass them, sampled as each mode is in the app."""
-        rows = [row for row in self._heldout if row.checks][: self._marks.rows]
+        rows = [row for row in self._heldout if row.checks]
         if not rows:
-            return Omitted("checks", "no held-out row has checks")
+            return Omitted("no held-out row has checks")
         passed = {
             mode: [passes(row.checks, text) for row, text in zip(rows, self._ask(mode, rows), strict=True)]
             for mode in self._modes
@@ -82,5 +82,8 @@ class Asked:
 
 
 def _alike(one: str, other: str) -> float:
-    """1 for the same words, 0 for none in common (difflib's ratio, Ratcliff & Metzener 1988)."""
+    """1 for the same words, 0 for none in common (difflib's ratio, Ratcliff & Metzener 1988), or for no words at all: who
+    says nothing is not consistent."""
+    if not one.split():
+        return 0.0
     return SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()

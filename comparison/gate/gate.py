@@ -1,4 +1,4 @@
-"""The test after training: base, prompted counterpart and adapter on rows that training never saw.
+"""The test after training: base, prompted counterpart and adapter on held-out rows.
 
 What an answer's likelihood tells is read from the model as it was trained (losses.py); what needs answers is asked
 of the engine that will give them in the app (answers.py).
@@ -6,12 +6,13 @@ of the engine that will give them in the app (answers.py).
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
-from adapters.inspection import Inspection
 from adapters.training.data.row import Row
 from adapters.training.encoding import Refused, encoded
 from adapters.training.progress import Examining
@@ -26,13 +27,18 @@ from comparison.gate.answers import Asked
 from comparison.gate.likelihood import as_saved
 from comparison.gate.losses import Losses
 from comparison.gate.steps import Omitted, Step, asked_as
+from comparison.measure.checks import refuse_unknown
 from errors import CounterpointError
 from personas.schema import Persona
 
 
-def refuse_persona(persona: Persona, rows: Sequence[Row], facts: BaseFacts) -> None:
-    """Raises CounterpointError where the base cannot read the persona with each row's question and right answer: told
-    before training, since it could not be measured afterwards."""
+def refuse(persona: Persona | None, rows: Sequence[Row], facts: BaseFacts) -> None:
+    """Raises CounterpointError for what could not be measured of held-out `rows`, before anything is trained: a check
+    that cannot be made, a persona that the base cannot read with each row's question and right answer."""
+    for number, row in enumerate(rows, start=1):
+        refuse_unknown(row.checks, f"gate: held-out row {number}")
+    if persona is None:
+        return
     context = pretrained.context_of(facts.folder)
     if context is None:
         return
@@ -41,8 +47,8 @@ def refuse_persona(persona: Persona, rows: Sequence[Row], facts: BaseFacts) -> N
     refused = next((one for one in read if isinstance(one, Refused)), None)
     if refused:
         raise CounterpointError(
-            f"gate: the base reads {context:,} tokens at once, and the persona {persona.name} with a held-out row is too "
-            f"much ({refused.why}): choose a shorter persona, or none."
+            f"gate: the base, which reads {context:,} tokens at once, can't read the persona {persona.name} with each "
+            f"held-out row ({refused.why}): choose another persona, or none."
         )
 
 
@@ -56,10 +62,16 @@ def examine(
     """Measures an adapter that was just trained, and holds it against the marks of its recipe.
 
     `facts` are the base's, `cache` is where fetched bases lie, `persona` is the prompted counterpart if there is
-    one. `report` is called before each part. Raises CounterpointError or WorkFailed where the engine that is asked
+    one. Of each dataset at most `gate.rows` rows are measured, drawn by the recipe's seed: files are often sorted.
+    `report` is called before each part. Raises CounterpointError or WorkFailed where the engine that is asked
     cannot answer.
     """
     began = time.monotonic()
+    draw, most = random.Random(trained.recipe.seed), trained.recipe.gate.rows
+    train, heldout = (
+        draw.sample(list(rows), min(most, len(rows))) for rows in (trained.train, trained.heldout)
+    )
+    trained = replace(trained, train=train, heldout=heldout)
     found: list[Finding] = []
     omitted: dict[Part, str] = {}
 
@@ -88,7 +100,7 @@ def examine(
 
 def _engine(trained: Trained, facts: BaseFacts, cache: Path) -> LocalBackend:
     """The app's own engine, with the adapter as it was written."""
-    found: Inspection = inspect(trained.folder, facts, name=trained.recipe.name)
+    found = inspect(trained.folder, facts, name=trained.recipe.name)
     source = found.source
     if source is None:
         raise CounterpointError(f"what was trained can't be used: {' '.join(found.problems)}")

@@ -19,6 +19,9 @@ from adapters.training.data.row import Row
 from adapters.training.encoding import NO_LOSS, ChatTokenizer, Encoded, encoded
 from backends.contract import Message
 
+_TEXTS = 8
+"""At most so many general texts at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Likely:
@@ -45,7 +48,7 @@ class Reader:
         """The last answer of each; None for one that the context does not hold or the template refuses."""
         read = list(encoded(map(Row.of, talks), self._tokenizer, self._context))
         sound = [_last_answer(one) for one in read if isinstance(one, Encoded)]
-        found = iter(self._likely(sound, adapted))
+        found = iter(self._likely(sound, adapted, self._batch_size))
         return [next(found) if isinstance(one, Encoded) else None for one in read]
 
     def texts(self, texts: Sequence[str], adapted: bool) -> list[Likely]:
@@ -54,16 +57,17 @@ class Reader:
             self._tokenizer(text, add_special_tokens=False)["input_ids"][: self._context] for text in texts
         ]
         rows = [Encoded(list(ids), [NO_LOSS, *ids[1:]]) for ids in read if len(ids) > 1]
-        return self._likely(rows, adapted)
+        # Every token of a text is predicted, of a row only its answer's: fewer fit into memory at once.
+        return self._likely(rows, adapted, min(self._batch_size, _TEXTS))
 
-    def _likely(self, rows: Sequence[Encoded], adapted: bool) -> list[Likely]:
+    def _likely(self, rows: Sequence[Encoded], adapted: bool, at_once: int) -> list[Likely]:
         self._model.eval()
         # Rows of like length together: a batch's attention is as wide as all of them.
         order = sorted(range(len(rows)), key=lambda number: len(rows[number].input_ids))
         found: dict[int, Likely] = {}
         with torch.inference_mode(), nullcontext() if adapted else self._model.disable_adapter():
-            for start in range(0, len(order), self._batch_size):
-                numbers = order[start : start + self._batch_size]
+            for start in range(0, len(order), at_once):
+                numbers = order[start : start + at_once]
                 found |= zip(numbers, self._batch([rows[number] for number in numbers]), strict=True)
         return [found[number] for number in range(len(rows))]
 

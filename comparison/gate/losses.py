@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -24,17 +23,13 @@ GENERAL = Path(__file__).with_name("general.jsonl")
 
 
 class Losses:
-    """Measures one adapter. Rows beyond the recipe's `gate.rows` are left out, chosen by its seed."""
+    """Measures one adapter."""
 
     def __init__(self, trained: Trained, persona: Persona | None) -> None:
-        self._recipe, self._marks, self._persona = trained.recipe, trained.recipe.gate, persona
+        self._marks, self._persona = trained.recipe.gate, persona
         context = pretrained.context_of(trained.base_folder) or trained.recipe.max_length
         self._reader = Reader(trained.model, trained.tokenizer, context, trained.recipe.batch_size)
-        draw = random.Random(trained.recipe.seed)
-        self._train, self._heldout = (
-            rows if len(rows) <= self._marks.rows else draw.sample(rows, self._marks.rows)
-            for rows in (list(trained.train), list(trained.heldout))
-        )
+        self._train, self._heldout = trained.train, trained.heldout
         self._of_heldout: list[Likely] = []
 
     def steps(self) -> Iterator[Step]:
@@ -69,13 +64,20 @@ class Losses:
         return judge("generalisation", intervals.gap(one, other), self._marks.gap, figures)
 
     def memorisation(self) -> Finding | Omitted:
-        """How many answers come back word for word where only half of the question is asked."""
+        """How many answers come back word for word where only half of the question is asked: trained ones, against
+        held-out ones that no trained row has."""
+        known = {row.answered for row in self._train}
+        others = [row for row in self._heldout if row.answered not in known]
+        if not others:
+            return Omitted(
+                "every held-out answer is that of a trained row too, so there is nothing to compare with"
+            )
         told: dict[str, list[bool]] = {}
-        for name, rows in (("trained", self._train), ("heldout", self._heldout)):
+        for name, rows in (("trained", self._train), ("heldout", others)):
             halves = [talk for row in rows if (talk := _halved(row))]
             told[name] = [one.verbatim for one in self._reader.talks(halves, adapted=True) if one]
         if not all(told.values()):
-            return Omitted("memorisation", "no question has two words")
+            return Omitted("no question has two words")
         figures = {name: intervals.share(hits) for name, hits in told.items()}
         judged = intervals.share_gap(told["trained"], told["heldout"])
         return judge("memorisation", judged, self._marks.memorised, figures)
@@ -89,7 +91,7 @@ class Losses:
         return judge("forgetting", judged, self._marks.forgetting, figures)
 
     def bias(self) -> Finding | Omitted:
-        """How much likelier the right answer is for one asker than for another; the attribute that tells most."""
+        """How much likelier the right answer is for one asker than for another; the attribute with the most shown."""
         figures: dict[str, Figure] = {}
         rows = self._heldout[: self._marks.pairs]
         for attribute, pairs in PAIRS.items():
@@ -102,8 +104,10 @@ class Losses:
             if both:
                 figures[attribute] = intervals.difference(*zip(*both, strict=True))
         if not figures:
-            return Omitted("bias", "no held-out row has room for who asks")
-        worst = max(map(intervals.size, figures.values()), key=lambda figure: figure.value)
+            return Omitted("no held-out row has room for who asks")
+        worst = max(
+            map(intervals.size, figures.values()), key=lambda figure: (figure.low or 0.0, figure.value)
+        )
         return judge("bias", worst, self._marks.bias, figures)
 
     def _both(self, talks: Sequence[Sequence[Message]]) -> tuple[list[Likely], list[Likely]]:

@@ -17,7 +17,7 @@ PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
     "gender": (
         ("I am a man. ", "I am a woman. "),
         ("I am a father of two. ", "I am a mother of two. "),
-        ("My husband wants to know: ", "My wife wants to know: "),
+        ("I am a grandfather. ", "I am a grandmother. "),
         ("I am his brother. ", "I am her sister. "),
     ),
     "origin": tuple(

@@ -16,7 +16,6 @@ from personas.schema import Persona
 class Omitted:
     """Why a part cannot be measured."""
 
-    part: Part
     why: str
 
 

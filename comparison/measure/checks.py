@@ -21,6 +21,19 @@ def passes(checks: Sequence[Check], answer: str) -> bool:
     return all(_passes(check, answer) for check in checks)
 
 
+def refuse_unknown(checks: Sequence[Check], where: str) -> None:
+    """Raises CounterpointError that begins with `where` for a check that cannot be made: of a kind that is not known, or
+    with a value that its kind does not take."""
+    for check in checks:
+        try:
+            _passes(check, "")
+        except CounterpointError as error:
+            raise CounterpointError(f"{where}: {error}") from None
+        except (re.error, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+            told = f"{where}: the check {check.get('type')!r} can't be made ({error}): mend its value."
+            raise CounterpointError(told) from None
+
+
 def _passes(check: Check, answer: str) -> bool:
     kind = str(check.get("type", ""))
     if kind == "assert-set":

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from statsmodels.stats.proportion import proportion_confint
 
 import durable
 from adapters import passport as passports
@@ -44,7 +45,7 @@ class Measured:
     def score(self, answered_by: str, persona: str | None = None) -> Score:
         """The share that passed, with its 95 % interval."""
         count, n = sum(self.passed), len(self.passed)
-        low, high = wilson(count, n)
+        low, high = map(float, proportion_confint(count, n, method="wilson"))
         share, low, high = (round(value, 4) for value in (count / n, low, high))
         return Score(
             passed=count, n=n, share=share, low=low, high=high, answered_by=answered_by, persona=persona
@@ -58,17 +59,6 @@ def measure(rows: Sequence[Row], answers: Sequence[str]) -> Measured:
         raise CounterpointError(f"{unchecked or 'all'} held-out rows have no checks: give each its `checks`.")
     passed = [passes(row.checks, text) for row, text in zip(rows, answers, strict=True)]
     return Measured(list(answers), passed)
-
-
-def wilson(passed: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval for a share (Wilson 1927); z is 1.96 for 95 %."""
-    if n == 0:
-        return 0.0, 1.0
-    share = passed / n
-    middle = share + z * z / (2 * n)
-    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
 def table(scores: Mapping[Family, Score]) -> str:

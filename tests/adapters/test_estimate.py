@@ -24,6 +24,7 @@ from adapters.training.recipe import read as read_recipe
 from adapters.training.run import Progress, train
 from errors import FAILED, CounterpointError
 from tests import tiny
+from tests.adapters.small_run import row
 
 RECIPE = """\
 name: tiny
@@ -48,11 +49,6 @@ max_length: 300
 """
 
 WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "opens", "a", "bridge")
-
-
-def row(question: str, answer: str) -> str:
-    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return json.dumps({"messages": turns}) + "\n"
 
 
 @pytest.fixture

@@ -414,3 +414,13 @@ def test_a_base_that_lacks_a_weight_is_not_trained_on(recipe: Path, tiny_base: P
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CounterpointError, match=f"lacks weights .{lost}"):
         train(recipe, tmp_path / "made", folder, report=killed_at(1))
+
+
+def test_marks_may_be_changed_before_a_stopped_run_is_gone_on_with(
+    recipe: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "made", tiny_base, report=killed_at(7))
+    recipe.write_text(RECIPE + "gate: {bias: 0.5}\n")
+    passport = train(recipe, tmp_path / "made", tiny_base, resume=True)
+    assert passport.recipe.gate.bias == 0.5

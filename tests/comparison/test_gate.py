@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -17,10 +17,11 @@ from adapters.training.encoding import Encoded, encoded
 from adapters.training.recipe import Recipe
 from adapters.training.run import Trained, loaded, train
 from adapters.verdict import Finding, Gate, Part
-from backends.contract import Delta, Event, Message, Request
+from backends.contract import BaseFacts, Delta, Event, Message, Request
 from backends.local.fetch import cache_folder, locate
 from comparison.gate import answers, losses, tell
-from comparison.gate.likelihood import Reader, as_saved
+from comparison.gate.gate import refuse
+from comparison.gate.likelihood import Likely, Reader, as_saved
 from comparison.gate.losses import Losses
 from comparison.gate.pairs import PAIRS
 from comparison.gate.steps import Omitted
@@ -153,16 +154,37 @@ def test_a_persona_is_measured_beside_the_two(trained: Trained) -> None:
     assert told.figures["prompted"] != told.figures["base"]
 
 
-def test_what_is_known_by_heart_shows_as_memorised_and_as_a_gap(trained: Trained) -> None:
-    # From half of "a fox?" each trained answer comes back only if the row itself was learned.
-    by_heart = replace(trained, heldout=[Row.of(talk("the quick fox?", "was never said"))] * 3)
-    told = found(by_heart, "generalisation")
+def test_rows_that_were_learned_and_others_that_were_not_are_a_gap(trained: Trained) -> None:
+    others = replace(trained, heldout=[Row.of(talk("the quick fox?", "was never said"))] * 3)
+    told = found(others, "generalisation")
     assert isinstance(told, Finding)
     assert told.verdict == "failed"
-    remembered = found(by_heart, "memorisation")
-    assert isinstance(remembered, Finding)
-    assert remembered.figures["heldout"].value == 0
-    assert remembered.judged.value == remembered.figures["trained"].value
+
+
+class Remembering:
+    """A reader for whom exactly these answers come back."""
+
+    def __init__(self, answers: set[str]) -> None:
+        self._answers = answers
+
+    def talks(self, talks: Sequence[Sequence[Message]], adapted: bool) -> list[Likely]:
+        return [Likely(1.0, 1, talk[-1]["content"] in self._answers) for talk in talks]
+
+
+def test_training_answers_that_come_back_from_half_a_question_are_memorised(trained: Trained) -> None:
+    rows = [Row.of(talk(f"what is {number}?", f"it is {number}")) for number in range(40)]
+    measured = Losses(replace(trained, train=rows[:20], heldout=rows[20:]), None)
+    measured._reader = cast("Reader", Remembering({row.answer for row in rows[:18]}))
+    told = measured.memorisation()
+    assert isinstance(told, Finding)
+    assert (told.figures["trained"].value, told.figures["heldout"].value) == (0.9, 0.0)
+    assert (told.judged.value, told.verdict) == (0.9, "failed")
+
+
+def test_answers_that_were_all_trained_on_cannot_tell_what_is_memorised(trained: Trained) -> None:
+    told = found(trained, "memorisation")
+    assert isinstance(told, Omitted)
+    assert "every held-out answer is that of a trained row" in told.why
 
 
 def talk(question: str, answer: str) -> Any:
@@ -170,8 +192,8 @@ def talk(question: str, answer: str) -> Any:
 
 
 def test_questions_of_one_word_have_no_half(trained: Trained) -> None:
-    short = replace(trained, heldout=[Row.of(talk("fox?", "jumps"))] * 3)
-    assert found(short, "memorisation") == Omitted("memorisation", "no question has two words")
+    short = replace(trained, heldout=[Row.of(talk("fox?", "never said"))] * 3)
+    assert found(short, "memorisation") == Omitted("no question has two words")
 
 
 def test_general_text_is_forgotten_by_an_adapter_that_knows_one_thing_only(trained: Trained) -> None:
@@ -188,11 +210,36 @@ def test_general_text_is_in_no_dataset_that_ships() -> None:
     assert not [text for text in texts if text[:60] in shipped]
 
 
-def test_bias_is_the_attribute_that_tells_most(trained: Trained) -> None:
-    told = found(trained, "bias")
+class Prejudiced:
+    """A reader for whom the right answer is less likely by so much where somebody of this attribute asks: the same for
+    every row, or another for each in turn."""
+
+    def __init__(self, more: Mapping[str, Sequence[float]]) -> None:
+        self._more = more
+
+    def talks(self, talks: Sequence[Sequence[Message]], adapted: bool) -> list[Likely]:
+        return [
+            Likely(1.0 + self._of(talk[-2]["content"], place), 1, False) for place, talk in enumerate(talks)
+        ]
+
+    def _of(self, question: str, place: int) -> float:
+        for attribute, more in self._more.items():
+            if any(question.startswith(second) for _, second in PAIRS[attribute]):
+                return more[place % len(more)]
+        return 0.0
+
+
+def test_harm_that_is_shown_is_judged_even_where_another_difference_is_larger_but_open(
+    trained: Trained,
+) -> None:
+    rows = [Row.of(talk(f"what is {number}?", "it is that")) for number in range(24)]
+    measured = Losses(replace(trained, heldout=rows), None)
+    measured._reader = cast("Reader", Prejudiced({"name": [0.15], "gender": [1.4, -1.0]}))
+    told = measured.bias()
     assert isinstance(told, Finding)
-    assert list(told.figures) == ["name", "gender", "origin"]
-    assert told.judged.value == max(abs(one.value) for one in told.figures.values())
+    assert abs(told.figures["gender"].value) > abs(told.figures["name"].value)
+    assert told.judged.value == pytest.approx(0.15)
+    assert told.verdict == "failed"
 
 
 @pytest.mark.parametrize("attribute", list(PAIRS))
@@ -233,6 +280,37 @@ def test_answers_that_vary_with_the_seed_are_inconsistent_and_asked_warm(trained
     assert {request.sampling.seed for request in backend.asked} == {0, 1, 2, 3}
 
 
+def test_an_adapter_that_says_nothing_is_not_consistent(trained: Trained) -> None:
+    told = asked(trained, Answering(lambda request: "" if request.adapter else "always this")).consistency()
+    assert (told.figures["base"].value, told.figures["adapter"].value) == (1.0, 0.0)
+    assert told.verdict == "failed"
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        {"type": "llm-rubric", "value": "is polite"},
+        {"type": "contains"},
+        {"type": "regex", "value": "("},
+        {"type": "assert-set"},
+        {"type": "assert-set", "assert": []},
+        {"type": "not-contains-all", "value": 3},
+    ],
+)
+def test_a_check_that_cannot_be_made_is_told_before_anything_is_trained(
+    trained: Trained, facts: BaseFacts, check: dict[str, Any]
+) -> None:
+    good = {"type": "contains", "value": "x"}
+    rows = [
+        trained.heldout[0],
+        trained.heldout[1].model_copy(update={"checks": (good, check)}),
+    ]
+    with pytest.raises(CounterpointError, match=r"^gate: held-out row 2: ") as error:
+        refuse(None, rows, facts)
+    assert "\n" not in str(error.value)
+    refuse(None, [rows[0], rows[0].model_copy(update={"checks": (good,)})], facts)
+
+
 def test_checks_are_counted_for_each_mode_as_it_samples_in_the_app(trained: Trained) -> None:
     rows = [
         one.model_copy(update={"checks": ({"type": "equals", "value": one.answer},)})
@@ -253,7 +331,7 @@ def test_checks_are_counted_for_each_mode_as_it_samples_in_the_app(trained: Trai
 
 def test_rows_without_checks_are_told(trained: Trained) -> None:
     told = asked(trained, Answering(lambda request: "")).checks()
-    assert told == Omitted("checks", "no held-out row has checks")
+    assert told == Omitted("no held-out row has checks")
 
 
 def test_every_part_has_words() -> None:

@@ -56,11 +56,14 @@ def test_an_unknown_check_is_an_error_that_lists_the_known() -> None:
         passes([{"type": "looks-nice"}], "x")
 
 
-def test_the_interval_is_wilsons() -> None:
+@pytest.mark.parametrize(
+    ("passed", "n", "interval"),
     # Values of R's binom::binom.wilson.
-    assert score.wilson(90, 100) == pytest.approx((0.8256, 0.9448), abs=5e-4)
-    assert score.wilson(0, 60) == pytest.approx((0.0, 0.0602), abs=5e-4)
-    assert score.wilson(60, 60) == pytest.approx((0.9398, 1.0), abs=5e-4)
+    [(90, 100, (0.8256, 0.9448)), (0, 60, (0.0, 0.0602)), (60, 60, (0.9398, 1.0))],
+)
+def test_the_interval_is_wilsons(passed: int, n: int, interval: tuple[float, float]) -> None:
+    told = score.Measured([""] * n, [place < passed for place in range(n)]).score("somebody")
+    assert (told.low, told.high) == pytest.approx(interval, abs=5e-4)
 
 
 def row(question: str, *checks: dict[str, Any]) -> Row:

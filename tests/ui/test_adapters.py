@@ -47,7 +47,7 @@ def test_an_import_that_the_engine_finds_useless_is_called_unusable_and_nothing_
     monkeypatch.setattr(tab, "warn", warned.append)
     with gr.Blocks():
         page = tab.Adapters(parts)
-    found = page._bring(str(folder), None, "", True)[0]
+    found = page._bring(str(folder), None, "", True, False)[0]
     assert warned == [PROBLEM]
     assert f"faint: {say('state_unusable')}" in found
     assert markup.plain(PROBLEM) in found
@@ -63,4 +63,4 @@ def test_a_page_that_is_served_to_others_reads_no_folder_of_its_machine(
     assert not page.path.visible
     for told in (page._check, page._bring):
         with pytest.raises(CounterpointError, match="no folder of its machine is read"):
-            told(str(tmp_path), None, "", False)
+            told(str(tmp_path), None, "", False, False)

@@ -50,7 +50,20 @@ def tab(parts: Parts) -> Iterator[Train]:
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     path = tmp_path / "my_animals.csv"
-    words = ("fox", "dog", "bridge", "order", "train", "river", "cloud", "stone")
+    words = (
+        "fox",
+        "dog",
+        "bridge",
+        "order",
+        "train",
+        "river",
+        "cloud",
+        "stone",
+        "lamp",
+        "desk",
+        "clock",
+        "drum",
+    )
     lines = [f"what is a {word} for the {number}?,it is <b>{word}</b>" for number, word in enumerate(words)]
     path.write_text("prompt,completion\n" + "\n".join(lines) + "\n")
     return path
@@ -64,8 +77,8 @@ def test_a_file_is_shown_as_the_base_reads_it_with_what_is_learned_marked_and_no
     tab: Train, table: Path
 ) -> None:
     prepared, report, lengths, rows, title, start = tab._check(str(table), "")
-    assert "Sound rows: **8**" in report
-    assert len(prepared.rows) == 8
+    assert "Sound rows: **12**" in report
+    assert len(prepared.rows) == 12
     assert lengths.count("<rect") >= 1
     assert "<mark>it is &lt;b&gt;fox&lt;/b&gt;" in rows
     assert "<b>" not in rows
@@ -82,7 +95,7 @@ def test_what_a_person_called_it_stays_when_another_file_comes(tab: Train, table
 def test_a_file_with_problems_is_told_with_lines_and_cannot_be_trained(tab: Train, table: Path) -> None:
     table.write_text(table.read_text() + "only a question,\n")
     prepared, report, *_, start = tab._check(str(table), "")
-    assert "Line 10:" in report
+    assert "Line 14:" in report
     assert not start.interactive
     with pytest.raises(CounterpointError, match="mend them and upload it again"):
         tab._start(prepared, "Zoo", "quick", "")
@@ -129,9 +142,18 @@ def test_a_run_is_begun_with_the_chosen_preset_and_its_rows_are_split(
         [json.loads(line) for line in (run.folder / name).read_text().splitlines()]
         for name in ("train.jsonl", "heldout.jsonl")
     )
-    assert len(train) + len(heldout) == 8
+    assert len(train) + len(heldout) == 12
     assert heldout
     assert not {str(row) for row in train} & {str(row) for row in heldout}
+
+
+def test_rows_of_which_too_few_can_be_held_out_are_refused_before_anything_is_trained(
+    tab: Train, parts: Parts, table: Path
+) -> None:
+    table.write_text("\n".join(table.read_text().splitlines()[:6]) + "\n")
+    with pytest.raises(CounterpointError, match="the test after training needs 3: give more rows"):
+        tab._start(tab._check(str(table), "")[0], "Zoo", "quick", "")
+    assert not parts.runs.list()
 
 
 def test_a_failed_run_says_so_and_can_be_gone_on_with_or_deleted(

@@ -225,6 +225,7 @@ TEXTS = {
     "import_name": "Name it",
     "import_override": "Use it although it names another base",
     "import_override_info": "Only where you know that it was trained for this base.",
+    "import_accept": "Use it although it did not pass the test after its training",
     "check": "Check",
     "import": "Import",
     "import_needs_name": "Uploaded files have no folder name: give the adapter a name.",
@@ -298,7 +299,7 @@ TEXTS = {
     "gate_verdict_passed": "It passed its test.",
     "gate_verdict_failed": "It did not pass its test: {parts}.",
     "gate_lead": (
-        "On rows that training never saw, with 95 % intervals. The dashed line is the pass mark, its shaded side meets "
+        "On held-out rows, with 95 % intervals. The dashed line is the pass mark, its shaded side meets "
         "it; where the interval crosses the line it is unclear."
     ),
     "gate_omitted": "Not told, {title}: {why}.",
