@@ -157,6 +157,14 @@ def test_penalties_reach_the_engine(tiny_api: str) -> None:
     assert text(plain) != text(greedy(tiny_api, frequency_penalty=2, **asked))
 
 
+def test_top_p_reaches_the_engine(tiny_api: str) -> None:
+    """At any temperature only the likeliest token is left of so little."""
+    hot = {"temperature": 2, "seed": 1, "max_tokens": 40}
+    likeliest = text(greedy(tiny_api, max_tokens=40))
+    assert text(greedy(tiny_api, top_p=1e-9, **hot)) == likeliest
+    assert text(greedy(tiny_api, **hot)) != likeliest
+
+
 def test_a_clients_own_system_message_is_read_where_no_persona_brings_one(tiny_api: str) -> None:
     told = [{"role": "developer", "content": "You are a fox."}, *WHY]
     assert greedy(tiny_api, messages=told).usage.prompt_tokens > greedy(tiny_api).usage.prompt_tokens
@@ -366,6 +374,24 @@ def test_the_real_engine_decodes_requests_of_all_modes_in_the_same_steps(
     after = backend.statistics()
     steps, rows = (after[name] - before[name] for name in ("steps", "row_steps"))
     assert 0 < steps < rows, "each answer alone would need a step for each of its tokens"
+
+
+def test_a_client_that_goes_away_frees_its_row_in_the_real_engine(
+    tiny_api: str, tiny_comparison: Comparison
+) -> None:
+    backend = tiny_comparison.catalogue.backends.main
+    assert isinstance(backend, LocalBackend)
+    most = 400
+    assert greedy(tiny_api, max_tokens=most).usage.completion_tokens == most
+    before = backend.statistics()["steps"]
+    body = {"model": "base", "messages": WHY, "max_tokens": most, "temperature": 0, "stream": True}
+    with httpx.stream("POST", f"{tiny_api}/v1/chat/completions", json=body, timeout=60) as answer:
+        assert next(answer.iter_lines()).startswith("data: ")
+    end = time.monotonic() + 30
+    while (after := backend.statistics())["rows"] and time.monotonic() < end:
+        time.sleep(0.005)
+    assert after["rows"] == 0
+    assert after["steps"] - before < most - 1, "its answer was decoded to the end"
 
 
 @pytest.mark.parametrize("begun", [False, True])

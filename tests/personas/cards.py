@@ -82,6 +82,7 @@ extra: [1, two]
 MODELFILE = '''\
 # a comment
 FROM llama3.2
+ADAPTER ./mario-lora.gguf
 system """You are Mario.
 Say "hi" to {{ .Name }} and {{x}}.
 """

@@ -29,7 +29,14 @@ def test_a_modelfile_becomes_a_persona() -> None:
     assert (sampling.temperature, sampling.top_k, sampling.repetition_penalty) == (0.7, 40, 1.1)
     assert sampling.stop == ("### User: ", "<|im_end|>")
     left = "\n".join(arrival.left)
-    for what in ("TEMPLATE", "LICENSE", "FROM 'llama3.2'", "PARAMETER num_ctx", "seed '42'"):
+    for what in (
+        "TEMPLATE",
+        "LICENSE",
+        "FROM 'llama3.2'",
+        "ADAPTER './mario-lora.gguf'",
+        "PARAMETER num_ctx",
+        "seed '42'",
+    ):
         assert what in left
 
 
@@ -46,7 +53,7 @@ def test_an_edited_one_keeps_its_base_and_other_parameters() -> None:
         update={"role": "You are Luigi, {{braces}}x}}."}
     )
     said = values(write(persona, "modelfile").content.decode())
-    assert ("from", "", "llama3.2") in said
+    assert said[:2] == [("from", "", "llama3.2"), ("adapter", "", "./mario-lora.gguf")]
     assert ("parameter", "num_ctx", "4096") in said
     assert sum(each[:2] == ("parameter", "temperature") for each in said) == 1
     again = read(write(persona, "modelfile").content, "Modelfile").persona

@@ -24,6 +24,7 @@ from comparison.backends import Backends
 from comparison.live import Answered, Comparison, Pane
 from comparison.modes import Catalogue
 from comparison.servers import Declared, ServerStore
+from errors import CounterpointError
 from personas.store import PersonaStore
 from tests.vllm.conftest import KEY_ENV
 
@@ -135,6 +136,12 @@ def test_an_adapter_is_loaded_onto_it_on_request(server: OpenAIServer, tmp_path:
         if isinstance(event, Delta)
     ]
     assert answer
+
+
+def test_a_folder_that_it_does_not_find_is_told(server: OpenAIServer) -> None:
+    with pytest.raises(CounterpointError, match="finds no adapter in /nowhere"):
+        server.load_adapter("nobody", "/nowhere")
+    assert "nobody" not in server.offer().adapters
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
