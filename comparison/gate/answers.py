@@ -13,7 +13,7 @@ from adapters.training.run import Trained
 from adapters.verdict import Finding, judge
 from backends.contract import Backend, Sampling
 from comparison.gate import intervals
-from comparison.gate.steps import Omitted, Step
+from comparison.gate.steps import Omitted, Step, about
 from comparison.measure.asking import through_backend
 from comparison.measure.checks import passes
 from comparison.modes import DEFAULT_SAMPLING
@@ -54,7 +54,7 @@ class Asked:
             mode: [passes(row.checks, text) for row, text in zip(rows, self._ask(mode, rows), strict=True)]
             for mode in self._modes
         }
-        figures = {mode: intervals.share(hits) for mode, hits in passed.items()}
+        figures = {mode: intervals.share(hits, about(rows)) for mode, hits in passed.items()}
         return judge("checks", figures["adapter"], self._marks.right, figures, least=True)
 
     def consistency(self) -> Finding:
@@ -67,8 +67,9 @@ class Asked:
             alike[mode] = [
                 mean(_alike(a, b) for a, b in combinations(each, 2)) for each in zip(*answers, strict=True)
             ]
-        figures = {mode: intervals.mean(values) for mode, values in alike.items()}
-        judged = intervals.difference(alike["adapter"], alike["base"])
+        same = about(rows)
+        figures = {mode: intervals.mean(values, same) for mode, values in alike.items()}
+        judged = intervals.difference(alike["adapter"], alike["base"], same)
         return judge("consistency", judged, -self._marks.consistency, figures, least=True)
 
     def _ask(self, mode: str, rows: Sequence[Row], seed: int | None = None) -> list[str]:

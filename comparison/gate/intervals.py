@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,51 +15,89 @@ from adapters.verdict import Figure
 
 _RESAMPLES = 2000
 _FEWEST = 3
-"""Of fewer rows no interval is told: resampling two values says nothing."""
+"""Of fewer rows, or things that they are about, no interval is told: resampling two values says nothing."""
 
 Values = Sequence[float]
+About = Sequence[Hashable]
+"""What each row is about: rows about the same thing, such as phrasings of one question, are right or wrong together, so
+they are resampled together (Davison & Hinkley 1997, section 3.8). Left out, each row stands for itself."""
 
 
-def mean(values: Values) -> Figure:
+def mean(values: Values, about: About | None = None, confidence: float = 0.95) -> Figure:
     """The mean over rows."""
-    return _bootstrap((values,), np.mean)
+    return ratio(values, [1.0] * len(values), about, confidence)
 
 
-def ratio(above: Values, below: Values) -> Figure:
+def ratio(above: Values, below: Values, about: About | None = None, confidence: float = 0.95) -> Figure:
     """The sum of `above` over that of `below`; each row has both."""
 
     def divided(a: Any, b: Any, axis: int = -1) -> Any:
         return np.sum(a, axis=axis) / np.sum(b, axis=axis)
 
-    return _bootstrap((above, below), divided)
+    return _bootstrap(_sums(about, above, below), divided, len(above), confidence=confidence)
 
 
-def difference(values: Values, others: Values) -> Figure:
+def difference(values: Values, others: Values, about: About | None = None) -> Figure:
     """The mean of `values` less that of `others`; each row has both."""
-    return mean([a - b for a, b in zip(values, others, strict=True)])
+    return mean([a - b for a, b in zip(values, others, strict=True)], about)
 
 
-def gap(values: Values, others: Values) -> Figure:
+def gap(
+    values: Values, others: Values, about: About | None = None, others_about: About | None = None
+) -> Figure:
     """The mean of `values` less that of `others`, which are other rows."""
+    sums, counts = _sums(about, values, [1.0] * len(values))
+    others_sums, others_counts = _sums(others_about, others, [1.0] * len(others))
 
-    def apart(a: Any, b: Any, axis: int = -1) -> Any:
-        return np.mean(a, axis=axis) - np.mean(b, axis=axis)
+    def apart(drawn: Any, others_drawn: Any, axis: int = -1) -> Any:
+        i, j = drawn.astype(int), others_drawn.astype(int)
+        mine = sums[i].sum(axis=axis) / counts[i].sum(axis=axis)
+        return mine - others_sums[j].sum(axis=axis) / others_counts[j].sum(axis=axis)
 
-    return _bootstrap((values, others), apart, paired=False)
+    places = (np.arange(len(sums)), np.arange(len(others_sums)))
+    return _bootstrap(places, apart, min(len(values), len(others)), paired=False)
 
 
-def share(hits: Sequence[bool]) -> Figure:
+def share(hits: Sequence[bool], about: About | None = None) -> Figure:
     """The share of true ones, with Wilson's interval (Wilson 1927)."""
-    low, high = proportion_confint(sum(hits), len(hits), method="wilson")
-    return _figure(sum(hits) / len(hits), float(low), float(high), len(hits))
+    right, count = _effective(hits, about)
+    low, high = proportion_confint(right, count, method="wilson")
+    return _figure(right / count, float(low), float(high), len(hits))
 
 
-def share_gap(hits: Sequence[bool], others: Sequence[bool]) -> Figure:
+def share_gap(
+    hits: Sequence[bool],
+    others: Sequence[bool],
+    about: About | None = None,
+    others_about: About | None = None,
+) -> Figure:
     """The share of `hits` less that of `others`, which are other rows, with Newcombe's interval (Newcombe 1998,
     method 10). `n` is the smaller of both."""
-    low, high = confint_proportions_2indep(sum(hits), len(hits), sum(others), len(others), method="newcomb")
-    value = sum(hits) / len(hits) - sum(others) / len(others)
-    return _figure(value, float(low), float(high), min(len(hits), len(others)))
+    (one, n), (other, m) = _effective(hits, about), _effective(others, others_about)
+    low, high = confint_proportions_2indep(one, n, other, m, method="newcomb")
+    return _figure(one / n - other / m, float(low), float(high), min(len(hits), len(others)))
+
+
+def _sums(about: About | None, *columns: Values) -> tuple[np.ndarray, ...]:
+    """Each column summed over the rows about one thing."""
+    values = [np.asarray(column, float) for column in columns]
+    if about is None:
+        return tuple(values)
+    places = {one: place for place, one in enumerate(dict.fromkeys(about))}
+    rows = [places[one] for one in about]
+    return tuple(np.bincount(rows, weights=column, minlength=len(places)) for column in values)
+
+
+def _effective(hits: Sequence[bool], about: About | None) -> tuple[float, float]:
+    """True ones and rows, as many as would tell as much if each stood for itself (Korn & Graubard 1998): the variance of
+    a share of such rows is that of this one. Where all are alike, as many as there are things."""
+    right, counts = _sums(about, [float(hit) for hit in hits], [1.0] * len(hits))
+    n, things, value = float(counts.sum()), len(counts), float(right.sum() / counts.sum())
+    if value in (0, 1) or things in (1, n):
+        return value * things, things
+    variance = things / (things - 1) * float(((right - value * counts) ** 2).sum()) / n**2
+    effective = min(max(value * (1 - value) / variance, 1.0), n) if variance else n
+    return value * effective, effective
 
 
 def size(figure: Figure) -> Figure:
@@ -71,11 +109,17 @@ def size(figure: Figure) -> Figure:
     return _figure(abs(figure.value), low, ends[1], figure.n)
 
 
-def _bootstrap(data: tuple[Values, ...], statistic: Callable[..., Any], paired: bool = True) -> Figure:
+def _bootstrap(
+    data: tuple[Any, ...],
+    statistic: Callable[..., Any],
+    n: int,
+    paired: bool = True,
+    confidence: float = 0.95,
+) -> Figure:
     """The bias-corrected and accelerated bootstrap (Efron 1987), always with the same resamples; by percentiles where
     the rows vary too little for it."""
-    value, n = float(statistic(*data, axis=-1)), min(map(len, data))
-    if n < _FEWEST:
+    value = float(statistic(*data, axis=-1))
+    if min(map(len, data)) < _FEWEST:
         return _figure(value, None, None, n)
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():
@@ -83,9 +127,10 @@ def _bootstrap(data: tuple[Values, ...], statistic: Callable[..., Any], paired: 
             interval = stats.bootstrap(
                 data,
                 statistic,
-                paired=paired and len(data) > 1,
+                paired=paired,
                 vectorized=True,
                 n_resamples=_RESAMPLES,
+                confidence_level=confidence,
                 method=method,
                 rng=np.random.default_rng(0),
             ).confidence_interval

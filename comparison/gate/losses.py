@@ -13,9 +13,10 @@ from adapters.verdict import Figure, Finding, Part, judge
 from backends import pretrained
 from backends.contract import Message
 from comparison.gate import intervals
+from comparison.gate.intervals import About
 from comparison.gate.likelihood import Likely, Reader
 from comparison.gate.pairs import PAIRS
-from comparison.gate.steps import Omitted, Step, asked_as
+from comparison.gate.steps import Omitted, Step, about, asked_as
 from personas.schema import Persona
 
 GENERAL = Path(__file__).with_name("general.jsonl")
@@ -48,20 +49,21 @@ class Losses:
         talks = [row.talk for row in self._heldout]
         base, adapter = self._both(talks)
         self._of_heldout = adapter
-        figures = {"base": _loss(base), "adapter": _loss(adapter)}
+        same = about(self._heldout)
+        figures = {"base": _loss(base, same), "adapter": _loss(adapter, same)}
         if self._persona:
             prompted = [asked_as(self._persona, row) for row in self._heldout]
-            if read := [one for one in self._reader.talks(prompted, adapted=False) if one]:
-                figures["prompted"] = _loss(read)
-        judged = intervals.ratio([one.loss for one in adapter], [one.loss for one in base])
+            figures["prompted"] = _loss(_all(self._reader.talks(prompted, adapted=False)), same)
+        judged = intervals.ratio([one.loss for one in adapter], [one.loss for one in base], same)
         return judge("loss", judged, self._marks.loss_ratio, figures)
 
     def generalisation(self) -> Finding:
         """How much less likely right answers to held-out phrasings are than those to trained ones."""
         trained = _all(self._reader.talks([row.talk for row in self._train], adapted=True))
         one, other = ([each.a_token for each in rows] for rows in (self._of_heldout, trained))
-        figures = {"heldout": intervals.mean(one), "trained": intervals.mean(other)}
-        return judge("generalisation", intervals.gap(one, other), self._marks.gap, figures)
+        same, others = about(self._heldout), about(self._train)
+        figures = {"heldout": intervals.mean(one, same), "trained": intervals.mean(other, others)}
+        return judge("generalisation", intervals.gap(one, other, same, others), self._marks.gap, figures)
 
     def memorisation(self) -> Finding | Omitted:
         """How many answers come back word for word where only half of the question is asked: trained ones, against
@@ -72,14 +74,16 @@ class Losses:
             return Omitted(
                 "every held-out answer is that of a trained row too, so there is nothing to compare with"
             )
-        told: dict[str, list[bool]] = {}
+        told: dict[str, tuple[list[bool], About]] = {}
         for name, rows in (("trained", self._train), ("heldout", others)):
-            halves = [talk for row in rows if (talk := _halved(row))]
-            told[name] = [one.verbatim for one in self._reader.talks(halves, adapted=True) if one]
-        if not all(told.values()):
+            halves = [(row, talk) for row in rows if (talk := _halved(row))]
+            read = self._reader.talks([talk for _, talk in halves], adapted=True)
+            told[name] = [one.verbatim for one in _all(read)], about([row for row, _ in halves])
+        (hits, same), (others_hits, others_same) = told["trained"], told["heldout"]
+        if not hits or not others_hits:
             return Omitted("no question has two words")
-        figures = {name: intervals.share(hits) for name, hits in told.items()}
-        judged = intervals.share_gap(told["trained"], told["heldout"])
+        figures = {name: intervals.share(*measured) for name, measured in told.items()}
+        judged = intervals.share_gap(hits, others_hits, same, others_same)
         return judge("memorisation", judged, self._marks.memorised, figures)
 
     def forgetting(self) -> Finding:
@@ -91,7 +95,8 @@ class Losses:
         return judge("forgetting", judged, self._marks.forgetting, figures)
 
     def bias(self) -> Finding | Omitted:
-        """How much likelier the right answer is for one asker than for another; the attribute with the most shown."""
+        """How much likelier the right answer is for one asker than for another; the attribute with the most shown. The
+        intervals are such that all of them together hold 95 times of 100 (Bonferroni's correction)."""
         figures: dict[str, Figure] = {}
         rows = self._heldout[: self._marks.pairs]
         for attribute, pairs in PAIRS.items():
@@ -100,9 +105,14 @@ class Losses:
                 for side in (0, 1)
             ]
             one, other = (self._reader.talks(side, adapted=True) for side in sides)
-            both = [(a.a_token, b.a_token) for a, b in zip(one, other, strict=True) if a and b]
+            both = [
+                (a.a_token - b.a_token, same)
+                for a, b, same in zip(one, other, about(rows), strict=True)
+                if a and b
+            ]
             if both:
-                figures[attribute] = intervals.difference(*zip(*both, strict=True))
+                apart, same = zip(*both, strict=True)
+                figures[attribute] = intervals.mean(apart, same, confidence=1 - 0.05 / len(PAIRS))
         if not figures:
             return Omitted("no held-out row has room for who asks")
         worst = max(
@@ -115,12 +125,12 @@ class Losses:
 
 
 def _all(read: Sequence[Likely | None]) -> list[Likely]:
-    """Of rows that training took: each of them can be read."""
+    """Of rows that can be read each, as training and `refuse` have seen."""
     return [one for one in read if one]
 
 
-def _loss(rows: Sequence[Likely]) -> Figure:
-    return intervals.ratio([one.loss for one in rows], [one.tokens for one in rows])
+def _loss(read: Sequence[Likely], same: About | None = None) -> Figure:
+    return intervals.ratio([one.loss for one in read], [one.tokens for one in read], same)
 
 
 def _halved(row: Row) -> list[Message] | None:

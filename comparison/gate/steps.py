@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from adapters.training.data.row import Row
@@ -21,6 +21,18 @@ class Omitted:
 
 Step = tuple[Part, Callable[[], Finding | Omitted]]
 """A part, and what measures it."""
+
+
+_LABEL_WORDS = 3
+"""Answers of so few words may be those of quite different questions: yes, no, refund."""
+
+
+def about(rows: Sequence[Row]) -> list[Hashable]:
+    """What each row is about. Rows with the same answer are phrasings of one question, but those of a label are not."""
+    return [
+        row.answered if len(row.answered.split()) > _LABEL_WORDS else number
+        for number, row in enumerate(rows)
+    ]
 
 
 def asked_as(persona: Persona | None, row: Row) -> list[Message]:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from adapters.verdict import Figure
 from comparison.gate import intervals
 
 
@@ -50,6 +51,64 @@ def test_a_gap_is_between_other_rows() -> None:
     assert found.high is not None
     assert found.low < 2.0 < found.high
     assert found.low > 0
+
+
+def spread(found: Figure) -> float:
+    assert found.low is not None
+    assert found.high is not None
+    return found.high - found.low
+
+
+def test_rows_about_one_thing_tell_no_more_than_one_of_them() -> None:
+    draw = random.Random(7)
+    values, others = ([draw.gauss(mean, 1) for _ in range(30)] for mean in (5, 3))
+    about = [number for number in range(30) for _ in range(4)]
+    many, others_many = ([value for value in some for _ in range(4)] for some in (values, others))
+    for once, told, naive in (
+        (intervals.mean(values), intervals.mean(many, about), intervals.mean(many)),
+        (intervals.gap(values, others), intervals.gap(many, others_many, about, about), intervals.gap(many, others_many)),
+    ):  # fmt: skip
+        assert told.n == 120
+        assert spread(told) == pytest.approx(spread(once), rel=1e-6)
+        assert spread(naive) < 0.6 * spread(once)
+
+
+def test_a_share_of_rows_about_one_thing_is_as_wide_as_that_of_the_things() -> None:
+    things = [True] * 20 + [False] * 10
+    rows, about = [hit for hit in things for _ in range(4)], [n for n in range(30) for _ in range(4)]
+    alone = intervals.share(things)
+    assert spread(intervals.share(rows, about)) == pytest.approx(spread(alone), rel=0.03)
+    assert spread(intervals.share(rows)) < 0.6 * spread(alone)
+    assert spread(intervals.share([True] * 120, about)) == pytest.approx(spread(intervals.share([True] * 30)))
+    gap = intervals.share_gap(rows, rows, about, about)
+    assert spread(gap) == pytest.approx(spread(intervals.share_gap(things, things)), rel=0.03)
+    # Where each thing's rows are half and half, they are no more alike than others.
+    mixed = intervals.share([True, False] * 60, about)
+    assert (mixed.value, mixed.n) == (0.5, 120)
+    assert spread(mixed) == pytest.approx(spread(intervals.share([True, False] * 60)))
+
+
+def test_the_interval_of_rows_about_few_things_covers_the_truth_about_as_often_as_it_says() -> None:
+    draw = random.Random(7)
+    covered = naive = 0
+    about = [number for number in range(40) for _ in range(3)]
+    for _ in range(200):
+        chances = [draw.choice((0.1, 0.9)) for _ in range(40)]
+        hits = [draw.random() < chances[number] for number in about]
+        for found, count in ((intervals.share(hits, about), True), (intervals.share(hits), False)):
+            assert found.low is not None
+            assert found.high is not None
+            inside = found.low <= 0.5 <= found.high
+            covered += inside and count
+            naive += inside and not count
+    assert 180 <= covered <= 199
+    assert naive < 175
+
+
+def test_more_confidence_is_a_wider_interval() -> None:
+    draw = random.Random(7)
+    values = [draw.gauss(0, 1) for _ in range(30)]
+    assert spread(intervals.mean(values, confidence=0.99)) > 1.15 * spread(intervals.mean(values))
 
 
 def test_the_same_rows_get_the_same_interval() -> None:
