@@ -129,9 +129,14 @@ def train(options: argparse.Namespace) -> int:
         say("estimate", estimate, str(estimate))
 
     def test(trained: Trained) -> Gate:
-        return examine(
-            trained, facts, places.cache, persona, lambda progress: _testing(progress, options.json)
-        )
+        try:
+            return examine(
+                trained, facts, places.cache, persona, lambda progress: _testing(progress, options.json)
+            )
+        except CounterpointError as error:
+            raise WorkFailed(
+                f"it could not be tested: {error} {Workplace(options.out).what_is_kept()}"
+            ) from None
 
     try:
         passport = run_training(options.recipe, options.out, facts, options.resume, report, announce, test)

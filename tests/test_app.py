@@ -390,7 +390,18 @@ def test_train_makes_an_adapter_that_ask_can_use(place: Place, tmp_path: Path) -
     talkative = place.run("train", long, "--out", tmp_path / "other", *place.options)
     refused(talkative, "which reads 512 tokens at once, can't read the persona support-desk")
 
-    # The same adapter by a mark that it cannot meet.
+    # By a mark that it cannot meet: made, but offered to nobody.
+    strict = tmp_path / "strict.yaml"
+    strict.write_text(
+        recipe.read_text().replace("jumper", "strict").replace("gap: 100", "gap: 100, loss_ratio: 0.000001")
+    )
+    missed = place.run("train", strict, "--out", tmp_path / "strict", "--publish", *place.options)
+    assert missed.returncode == 1, missed.stderr
+    assert (tmp_path / "strict" / "passport.json").exists()
+    modes = {one["mode"]: one for one in objects(place.run("modes", "--json", *place.options).stdout)}
+    assert "adapter:strict" not in modes
+
+    # The same adapter by such a mark.
     recipe.write_text(recipe.read_text().replace("gap: 100", "gap: 100, loss_ratio: 0.000001"))
     (out / "recipe.yaml").write_text(
         recipe.read_text().replace(": train.jsonl", ": ../train.jsonl").replace(": heldout.", ": ../heldout.")

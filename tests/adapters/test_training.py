@@ -25,6 +25,7 @@ from adapters.training.dataset import Encoded
 from adapters.training.progress import Progress
 from adapters.training.run import train
 from adapters.training.workplace import Workplace
+from adapters.verdict import Gate
 from errors import FAILED, CounterpointError, WorkFailed
 from tests.adapters.small_run import RECIPE, failing, killed_at, row
 
@@ -357,6 +358,22 @@ def test_a_disk_that_is_full_at_the_end_is_one_line_and_nothing_is_trained_again
     whole = train(recipe, tmp_path / "whole", tiny_base)
     assert passport.adapter_sha256 == whole.adapter_sha256
     assert passport.training.train_loss == whole.training.train_loss
+
+
+def test_a_run_that_ends_in_its_test_is_tested_again_and_nothing_is_trained_again(
+    recipe: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "made"
+    with pytest.raises(WorkFailed, match="the engine ended"):
+        train(recipe, out, tiny_base, test=failing(WorkFailed("the engine ended")))
+    assert not out.exists()
+    steps: list[int] = []
+    gate = Gate(findings=(), omitted={"checks": "no held-out row has checks"}, seconds=1)
+    passport = train(
+        recipe, out, tiny_base, True, lambda progress: steps.append(progress.step), test=lambda made: gate
+    )
+    assert steps == []
+    assert passport.gate == gate
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_the_checkpoint_before_is_kept(
