@@ -63,6 +63,7 @@ def build_parts(
 
     `announce` is told why the engine is given up, if it is.
     """
+    from adapters.packing import Exporter
     from adapters.store import AdapterStore
     from adapters.training.runs import RunStore
     from api import access
@@ -94,16 +95,17 @@ def build_parts(
         adapters,
         catalogue,
         Comparison(catalogue),
-        RunStore(places.data, _train_command(options, places)),
+        RunStore(places.data, _command(options, places, "train", "--publish")),
+        Exporter(_command(options, places, "export-adapter")),
         quantization="nf4" if options.quantization == "nf4" else "none",
         public=public,
     )
 
 
-def _train_command(options: argparse.Namespace, places: Places) -> list[str]:
-    """How the page starts a training run: as a person would, on the base that the page has."""
+def _command(options: argparse.Namespace, places: Places, *command: str) -> list[str]:
+    """How the page starts what needs a process of its own: as a person would, on the base that the page has."""
     own = ["--base", options.base, "--data-dir", str(places.data)]
-    return [sys.executable, str(ROOT / "app.py"), "train", "--publish", *own]
+    return [sys.executable, str(ROOT / "app.py"), *command, *own]
 
 
 def tell_of_servers(backends: Any) -> None:

@@ -1,4 +1,4 @@
-"""The Adapters tab: what is there, what it was measured to do, why one is unusable; check and import."""
+"""The Adapters tab: what is there, what it was measured to do, why one is unusable; check, import and export."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from adapters.store import AdapterEntry
 from errors import CounterpointError
 from ui import figures, links, markup
 from ui.guard import guarded, inform, warn
+from ui.outgoing import Outgoing
 from ui.parts import Parts
 from ui.personas import picker_updates
 from ui.words import label, say
@@ -47,12 +48,14 @@ class Adapters:
                 self.delete = gr.Button(
                     label("delete"), size="sm", scale=0, min_width=90, visible=False, elem_id="adapter-delete"
                 )
+                self.outgoing = Outgoing(parts)
                 with gr.Accordion(label("import_title"), open=False, elem_id="adapter-import-box"):
                     self._import()
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         self.quiet = quiet
         self.shown = [self.about, self.scores, self.facts, self.delete]
         self.list.change(guarded(self._select), self.list, self.shown, **quiet)
+        self.outgoing.wire(self.list, **quiet)
         given = [self.path, self.files, self.name, self.override, self.accept]
         self.check.click(guarded(self._check), given, self.found, api_visibility="private")
 

@@ -21,6 +21,11 @@ def plain(text: str) -> str:
     return "  \n".join(_indented(line) for line in lines)
 
 
+def listed(title: str, lines: Sequence[str]) -> str:
+    """A title and plain lines below it; nothing where there are none."""
+    return "\n".join([f"**{title}**", "", *(f"- {plain(line)}" for line in lines)]) if lines else ""
+
+
 def fenced(text: str, language: str = "") -> str:
     """A code block that nothing in `text` can end early."""
     longest = max((len(found) for found in _FENCES.findall(text)), default=2)

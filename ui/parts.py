@@ -6,6 +6,7 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Literal
 
+from adapters.packing import Exporter
 from adapters.store import AdapterStore
 from adapters.training.runs import RunStore
 from backends.contract import Backend, Rendered
@@ -28,6 +29,7 @@ class Parts:
     catalogue: Catalogue
     comparison: Comparison
     runs: RunStore
+    exporter: Exporter
     abandoned: Abandoned = field(default_factory=Abandoned)
     quantization: Literal["nf4", "none"] = "nf4"
     """What an adapter is trained on, to be used on the base as it is kept here."""

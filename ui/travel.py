@@ -99,14 +99,13 @@ class Travel:
         file = name + ENDINGS[to]
         path = save_bytes_to_cache(parcel.content, file, self.download.GRADIO_CACHE)
         button = gr.DownloadButton(say("travel_download", file=file), value=path, visible=True)
-        return [_listed(say("travel_left"), parcel.left), button]
+        return [markup.listed(say("travel_left"), parcel.left), button]
 
 
 def report(arrival: Arrival) -> str:
     """What became what, and what did not come along; all of it escaped."""
-    parts = [_listed(say("travel_kept"), arrival.carried), _listed(say("travel_left"), arrival.left)]
+    parts = [
+        markup.listed(say("travel_kept"), arrival.carried),
+        markup.listed(say("travel_left"), arrival.left),
+    ]
     return "\n\n".join(part for part in parts if part)
-
-
-def _listed(title: str, lines: tuple[str, ...]) -> str:
-    return "\n".join([f"**{title}**", "", *(f"- {markup.plain(line)}" for line in lines)]) if lines else ""

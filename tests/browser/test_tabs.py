@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import zipfile
+from pathlib import Path
 from typing import Any
 
 from tests.backends.scripted_server import serving
@@ -164,6 +166,24 @@ def test_an_imported_adapter_is_in_every_picker_at_once(open_page: OpenPage, app
     panes.ask(page, "Hello")
     panes.wait_done(page, 1, 2)
     assert panes.answer(page, 2)
+
+
+def test_an_adapter_is_exported_as_one_file(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Adapters").click()
+    page.locator("#adapter-list").get_by_text("trial").first.click()
+    page.get_by_role("button", name="Export for other programs").click()
+    panes.pick(page, "Export this adapter as", "Ollama Modelfile")
+    panes.pick(page, "With the persona", "Socratic tutor")
+    page.locator("#adapter-export").click()
+    with page.expect_download() as download:
+        page.locator("#adapter-download").click()
+    file = tmp_path / download.value.suggested_filename
+    assert file.name == "trial-ollama.zip"
+    download.value.save_as(file)
+    with zipfile.ZipFile(file) as archive:
+        assert "SYSTEM" in archive.read("trial-ollama/Modelfile").decode()
+        assert archive.read("trial-ollama/adapter/adapter_model.safetensors")
 
 
 def test_an_import_of_nothing_is_one_line(open_page: OpenPage) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.packing import Exporter
 from adapters.store import AdapterStore
 from adapters.training.runs import RunStore
 from backends.contract import BaseFacts
@@ -29,6 +30,13 @@ def parts_with(tmp_path: Path) -> Callable[[ScriptedBackend], Parts]:
         personas = PersonaStore(ROOT / "personas" / "library", tmp_path)
         adapters = AdapterStore(tmp_path / "none", tmp_path, lambda: facts)
         catalogue = Catalogue(personas, adapters, Backends(backend))
-        return Parts(personas, adapters, catalogue, Comparison(catalogue), RunStore(tmp_path, ["false"]))
+        return Parts(
+            personas,
+            adapters,
+            catalogue,
+            Comparison(catalogue),
+            RunStore(tmp_path, ["false"]),
+            Exporter(["false"]),
+        )
 
     return make

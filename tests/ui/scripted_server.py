@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from adapters.packing import Exporter
 from adapters.store import AdapterStore
 from adapters.training.runs import RunStore
 from backends.contract import BaseFacts
@@ -61,7 +62,9 @@ def parts_on(data: Path, main: ScriptedBackend, connect: Connect = ScriptedServe
     personas = PersonaStore(ROOT / "personas" / "library", data)
     adapters = AdapterStore(data / "none", data, lambda: facts)
     catalogue = Catalogue(personas, adapters, Backends(main, store, connect))
-    return Parts(personas, adapters, catalogue, Comparison(catalogue), RunStore(data, ["false"]))
+    return Parts(
+        personas, adapters, catalogue, Comparison(catalogue), RunStore(data, ["false"]), Exporter(["false"])
+    )
 
 
 def server(parts: Parts, name: str = "gpu") -> ScriptedServer:

@@ -215,6 +215,16 @@ TEXTS = {
     "example_answer": "Answer",
     # Adapters
     "no_adapters": "There is no adapter yet: import one.",
+    "export_title": "Export for other programs",
+    "export_format": "Export this adapter as",
+    "export_peft": "Adapter (PEFT)",
+    "export_merged": "Merged with the base",
+    "export_ollama": "Ollama Modelfile",
+    "export_info_peft": "Its own files, a few MB: for PEFT, vLLM and their like.",
+    "export_info_merged": "One model in float32 that Transformers loads alone: as large as the base, and it takes a while.",
+    "export_info_ollama": "A Modelfile with the adapter beside it, for `ollama create`.",
+    "export_persona": "With the persona",
+    "export_download": "Download {file} ({mb} MB)",
     "import_title": "Check or import an adapter",
     "import_hint": (
         "A PEFT folder with `adapter_config.json` and `adapter_model.safetensors`: name it, or upload its files. "
