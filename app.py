@@ -142,7 +142,13 @@ def parser() -> _Parser:
     )
 
     test = commands.add_parser("test-adapter", parents=[engine], help="test a trained adapter again")
-    test.add_argument("folder", metavar="FOLDER", type=Path, help="with its passport and recipe.yaml")
+    test.add_argument("folder", metavar="FOLDER", type=Path, help="with its passport")
+    test.add_argument(
+        "--recipe",
+        metavar="RECIPE",
+        type=Path,
+        help="what it was trained by (default: recipe.yaml in FOLDER)",
+    )
 
     bring = commands.add_parser(
         "import-persona", parents=[engine], help="make a persona of a card, a character or a Modelfile"

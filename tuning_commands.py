@@ -165,7 +165,7 @@ def test_adapter(options: argparse.Namespace) -> int:
 
     places = Places.from_options(options)
     facts = base_facts(options, places)
-    trained = loaded(options.folder, facts)
+    trained = loaded(options.folder, facts, options.recipe)
     persona = _counterpart(trained.recipe, places)
     refuse(persona, trained.heldout, facts)
     gate = examine(trained, facts, places.cache, persona, lambda progress: _testing(progress, options.json))

@@ -138,19 +138,23 @@ def train(
     return passport
 
 
-def loaded(folder: Path, base: BaseFacts) -> Trained:
-    """An adapter that was trained before, from its folder with passport and recipe, as it was when it was made.
+def loaded(folder: Path, base: BaseFacts, recipe_path: Path | None = None) -> Trained:
+    """An adapter that was trained before, from its folder with the passport and its recipe (recipe.yaml in there, if no
+    other place is told), as it was when it was made.
 
     Raises CounterpointError where one of these is not there, and where the recipe's data have changed since.
     """
     from adapters.training import lora
 
-    passport = passports.read(folder)
-    recipe_path = folder / "recipe.yaml"
-    if passport is None or not recipe_path.is_file():
+    passport = passports.read(folder) if folder.is_dir() else None
+    if passport is None:
         raise CounterpointError(
-            f"{folder}: a passport of ours and a recipe.yaml have to be in it: copy the recipe there, with the paths "
-            "of its datasets as they are from there."
+            f"{folder}: there is no passport of ours in it: give the folder of an adapter trained here."
+        )
+    recipe_path = recipe_path or folder / "recipe.yaml"
+    if not recipe_path.is_file():
+        raise CounterpointError(
+            f"{recipe_path}: there is no such file: give the recipe that it was trained by with --recipe."
         )
     recipe = read_recipe(recipe_path)
     base_folder, _ = _base(base, recipe)

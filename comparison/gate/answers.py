@@ -13,11 +13,10 @@ from adapters.training.run import Trained
 from adapters.verdict import Finding, judge
 from backends.contract import Backend, Sampling
 from comparison.gate import intervals
-from comparison.gate.steps import Omitted, Step, about
+from comparison.gate.steps import Omitted, Step, about, asked
 from comparison.measure.asking import through_backend
 from comparison.measure.checks import passes
 from comparison.modes import DEFAULT_SAMPLING
-from personas.render import render
 from personas.schema import Persona
 
 TEMPERATURE = 0.7
@@ -78,8 +77,7 @@ class Asked:
         if seed is not None:
             most = min(TOKENS, sampling.max_tokens)
             sampling = replace(sampling, temperature=TEMPERATURE, seed=seed, max_tokens=most)
-        asked = [render(persona, row.question[-1]["content"], row.question[:-1]) for row in rows]
-        return through_backend(self._backend, sampling, adapter)(asked)
+        return through_backend(self._backend, sampling, adapter)([asked(persona, row) for row in rows])
 
 
 def _alike(one: str, other: str) -> float:

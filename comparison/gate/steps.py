@@ -35,6 +35,14 @@ def about(rows: Sequence[Row]) -> list[Hashable]:
     ]
 
 
+def asked(persona: Persona | None, row: Row) -> list[Message]:
+    """The row's question as the persona asks it, whose system message then stands for the row's own."""
+    *before, question = row.question
+    if persona:
+        before = [message for message in before if message["role"] != "system"]
+    return render(persona, question["content"], before)
+
+
 def asked_as(persona: Persona | None, row: Row) -> list[Message]:
-    """The row with its right answer, asked as the persona asks."""
-    return [*render(persona, row.question[-1]["content"], row.question[:-1]), row.talk[-1]]
+    """The same with the right answer."""
+    return [*asked(persona, row), row.talk[-1]]

@@ -24,7 +24,7 @@ from comparison.gate.gate import refuse
 from comparison.gate.likelihood import Likely, Reader, as_saved
 from comparison.gate.losses import Losses
 from comparison.gate.pairs import PAIRS
-from comparison.gate.steps import Omitted
+from comparison.gate.steps import Omitted, asked_as
 from errors import CounterpointError
 from personas.schema import Persona
 from tests.adapters.small_run import RECIPE, row
@@ -152,6 +152,21 @@ def test_a_persona_is_measured_beside_the_two(trained: Trained) -> None:
     told = Losses(trained, persona).loss()
     assert list(told.figures) == ["base", "adapter", "prompted"]
     assert told.figures["prompted"] != told.figures["base"]
+
+
+def test_a_personas_system_message_stands_for_the_rows_own() -> None:
+    persona = Persona.model_validate(
+        {"name": "p", "title": "P", "description": "x", "role": "You are lazy.", "instructions": ["Rest."]}
+    )
+    turns: list[Message] = [
+        {"role": "system", "content": "You are quick."},
+        {"role": "user", "content": "a fox?"},
+        {"role": "assistant", "content": "jumps"},
+    ]
+    told = asked_as(persona, Row.of(turns))
+    assert [message["role"] for message in told] == ["system", "user", "assistant"]
+    assert told[0]["content"].startswith("You are lazy.")
+    assert asked_as(None, Row.of(turns)) == turns
 
 
 def test_rows_that_were_learned_and_others_that_were_not_are_a_gap(trained: Trained) -> None:
