@@ -22,7 +22,7 @@ from api.completions import END, Completion, event_bytes
 from api.draw import draw
 from api.errors import STATUS, NoSuchModel, refusal, refused, shape
 from api.metrics import Metrics
-from backends.contract import Done, Failed, Request, Sampling
+from backends.contract import Done, Failed, Queued, Request, Sampling, Waiting
 from backends.served import OWN
 from comparison.live import Comparison
 from comparison.modes import ModeId, ModeInfo
@@ -34,6 +34,13 @@ HEALTH_S = 30.0
 """What a one-token generation may take."""
 MODELS, CHAT = "/v1/models", "/v1/chat/completions"
 EVERY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+STATISTICS_S = 5.0
+"""What telling its figures may take."""
+BUSY: tuple[dict[str, Any], int] = {"status": "busy"}, 200
+"""Alive, and at work for others."""
+FAILED: tuple[dict[str, Any], int] = {"status": "failed"}, 503
+OUT_OF_TOKENS = "output limit was reached"
+"""What OpenAI says of an answer that ended in the model's thoughts."""
 HEALTH_LASTS_S = 2.0
 """How long its result holds."""
 ELSEWHERE_LASTS_S = 60.0
@@ -125,7 +132,7 @@ class Api:
 
     async def _one_token(self) -> tuple[dict[str, Any], int]:
         """What /health says, and its status. Why it failed stands in the log: who asks here has shown no key."""
-        began = time.monotonic()
+        began, stepped, waits = time.monotonic(), await self._steps(), False
         request = Request(
             f"health-{secrets.token_hex(8)}/0", ({"role": "user", "content": "Hi"},), Sampling(max_tokens=1)
         )
@@ -133,14 +140,14 @@ class Api:
             async with asyncio.timeout(HEALTH_S), contextlib.aclosing(draw(self._main, [request])) as drawn:
                 async for together in drawn:
                     for event in together:
+                        waits = isinstance(event, Queued | Waiting)
                         if isinstance(event, Failed):
+                            # Out of tokens before it said a word, as a model that thinks is: there were some.
+                            if self._main.is_elsewhere and OUT_OF_TOKENS in event.message:
+                                self._holds_until = self._clock() + ELSEWHERE_LASTS_S
+                                return {"status": "ok"}, 200
                             log.warning("/health: %s", event.message)
-                            # Alive, and at work for others.
-                            return (
-                                ({"status": "busy"}, 200)
-                                if event.cause == "busy"
-                                else ({"status": "failed"}, 503)
-                            )
+                            return BUSY if event.cause == "busy" else FAILED
                         if isinstance(event, Done):
                             if self._main.is_elsewhere:
                                 self._holds_until = self._clock() + ELSEWHERE_LASTS_S
@@ -151,10 +158,25 @@ class Api:
                                 "seconds": seconds,
                             }, 200
         except Busy:
-            return {"status": "busy"}, 200
-        except (TimeoutError, CounterpointError) as error:
-            log.warning("/health: %s", error or f"no token came in {HEALTH_S:.0f} s")
-        return {"status": "failed"}, 503
+            return BUSY
+        except TimeoutError:
+            if waits and await self._steps() > stepped:
+                return BUSY
+            log.warning("/health: no token came in %.0f s", HEALTH_S)
+        except CounterpointError as error:
+            log.warning("/health: %s", error)
+        return FAILED
+
+    async def _steps(self) -> int:
+        """Steps that the engine has decoded, 0 where that is not to be had: while they grow it is at work."""
+        statistics = getattr(self._main, "statistics", None)
+        if statistics is None:
+            return 0
+        try:
+            async with asyncio.timeout(STATISTICS_S):
+                return int((await run_in_threadpool(statistics))["steps"])
+        except (TimeoutError, CounterpointError):
+            return 0
 
     async def metrics(self, request: HttpRequest) -> Response:
         return Response(await run_in_threadpool(self._metrics.text), media_type=CONTENT_TYPE_LATEST)

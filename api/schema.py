@@ -79,6 +79,9 @@ class Turn(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[_Text | Annotated[tuple[Part, ...], Tag("list")], _text_or("text parts")]
     name: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    """Thoughts that another server's answer came with: they are no part of what was said."""
 
     @property
     def message(self) -> Message:

@@ -15,6 +15,7 @@ import openai
 import pytest
 from openai import OpenAI
 
+from api import routes
 from backends.contract import Event, Failed, Queued, Request, Status
 from backends.local.backend import LocalBackend
 from backends.openai_server import OpenAIServer
@@ -176,7 +177,7 @@ def test_an_answers_message_is_sent_back_as_it_came(tiny_api: str) -> None:
     message = greedy(tiny_api).choices[0].message
     second = greedy(tiny_api, messages=[*WHY, message, {"role": "user", "content": "And the sea?"}])
     assert second.usage.prompt_tokens > greedy(tiny_api).usage.prompt_tokens + 10
-    elsewhere = {**message.model_dump(), "tool_calls": [], "annotations": []}
+    elsewhere = {**message.model_dump(), "tool_calls": [], "annotations": [], "reasoning_content": "Hm."}
     third = greedy(tiny_api, messages=[*WHY, elsewhere, {"role": "user", "content": "And the sea?"}])
     assert text(third) == text(second)
 
@@ -498,6 +499,40 @@ def test_health_answers_after_a_real_token_and_says_when_there_is_none(tiny_api:
         yield Failed(requests[0].id, "64 wait already.", "busy")
 
     assert httpx.get(f"{serve(ScriptedBackend(full))}/health").json() == {"status": "busy"}
+
+
+@pytest.mark.parametrize(("works", "told"), [(True, (200, "busy")), (False, (503, "failed"))])
+def test_who_waits_for_health_behind_others_is_told_whether_they_are_being_answered(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, works: bool, told: tuple[int, str]
+) -> None:
+    class Full(ScriptedBackend):
+        steps = 0
+
+        def statistics(self) -> dict[str, int]:
+            self.steps += works
+            return {"steps": self.steps}
+
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        yield Queued(requests[0].id, 3)
+        assert ended.wait(30)
+
+    ended = threading.Event()
+    monkeypatch.setattr(routes, "HEALTH_S", 0.2)
+    try:
+        answer = httpx.get(f"{serve(Full(script))}/health", timeout=60)
+    finally:
+        ended.set()
+    assert (answer.status_code, answer.json()["status"]) == told
+
+
+def test_a_server_whose_model_thinks_is_in_good_health_though_one_token_is_too_few(serve: Serve) -> None:
+    def thinking(call: Call) -> None:
+        said = "Could not finish the message because max_tokens or model output limit was reached."
+        call.status(400, json.dumps({"error": {"message": said, "type": "invalid_request_error"}}))
+
+    with serving(thinking) as server, closing(OpenAIServer(Server("gpt", server.url))) as backend:
+        answer = httpx.get(f"{serve(backend)}/health", timeout=60)
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
 def test_a_servers_good_health_holds_for_a_minute_and_its_failures_do_not(serve: Serve) -> None:
