@@ -163,6 +163,8 @@ class Identity:
     messages: tuple[Message, ...] | None = None
     dtype: str | None = None
     """What it computes in: "float32" or "bfloat16"."""
+    unsent: tuple[str, ...] = ()
+    """Fields of `sampling` that the server was not sent, since it does not know or take them: it does as it is set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,10 @@ from errors import CounterpointError, WorkFailed
 OWN = "counterpoint"
 """Who owns the models of another Counterpoint."""
 SGLANG = "sglang"
-LLAMA_SERVER = "llamacpp"
+LLAMA_CPP = frozenset({"llamacpp", "me"})
+"""llama-server, and llama-cpp-python's server, which calls every owner "me"."""
 OLLAMA = "library"
-EXTENDED = frozenset({"vllm", SGLANG, LLAMA_SERVER, OWN})
+EXTENDED = frozenset({"vllm", SGLANG, OWN}) | LLAMA_CPP
 """Owners in /v1/models of servers that know top_k, min_p and repetition_penalty, which OpenAI's own refuses and Ollama
 passes over."""
 COMPLETE = EXTENDED | {OLLAMA}
@@ -59,7 +60,8 @@ def offered(
 ) -> Offer:
     """Reads the entries of /v1/models.
 
-    An adapter is an entry whose `parent` is the base (vLLM, SGLang), whose id is "BASE:NAME" (Ray Serve LLM), or
+    An adapter is an entry whose `parent` is the base (vLLM, SGLang) or another name of it, which has the same `root`
+    (vLLM with several served names), whose id is "BASE:NAME" (Ray Serve LLM), or
     that the configured map names. SGLang lists it as NAME, but is to be asked for "BASE:NAME". The base is the
     configured one, else the only entry that is no adapter; an entry `base` of another Counterpoint is its base.
     A configured base that is not listed is believed of a hosted provider: its list may be a part, or call it
@@ -73,7 +75,8 @@ def offered(
     elif base not in entries and any(entry.get("owned_by") in COMPLETE for entry in entries.values()):
         raise WorkFailed(f"{server} has no model {base}. It has: {_listed(entries)}.")
     entry = entries.get(base, {})
-    found = {_name(id_, base): id_ for id_, entry in entries.items() if _is_adapter(id_, entry, base)}
+    names = _names(entries, base)
+    found = {_name(id_, base): id_ for id_, entry in entries.items() if _is_adapter(id_, entry, base, names)}
     owner = entry.get("owned_by")
     root = entry.get("root")
     name = str(root) if owner == OWN and _is_an_id(root) else base
@@ -95,15 +98,26 @@ def _only_base(server: str, entries: Mapping[str, Mapping[str, Any]], adapters: 
         for id_, entry in entries.items()
         if not entry.get("parent") and id_ not in adapters.values() and id_.rpartition(":")[0] not in entries
     ]
-    if len(bases) == 1:
+    if bases and set(bases) <= _names(entries, bases[0]):
         return bases[0]
     if not bases:
         raise WorkFailed(f"{server} offers no model: start it with one, or name it as `model`.")
     raise WorkFailed(f"{server} serves several models: name one of them as `model`: {_listed(bases)}.")
 
 
-def _is_adapter(id_: str, entry: Mapping[str, Any], base: str) -> bool:
-    return id_ != base and (entry.get("parent") == base or id_.startswith(f"{base}:"))
+def _names(entries: Mapping[str, Mapping[str, Any]], base: str) -> set[str]:
+    """All names of a base: those with its root are the same model."""
+    root = entries.get(base, {}).get("root")
+    bases = {
+        id_
+        for id_, entry in entries.items()
+        if root and entry.get("root") == root and not entry.get("parent")
+    }
+    return {base} | bases
+
+
+def _is_adapter(id_: str, entry: Mapping[str, Any], base: str, names: Collection[str]) -> bool:
+    return id_ not in names and (entry.get("parent") in names or id_.startswith(f"{base}:"))
 
 
 def _asked_as(id_: str, entry: Mapping[str, Any], base: str) -> str:

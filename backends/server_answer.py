@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from backends.contract import (
@@ -19,24 +19,15 @@ from backends.contract import (
     TokenLogprob,
     Usage,
 )
-from backends.served import LLAMA_SERVER, OLLAMA, SGLANG, Offer
+from backends.served import LLAMA_CPP, OLLAMA, SGLANG, Offer
 from backends.server_errors import readable
 
 _NEEDED = frozenset({"model", "messages", "stream", "logprobs", "top_logprobs", "extra_body"})
-_LEFT_TO_THE_SERVER: dict[str, Any] = {
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-    "seed": 0,
-    "stop": (),
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-}
-"""What OpenAI's API documents for a parameter that was not sent."""
-_LLAMA_SERVERS_NAME = "repeat_penalty"
-"""What llama-server reads where others read repetition_penalty."""
+_SAMPLING = frozenset(each.name for each in fields(Sampling))
+NOT_OPENAIS = frozenset({"top_k", "min_p", "repetition_penalty"})
+"""What of a sampling OpenAI's own API does not know."""
+_LLAMA_CPPS_NAME = "repeat_penalty"
+"""What llama.cpp's servers read where others read repetition_penalty."""
 _THOUGHTS = ("reasoning_content", "reasoning")
 """Where models that think put what is not shown."""
 _LARGEST_COUNT = 2**53
@@ -65,7 +56,6 @@ class ServerAnswer:
     began: float
     offer: Offer | None = None
     model: str = ""
-    sampling: Sampling = field(default_factory=Sampling)
     pieces: int = 0
     arrived: int = 0
     """Pieces, and thoughts: these are not shown, but count towards the end as well."""
@@ -78,6 +68,9 @@ class ServerAnswer:
     is_filtered: bool = False
     said_model: str | None = None
     left_out: set[str] = field(default_factory=set)
+    """Parameters that the server refused by name."""
+    unsent: set[str] = field(default_factory=set)
+    """Fields of the request's sampling that it was not sent."""
 
     @property
     def over(self) -> bool:
@@ -116,9 +109,8 @@ class ServerAnswer:
         sent = (asked.keys() | asked.get("extra_body", {}).keys()) - _NEEDED
         left_out = sent.intersection(refused)
         self.left_out |= left_out
-        fields = {"repetition_penalty" if name == _LLAMA_SERVERS_NAME else name for name in left_out}
-        defaults = {name: _LEFT_TO_THE_SERVER[name] for name in fields if name in _LEFT_TO_THE_SERVER}
-        self.sampling = replace(self.sampling, **defaults)
+        sampled = {"repetition_penalty" if name == _LLAMA_CPPS_NAME else name for name in left_out}
+        self.unsent |= sampled & _SAMPLING
         return bool(left_out)
 
     def begin(self) -> None:
@@ -183,10 +175,11 @@ class ServerAnswer:
             adapter_scale=1.0 if request.adapter else None,
             prompt=None,
             prompt_sha256=None,
-            sampling=self.sampling,
+            sampling=self.request.sampling,
             server=f"{url}, model {self.said_model or self.model}" + self._without(),
             claimed=claimed,
             messages=request.messages,
+            unsent=tuple(sorted(self.unsent)),
         )
         return Done(request.id, self.reason or "stop", usage, identity)
 
@@ -195,13 +188,8 @@ class ServerAnswer:
         return f", which does not take {', '.join(told)}" if told else ""
 
 
-def plain(sampling: Sampling) -> Sampling:
-    """What a server hears that heeds OpenAI's own parameters only."""
-    return replace(sampling, top_k=0, min_p=0.0, repetition_penalty=1.0)
-
-
 def parameters(request: Request, answer: ServerAnswer, extended: bool) -> dict[str, Any]:
-    sampling = answer.sampling
+    sampling = request.sampling
     owner = answer.offer.owner if answer.offer else None
     told: dict[str, Any] = {
         "model": answer.model,
@@ -224,9 +212,9 @@ def parameters(request: Request, answer: ServerAnswer, extended: bool) -> dict[s
         told |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if extended:
         extra = {"min_p": sampling.min_p, "repetition_penalty": sampling.repetition_penalty}
-        # Unsent it would be as the model's generation_config says; only SGLang refuses the 0 that is off elsewhere.
-        extra |= {"top_k": sampling.top_k} if sampling.top_k or owner != SGLANG else {}
-        extra |= {_LLAMA_SERVERS_NAME: sampling.repetition_penalty} if owner == LLAMA_SERVER else {}
+        # Unsent it would be as the model's generation_config says; SGLang refuses the 0 that is off elsewhere.
+        extra["top_k"] = -1 if owner == SGLANG and not sampling.top_k else sampling.top_k
+        extra |= {_LLAMA_CPPS_NAME: sampling.repetition_penalty} if owner in LLAMA_CPP else {}
         told["extra_body"] = {name: value for name, value in extra.items() if name not in answer.left_out}
     return {name: value for name, value in told.items() if name not in answer.left_out}
 

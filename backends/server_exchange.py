@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from backends import server_errors
 from backends.contract import Event
 from backends.served import EXTENDED
-from backends.server_answer import ServerAnswer, parameters, plain
+from backends.server_answer import NOT_OPENAIS, ServerAnswer, parameters
 from backends.server_client import ServerClient
 from backends.server_offer import ServerOffer
 from errors import CounterpointError, WorkFailed
@@ -38,7 +38,8 @@ async def exchange(
     if request.adapter and request.adapter_scale != 1:
         raise CounterpointError(f"{server.name} has adapters at their trained strength only: set it to 1.")
     extended = offer.owner in EXTENDED if server.extended is None else server.extended
-    answer.sampling = request.sampling if extended else plain(request.sampling)
+    if not extended:
+        answer.unsent |= NOT_OPENAIS
     try:
         # What was shown cannot be taken back by asking again.
         await client.persist(

@@ -69,6 +69,8 @@ class Receipt:
         """The receipt's fields in the order of the JSON that `ask --json` prints."""
         identity, usage = self.identity, self.usage
         sampling = dataclasses.asdict(identity.sampling)
+        sampling["stop"] = list(sampling["stop"])
+        sampling |= dict.fromkeys(identity.unsent)
         seed = sampling.pop("seed")
         fields = {
             "base": identity.base,
@@ -81,7 +83,7 @@ class Receipt:
             "persona_sha256": self.persona_sha256,
             "prompt": identity.prompt,
             "prompt_sha256": identity.prompt_sha256,
-            "sampling": {**sampling, "stop": list(sampling["stop"])},
+            "sampling": sampling,
             "seed": seed,
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,

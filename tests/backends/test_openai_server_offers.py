@@ -46,6 +46,26 @@ def test_adapters_are_those_with_the_base_as_parent_or_in_their_id_and_those_of_
         assert "has no adapter nobody" in (backend.probe("nobody") or "")
 
 
+@pytest.mark.parametrize("model", [None, "org/small", "short"])
+def test_a_base_of_several_names_has_the_adapters_of_each(model: str | None) -> None:
+    """As vLLM lists them: an adapter's parent is the first name, its root the folder that it came from."""
+    own = {"object": "model", "owned_by": "vllm"}
+    models = [
+        {"id": "org/small", "root": "/models/small", "parent": None, **own},
+        {"id": "short", "root": "/models/small", "parent": None, **own},
+        {"id": "support", "root": "/adapters/support", "parent": "org/small", **own},
+    ]
+    with asked_of(lambda call: call.answer("x"), models=models, model=model) as (backend, _):
+        assert backend.offer().base == (model or "org/small")
+        assert dict(backend.offer().adapters) == {"support": "support"}
+    other = {"id": "large", "root": "/models/large", "parent": None, **own}
+    with (
+        asked_of(lambda call: call.answer("x"), models=[*models, other]) as (backend, _),
+        pytest.raises(CounterpointError, match="serves several models"),
+    ):
+        backend.offer()
+
+
 def test_sglangs_adapters_are_listed_by_their_names_and_asked_for_as_parts_of_the_base() -> None:
     own = {"object": "model", "owned_by": "sglang"}
     names = ("support", "qwen:orders")
