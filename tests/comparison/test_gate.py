@@ -154,6 +154,17 @@ def test_a_persona_is_measured_beside_the_two(trained: Trained) -> None:
     assert told.figures["prompted"] != told.figures["base"]
 
 
+def test_what_an_adapter_cannot_be_tested_again_without_is_told(trained: Trained, tmp_path: Path) -> None:
+    base = BaseFacts("example/tiny-chat", trained.base_folder, "ab" * 32, ("en",), {})
+    with pytest.raises(CounterpointError, match="give the recipe that it was trained by with --recipe"):
+        loaded(trained.folder, base)
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(CounterpointError, match="there is no passport of ours in it"):
+            loaded(folder, base)
+    again = loaded(trained.folder, base, trained.folder.parent / "recipe.yaml")
+    assert again.heldout == trained.heldout
+
+
 def test_a_personas_system_message_stands_for_the_rows_own() -> None:
     persona = Persona.model_validate(
         {"name": "p", "title": "P", "description": "x", "role": "You are lazy.", "instructions": ["Rest."]}
