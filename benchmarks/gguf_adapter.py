@@ -1,11 +1,19 @@
-"""A LoRA adapter of a Llama base as the GGUF file that llama.cpp loads."""
+"""A LoRA adapter of a Llama base as the GGUF file that llama.cpp loads.
+
+python benchmarks/gguf_adapter.py adapters/library/support support.gguf [--base FOLDER]
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
 LINEARS = {
     "self_attn.q_proj": "attn_q",
@@ -51,3 +59,18 @@ def write(adapter: Path, base: Path, out: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def main() -> None:
+    from backends.local.fetch import cache_folder, locate
+
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("adapter", type=Path, metavar="FOLDER", help="a PEFT folder")
+    options.add_argument("out", type=Path, metavar="FILE", help="the new GGUF file")
+    options.add_argument("--base", default="embedded", metavar="ID_OR_FOLDER", help="what it was trained on")
+    given = options.parse_args()
+    write(given.adapter, locate(given.base, cache_folder()).folder, given.out)
+
+
+if __name__ == "__main__":
+    main()
