@@ -71,6 +71,7 @@ def examine(
     train, heldout = (
         draw.sample(list(rows), min(most, len(rows))) for rows in (trained.train, trained.heldout)
     )
+    answers = {row.answered for row in trained.train}
     trained = replace(trained, train=train, heldout=heldout)
     found: list[Finding] = []
     omitted: dict[Part, str] = {}
@@ -85,7 +86,7 @@ def examine(
                 found.append(outcome)
 
     with as_saved(trained.model):
-        measure(Losses(trained, persona).steps())
+        measure(Losses(trained, persona, answers).steps())
     with closing(_engine(trained, facts, cache)) as engine:
         engine.wait()
         measure(Asked(trained, persona, engine).steps())

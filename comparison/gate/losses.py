@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -26,7 +26,11 @@ GENERAL = Path(__file__).with_name("general.jsonl")
 class Losses:
     """Measures one adapter."""
 
-    def __init__(self, trained: Trained, persona: Persona | None) -> None:
+    def __init__(
+        self, trained: Trained, persona: Persona | None, answers: Collection[str] | None = None
+    ) -> None:
+        """`answers` are all that were trained on, where `trained` has a sample of the rows."""
+        self._answers = {row.answered for row in trained.train} if answers is None else answers
         self._marks, self._persona = trained.recipe.gate, persona
         context = pretrained.context_of(trained.base_folder) or trained.recipe.max_length
         self._reader = Reader(trained.model, trained.tokenizer, context, trained.recipe.batch_size)
@@ -68,8 +72,7 @@ class Losses:
     def memorisation(self) -> Finding | Omitted:
         """How many answers come back word for word where only half of the question is asked: trained ones, against
         held-out ones that no trained row has."""
-        known = {row.answered for row in self._train}
-        others = [row for row in self._heldout if row.answered not in known]
+        others = [row for row in self._heldout if row.answered not in self._answers]
         if not others:
             return Omitted(
                 "every held-out answer is that of a trained row too, so there is nothing to compare with"

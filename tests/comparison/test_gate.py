@@ -217,6 +217,13 @@ def talk(question: str, answer: str) -> Any:
     return Row.of([{"role": "user", "content": question}, {"role": "assistant", "content": answer}]).talk
 
 
+def test_an_answer_that_was_trained_on_outside_of_the_sample_is_no_control(trained: Trained) -> None:
+    sampled = replace(trained, train=trained.train[:1])
+    answers = {one.answered for one in trained.train}
+    assert isinstance(Losses(sampled, None).memorisation(), Finding)
+    assert isinstance(Losses(sampled, None, answers).memorisation(), Omitted)
+
+
 def test_questions_of_one_word_have_no_half(trained: Trained) -> None:
     short = replace(trained, heldout=[Row.of(talk("fox?", "never said"))] * 3)
     assert found(short, "memorisation") == Omitted("no question has two words")
