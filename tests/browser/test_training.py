@@ -21,7 +21,7 @@ def test_a_table_becomes_a_tested_adapter_that_answers_beside_the_base_though_pa
     browser: Any, tiny_base: Path, tmp_path: Path
 ) -> None:
     data, table = tmp_path / "data", tmp_path / "shop_floor.csv"
-    rows = [f"where is the {thing}?,the order ships to you today" for thing in THINGS.split()]
+    rows = [f"where is the {thing}?,the {thing} ships to you today" for thing in THINGS.split()]
     table.write_text("\n".join(["question,answer", *rows]) + "\n")
     options = ("--base", str(tiny_base), "--quantization", "none")
 
@@ -30,7 +30,7 @@ def test_a_table_becomes_a_tested_adapter_that_answers_beside_the_base_though_pa
         page.get_by_role("tab", name="Train").click()
         page.set_input_files("#train-file input[type=file]", table)
         page.get_by_text("Sound rows: 24").wait_for()
-        assert page.locator("#train-rows mark").first.inner_text().startswith("the order ships")
+        assert "ships to you today" in page.locator("#train-rows mark").first.inner_text()
         assert page.get_by_label("What to call the adapter").input_value() == "Shop floor"
         page.get_by_role("button", name="Train", exact=True).click()
         page.get_by_text("Close this page if you like").wait_for()
@@ -38,15 +38,15 @@ def test_a_table_becomes_a_tested_adapter_that_answers_beside_the_base_though_pa
     with serving(data, tmp_path / "second.log", *options) as address, pages(browser, address) as open_page:
         page = open_page()
         page.get_by_role("tab", name="Train").click()
-        page.get_by_text("Every list of modes has it, as adapter:shop-floor").wait_for()
-        assert page.locator("#train-curves circle").count() >= 1
+        page.locator("#train-gate").get_by_text("its test").first.wait_for()
         shown = page.locator("#train-gate").inner_text()
         assert "It passed its test." in shown
-        for part in ("Held-out loss", "Generalises", "Forgot", "Consistent", "Bias"):
+        page.get_by_text("Every list of modes has it, as adapter:shop-floor").wait_for()
+        assert page.locator("#train-curves circle").count() >= 1
+        for part in ("Held-out loss", "Memorised", "Generalises", "Forgot", "Consistent", "Bias"):
             assert part in shown
         assert "no held-out row has checks" in shown
-        assert "every held-out answer is that of a trained row" in shown
-        assert page.locator("#train-gate svg").count() == 5
+        assert page.locator("#train-gate svg").count() == 6
 
         # The page is the same one: no reload tells the pickers.
         page.get_by_role("tab", name="Compare").click()
