@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
-
-# bitsandbytes warns, when it is first imported, of a kernel of the Hub that it can do without.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 BLOCK = 64
 """Weights that share a scale."""
