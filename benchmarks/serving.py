@@ -1,12 +1,14 @@
 """How fast many clients are served: the app's API against vLLM, on the same base, adapters and questions.
 
-    python benchmarks/serving.py [--json] [--clients 16] [--each 6] [--tokens 48]
+    python benchmarks/serving.py [--json] [--clients 16] [--each 6] [--tokens 48] [--rounds 3]
 
 Every client asks one question after another, streamed, greedy, through six modes in turn: bare, a long and a short
 persona, and three adapters. Each server has the machine to itself while it is measured, and the client beside it;
 before that, every mode is asked once. vLLM gets the messages that the app renders for a persona. The app answers
 in NF4, as it does by default, and once more in bfloat16; vLLM computes in bfloat16, and in float32, which is the
-faster of the two on a processor without bfloat16. The ratios are to the faster vLLM.
+faster of the two on a processor without bfloat16. The ratios are to the faster vLLM of the same round. In every round
+each server is started anew, in turn, and asked the same as the others; figures are medians of the rounds, with the
+lowest and the highest.
 """
 
 from __future__ import annotations
@@ -183,15 +185,36 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def measure(clients: int, each: int, tokens: int) -> dict[str, Any]:
-    from backends.local.fetch import cache_folder, locate
+def measure(clients: int, each: int, tokens: int, rounds: int) -> dict[str, Any]:
+    """{server: {figure: (median, lowest, highest of the rounds)}}, the ratios among the figures, beside what was asked
+    of whom."""
     from benchmarks.table import machine
-    from benchmarks.vllm_server import KEY, vllm
 
     everything = asks(tokens)
+    results = [one_round(everything, clients, each) for _ in range(rounds)]
+    return {
+        "machine": machine(),
+        "clients": clients,
+        "max_tokens": tokens,
+        "rounds": rounds,
+        "requests": clients * each,
+        "servers": {
+            name: {
+                figure: _spread([result[name][figure] for result in results]) for figure in results[0][name]
+            }
+            for name in SERVERS
+        },
+    }
+
+
+def one_round(everything: Sequence[Ask], clients: int, each: int) -> dict[str, dict[str, float]]:
+    """What each server's clients got, and its requests and tokens a second against the faster vLLM's."""
+    from backends.local.fetch import cache_folder, locate
+    from benchmarks.vllm_server import KEY, vllm
+
     own, theirs = [ask.own for ask in everything], [ask.vllm for ask in everything]
     adapters = {name: ROOT / "adapters" / "library" / name for name in ADAPTERS}
-    result: dict[str, Any] = {"machine": machine(), "clients": clients, "max_tokens": tokens}
+    result: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         with app(place / "nf4") as address:
@@ -204,30 +227,41 @@ def measure(clients: int, each: int, tokens: int) -> dict[str, Any]:
             result["app_bf16"] = asyncio.run(load(address, own, clients, each))
     for figure in ("requests_per_s", "tokens_per_s"):
         best = max(result[name][figure] for name in ("vllm_bf16", "vllm_fp32"))
-        for name in SERVERS:
-            result[f"{name}_{figure}_ratio"] = result[name][figure] / best
+        for one in result.values():
+            one[f"{figure}_ratio"] = one[figure] / best
     return result
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float, float]:
+    return statistics.median(values), min(values), max(values)
 
 
 def table(result: dict[str, Any]) -> str:
     """The result as Markdown."""
     rows = {
-        "requests/s": ("requests_per_s", "{:.2f}"),
-        "tokens/s": ("tokens_per_s", "{:.0f}"),
-        "first token, median": ("ttft_median_s", "{:.2f} s"),
-        "first token, 95th percentile": ("ttft_p95_s", "{:.2f} s"),
-        "tokens an answer, mean": ("tokens_per_answer", "{:.1f}"),
+        "requests/s": ("requests_per_s", "{:.2f}", ""),
+        "tokens/s": ("tokens_per_s", "{:.0f}", ""),
+        "first token, median": ("ttft_median_s", "{:.2f}", " s"),
+        "first token, 95th percentile": ("ttft_p95_s", "{:.2f}", " s"),
+        "tokens an answer, mean": ("tokens_per_answer", "{:.1f}", ""),
+        "**requests/s over the faster vLLM's** (floor 1, goal 2)": ("requests_per_s_ratio", "{:.2f}", "×"),
     }
     lines = [
-        f"{result['clients']} clients, {result['app_nf4']['requests']} requests, {result['machine']}",
+        f"{result['clients']} clients, {result['requests']} requests, {result['machine']}; medians of "
+        f"{result['rounds']} rounds (lowest to highest)",
         "",
+        "| | " + " | ".join(SERVERS.values()) + " |",
+        "|:--|" + "--:|" * len(SERVERS),
     ]
-    lines += ["| | " + " | ".join(SERVERS.values()) + " |", "|:--|" + "--:|" * len(SERVERS)]
-    for title, (name, form) in rows.items():
-        lines.append(f"| {title} | " + " | ".join(form.format(result[key][name]) for key in SERVERS) + " |")
-    ratios = " | ".join(f"{result[f'{key}_requests_per_s_ratio']:.2f}" for key in SERVERS)
-    lines.append(f"| **requests/s over the faster vLLM's** (floor 1, goal 2) | {ratios} |")
+    for title, (name, form, unit) in rows.items():
+        cells = [_cell(result["servers"][key][name], form, unit) for key in SERVERS]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _cell(spread: Sequence[float], form: str, unit: str) -> str:
+    median, low, high = (form.format(value) for value in spread)
+    return f"{median}{unit} ({low} to {high})"
 
 
 def main() -> None:
@@ -238,8 +272,9 @@ def main() -> None:
     options.add_argument("--clients", type=int, default=16)
     options.add_argument("--each", type=int, default=6, help="questions of each client")
     options.add_argument("--tokens", type=int, default=48, help="longest answer")
+    options.add_argument("--rounds", type=int, default=3, help="times that each server takes its turn")
     given = options.parse_args()
-    result = measure(given.clients, given.each, given.tokens)
+    result = measure(given.clients, given.each, given.tokens, given.rounds)
     print(json.dumps(result) if given.json else table(result))
 
 
