@@ -25,8 +25,10 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two at a time; those of the page in Chromium after them, alone: beside others it is too slow for its own time-outs.
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not vllm"
+	$(BIN)/python -m pytest -m "not slow and not vllm" --numprocesses 2 --ignore tests/browser
+	$(BIN)/python -m pytest -m "not slow and not vllm" tests/browser
 
 # What takes longer: fetching the base from nothing, two processes at once.
 test-slow: .venv/installed-dev

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests import tiny
+from tests.command_line import Place
+from tests.comparison.conftest import TELLER
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +33,15 @@ def tiny_adapters(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             folder / "narrow", tiny_base, seed=3, rank=2, scale=1.0, targets=("q_proj", "v_proj")
         ),
     }
+
+
+@pytest.fixture(scope="module")
+def place(tiny_base: Path, tiny_adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("app")
+    shutil.copytree(tiny_adapters["one"], folder / "data" / "adapters" / "one")
+    broken = Path(shutil.copytree(tiny_adapters["two"], folder / "data" / "adapters" / "broken"))
+    tiny.edit_config(broken, use_dora=True)
+    (folder / "data" / "personas").mkdir()
+    (folder / "data" / "personas" / "teller.yaml").write_text(TELLER)
+    (folder / "elsewhere").mkdir()
+    return Place(tiny_base, folder / "data", folder / "elsewhere")

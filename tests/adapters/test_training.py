@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import itertools
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import app
 import durable
 from adapters import passport as passports
 from adapters.training import dataset, lora
-from adapters.training.dataset import Encoded
 from adapters.training.progress import Progress
 from adapters.training.run import train
 from adapters.training.workplace import Workplace
-from adapters.verdict import Gate
-from errors import FAILED, CounterpointError, WorkFailed
-from tests.adapters.small_run import RECIPE, failing, killed_at, row
+from errors import FAILED, CounterpointError
+from tests.adapters.small_run import RECIPE, killed_at, row
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def spoil_loss(
-    monkeypatch: pytest.MonkeyPatch, call: int, spoil: Callable[[torch.Tensor], torch.Tensor]
-) -> None:
-    """From the given call on, the loss is what `spoil` makes of it."""
-    loss, calls = lora.summed_loss, itertools.count(1)
-
-    def spoiled(model: Any, batch: lora.Batch) -> tuple[torch.Tensor, int]:
-        summed, count = loss(model, batch)
-        return (spoil(summed) if next(calls) >= call else summed), count
-
-    monkeypatch.setattr(lora, "summed_loss", spoiled)
 
 
 def test_a_run_ends_with_a_peft_folder_and_its_passport(
@@ -289,148 +271,6 @@ def test_training_runs_no_code_that_a_base_brings_whatever_the_terminal_answers(
     with pytest.raises(CounterpointError):
         train(recipe, tmp_path / "made", folder)
     assert not ran.exists()
-
-
-FULL = "No space left on device"
-
-
-@pytest.mark.parametrize(
-    ("writer", "error"),
-    [
-        ("torch.save", OSError(errno.ENOSPC, FULL)),
-        ("torch.save", RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")),
-        ("peft.peft_model.safe_save_file", SafetensorError(f"I/O error: {FULL} (os error 28)")),
-        ("adapters.training.workplace.durable.write", OSError(errno.ENOSPC, FULL)),
-    ],
-)
-def test_a_disk_that_is_full_at_a_checkpoint_is_one_line_and_the_checkpoint_before_is_gone_on_from(
-    recipe: Path,
-    tiny_base: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    writer: str,
-    error: Exception,
-) -> None:
-    def full_from(progress: Progress) -> None:
-        if progress.step == 6:
-            fails.setattr(writer, failing(error))
-
-    with monkeypatch.context() as fails, pytest.raises(WorkFailed, match="make room") as told:
-        train(recipe, tmp_path / "made", tiny_base, report=full_from)
-    assert "The checkpoint of step 3 is kept" in str(told.value)
-    assert "--resume" in str(told.value)
-    assert "\n" not in str(told.value)
-    steps: list[int] = []
-    train(recipe, tmp_path / "made", tiny_base, True, lambda progress: steps.append(progress.step))
-    assert steps == list(range(4, 13))
-
-
-@pytest.mark.parametrize(
-    ("writer", "error"),
-    [
-        ("adapters.training.lora.save_file", SafetensorError(f"I/O error: {FULL} (os error 28)")),
-        ("adapters.passport.durable.write", OSError(errno.ENOSPC, FULL)),
-    ],
-)
-def test_a_disk_that_is_full_at_the_end_is_one_line_and_nothing_is_trained_again(
-    recipe: Path,
-    tiny_base: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    writer: str,
-    error: Exception,
-) -> None:
-    loss = lora.mean_loss
-
-    def full_from(model: Any, rows: Sequence[Encoded], batch_size: int) -> float:
-        fails.setattr(writer, failing(error))
-        return loss(model, rows, batch_size)
-
-    out = tmp_path / "made"
-    with monkeypatch.context() as fails:
-        fails.setattr(lora, "mean_loss", full_from)
-        with pytest.raises(WorkFailed, match=r"make room .*step 12 is kept"):
-            train(recipe, out, tiny_base)
-    assert not out.exists()
-    steps: list[int] = []
-    passport = train(recipe, out, tiny_base, True, lambda progress: steps.append(progress.step))
-    assert steps == []
-    whole = train(recipe, tmp_path / "whole", tiny_base)
-    assert passport.adapter_sha256 == whole.adapter_sha256
-    assert passport.training.train_loss == whole.training.train_loss
-
-
-def test_a_run_that_ends_in_its_test_is_tested_again_and_nothing_is_trained_again(
-    recipe: Path, tiny_base: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "made"
-    with pytest.raises(WorkFailed, match="the engine ended"):
-        train(recipe, out, tiny_base, test=failing(WorkFailed("the engine ended")))
-    assert not out.exists()
-    steps: list[int] = []
-    gate = Gate(findings=(), omitted={"checks": "no held-out row has checks"}, seconds=1)
-    passport = train(
-        recipe, out, tiny_base, True, lambda progress: steps.append(progress.step), test=lambda made: gate
-    )
-    assert steps == []
-    assert passport.gate == gate
-
-
-def test_a_loss_that_is_no_number_ends_the_run_and_the_checkpoint_before_is_kept(
-    recipe: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spoil_loss(monkeypatch, 8, lambda loss: loss * torch.nan)
-    out = tmp_path / "made"
-    with pytest.raises(WorkFailed, match=r"since step 8: lower learning_rate \(it is 0.02\)") as told:
-        train(recipe, out, tiny_base)
-    assert not out.exists()
-    kept = Workplace(out).checkpoint()
-    assert kept is not None
-    assert kept.step == 6
-    assert str(kept.folder.parent) in str(told.value)
-
-
-def test_weights_that_are_no_numbers_are_never_the_checkpoint_that_is_kept(
-    recipe: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A square root's slope at 0 is infinite: the loss stays as it is, its gradients are no numbers.
-    spoil_loss(monkeypatch, 6, lambda loss: loss + (loss * 0).sqrt())
-    out = tmp_path / "made"
-    with pytest.raises(WorkFailed, match="weights are not finite numbers since step 6: lower learning_rate"):
-        train(recipe, out, tiny_base)
-    kept = Workplace(out).checkpoint()
-    assert kept is not None
-    assert kept.step == 3
-
-
-def test_a_heldout_loss_that_is_no_number_makes_no_passport(
-    recipe: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spoil_loss(monkeypatch, 13, lambda loss: loss * torch.inf)
-    with pytest.raises(WorkFailed, match="held-out loss is not a finite number since step 12"):
-        train(recipe, tmp_path / "made", tiny_base)
-    assert not (tmp_path / "made").exists()
-
-
-def test_a_base_that_gives_no_numbers_is_blamed_before_the_learning_rate(
-    recipe: Path, tiny_base: Path, tmp_path: Path
-) -> None:
-    folder = Path(shutil.copytree(tiny_base, tmp_path / "base"))
-    weights = load_file(folder / "model.safetensors")
-    weights["model.norm.weight"] *= torch.nan
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(WorkFailed, match="since step 1: nothing was learned yet, so it is the base"):
-        train(recipe, tmp_path / "made", folder)
-
-
-def test_a_base_that_lacks_a_weight_is_not_trained_on(recipe: Path, tiny_base: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(tiny_base, tmp_path / "base"))
-    weights = load_file(folder / "model.safetensors")
-    lost = next(name for name in weights if name.endswith("down_proj.weight"))
-    del weights[lost]
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CounterpointError, match=f"lacks weights .{lost}"):
-        train(recipe, tmp_path / "made", folder, report=killed_at(1))
 
 
 def test_marks_may_be_changed_before_a_stopped_run_is_gone_on_with(

@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any
 
 import httpx
 import openai
 import pytest
-from openai import OpenAI
 
-from api import routes
-from backends.contract import Event, Failed, Queued, Request, Status
+from backends.contract import Event, Queued, Request
 from backends.local.backend import LocalBackend
 from backends.openai_server import OpenAIServer
 from backends.server_client import Server
 from comparison.live import Comparison, Pane
-from errors import Busy, WorkFailed
+from tests.api.asking import EVERY_MODE, KEY, WHY, client, greedy, text
 from tests.api.conftest import Serve
 from tests.backends.scripted_server import Call, serving
 from tests.ui.scripted import ScriptedBackend, delta, done
-
-KEY = "a-key-of-24-characters--"
-WHY: list[Any] = [{"role": "user", "content": "Why is the sky blue?"}]
-EVERY_MODE = (
-    "base", "persona:teller", "persona:plain", "adapter:one", "adapter:two", "adapter:one+persona:teller",
-    "adapter:one+persona:plain", "adapter:two+persona:teller", "adapter:two+persona:plain",
-)  # fmt: skip
-
-
-def client(address: str, key: str = "none") -> OpenAI:
-    return OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, timeout=60)
-
-
-def greedy(address: str, model: str = "base", **more: Any) -> Any:
-    asked = {"temperature": 0, "max_tokens": 12, "messages": WHY, **more}
-    return client(address).chat.completions.create(model=model, **asked)
-
-
-def text(completion: Any, choice: int = 0) -> str:
-    return str(completion.choices[choice].message.content)
 
 
 def test_every_usable_mode_is_a_model_and_adapters_name_their_base(tiny_api: str) -> None:
@@ -188,96 +164,6 @@ def test_text_in_parts_is_the_text(tiny_api: str) -> None:
     assert text(greedy(tiny_api, messages=[{"role": "user", "content": parts}])) == text(greedy(tiny_api))
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "told"),
-    [
-        ("{", 400, "cannot be read"),
-        ("[]", 400, "must be an object"),
-        ('{"model": "base", "model": "base", "messages": []}', 400, "cannot be read"),
-        ({"model": "base"}, 400, "messages: is missing"),
-        ({"model": "base", "messages": []}, 400, "messages"),
-        ({"model": "gpt-4", "messages": WHY}, 404, "is not a mode"),
-        ({"model": "adapter:gone", "messages": WHY}, 404, "gone"),
-        ({"model": "adapter:dora", "messages": WHY}, 404, "DoRA"),
-        ({"model": "persona:gone", "messages": WHY}, 404, "gone"),
-        ({"model": "lab/base", "messages": WHY}, 404, "There is no server lab"),
-        ({"model": "base", "messages": WHY, "temprature": 1}, 400, "temprature"),
-        ({"model": "base", "messages": WHY, "temperature": 9}, 400, "temperature must lie between"),
-        ({"model": "base", "messages": WHY, "temperature": "hot"}, 400, "temperature: must be a number"),
-        ({"model": "base", "messages": WHY, "max_tokens": 0}, 400, "max_tokens must lie between"),
-        ({"model": "base", "messages": WHY, "max_tokens": 1, "max_completion_tokens": 2}, 400, "differ"),
-        ({"model": "base", "messages": WHY, "n": 17}, 400, "n: "),
-        ({"model": "base", "messages": WHY, "top_logprobs": 2}, 400, "needs logprobs"),
-        ({"model": "base", "messages": WHY, "tools": [{"type": "function"}]}, 400, "tools: no tool can be"),
-        ({"model": "base", "messages": WHY, "tool_choice": "required"}, 400, "tool_choice: no tool can be"),
-        ({"model": "base", "messages": WHY, "functions": [{"name": "f"}]}, 400, "functions: no tool can be"),
-        ({"model": "base", "messages": WHY, "function_call": {"name": "f"}}, 400, "function_call: no tool can be"),
-        ({"model": "base", "messages": WHY, "logit_bias": {"50256": -100}}, 400, "logit_bias: no token can be"),
-        ({"model": "base", "messages": WHY, "modalities": ["text", "audio"]}, 400, "modalities: answers are text"),
-        ({"model": "base", "messages": WHY, "response_format": {"type": "json_object"}}, 400, "response_format"),
-        ({"model": "base", "messages": [*WHY, {"role": "assistant", "content": "x"}]}, 400, "the user's"),
-        ({"model": "base", "messages": [*WHY, {"role": "system", "content": "x"}, *WHY]}, 400, "comes first"),
-        ({"model": "base", "messages": [{"role": "tool", "content": "x"}]}, 400, "messages[0].role"),
-        ({"model": "base", "messages": [{"role": "user", "content": " "}]}, 400, "no question"),
-        ({"model": "base", "messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}, 400, "tool_calls"),
-        ({"model": "base", "messages": [{"role": "user", "content": "x " * 15_000}]}, 400, "tokens"),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("stream", [False, True])
-def test_what_cannot_be_asked_is_told_in_openais_shape(
-    tiny_api: str, body: Any, status: int, told: str, stream: bool
-) -> None:
-    if isinstance(body, dict):
-        body = json.dumps({**body, "stream": stream})
-    answer = httpx.post(f"{tiny_api}/v1/chat/completions", content=body, timeout=60)
-    assert answer.status_code == status
-    error = answer.json()["error"]
-    assert told in error["message"]
-    assert error["type"] == "invalid_request_error"
-    assert set(error) == {"message", "type", "param", "code"}
-    assert (error["code"] == "model_not_found") == (status == 404)
-
-
-@pytest.mark.parametrize(
-    ("sent", "param", "told"),
-    [
-        ({"temperature": 9}, "temperature", "Sampling: temperature must lie between 0 and 5, not 9.0."),
-        ({"top_p": 0, "seed": 5}, "top_p", "Sampling: top_p must be above 0."),
-        ({"max_tokens": 0}, "max_tokens", "Sampling: max_tokens must lie between 1 and 8192, not 0."),
-        ({"max_completion_tokens": 0}, "max_completion_tokens", "Sampling: max_completion_tokens must lie"),
-        ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens", "max_tokens and"),
-        ({"temprature": 1}, "temprature", "temprature: is not a field"),
-        ({"model": "gpt-4"}, "model", "'gpt-4' is not a mode"),
-        ({"stop": 5}, "stop", "stop: must be text or a list of texts"),
-        ({"stop": ["x", True]}, "stop", "stop[1]: must be text"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "response_format.type: must be 'text'"),
-        ({"messages": [{"role": "user"}]}, "messages", "messages[0].content: is missing"),
-        ({"messages": [{"role": "user", "content": " "}]}, "messages", "messages: There is no question"),
-        ({"messages": [*WHY, {"role": "system", "content": "x"}, *WHY]}, "messages", "messages: there may be one"),
-    ],
-)  # fmt: skip
-def test_the_field_at_fault_is_named(tiny_api: str, sent: dict[str, Any], param: str, told: str) -> None:
-    body = {"model": "base", "messages": WHY, **sent}
-    error = httpx.post(f"{tiny_api}/v1/chat/completions", json=body).json()["error"]
-    assert error["param"] == param
-    assert error["message"].startswith(told)
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (5, "messages[0].content: must be text or a list of text parts"),
-        ([{"type": "image_url", "image_url": {"url": "x"}}], "messages[0].content[0].type: must be 'text'"),
-        ([{"type": "text", "text": "x"}, {"type": "text"}], "messages[0].content[1].text: is missing"),
-    ],
-)
-def test_what_is_wrong_in_a_messages_content_is_told_once_at_its_place_in_the_body(
-    tiny_api: str, content: Any, told: str
-) -> None:
-    body = {"model": "base", "messages": [{"role": "user", "content": content}]}
-    assert httpx.post(f"{tiny_api}/v1/chat/completions", json=body).json()["error"]["message"] == told
-
-
 def test_fields_that_clients_send_unasked_are_passed_over(tiny_api: str) -> None:
     sent = {"user": "me", "metadata": {"a": "b"}, "store": False, "extra_body": {"seed": None}}
     assert text(greedy(tiny_api, **sent)) == text(greedy(tiny_api))
@@ -288,22 +174,6 @@ def test_fields_that_are_filled_in_and_ask_for_nothing_are_passed_over(tiny_api:
     tools = {"tools": [], "tool_choice": choice, "functions": [], "function_call": choice}
     sent = {**tools, "logit_bias": {}, "modalities": ["text"], "logprobs": False, "top_logprobs": 0}
     assert text(greedy(tiny_api, **sent)) == text(greedy(tiny_api))
-
-
-def test_another_path_is_told_in_openais_shape(tiny_api: str) -> None:
-    answer = httpx.post(f"{tiny_api}/v1/embeddings", json={})
-    assert answer.status_code == 404
-    assert "POST /v1/embeddings" in answer.json()["error"]["message"]
-    for method, path, allowed in (
-        ("GET", "chat/completions", "POST"),
-        ("OPTIONS", "chat/completions", "POST"),
-        ("PATCH", "models", "GET"),
-        ("DELETE", "models/base", "GET"),
-    ):
-        answer = httpx.request(method, f"{tiny_api}/v1/{path}")
-        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
-        assert answer.json()["error"]["type"] == "invalid_request_error"
-        assert f"{allowed} only" in answer.json()["error"]["message"]
 
 
 def test_a_slash_at_the_end_of_a_path_changes_nothing(tiny_api: str) -> None:
@@ -323,14 +193,6 @@ def test_every_answer_has_an_id_of_its_own_and_a_stream_is_not_held_up(tiny_api:
     ids = {answered._request_id, refused.value.request_id, streamed.headers["x-request-id"]}
     assert len(ids) == 3
     assert None not in ids
-
-
-def test_what_is_wrong_in_a_message_is_all_that_is_told(tiny_api: str) -> None:
-    body = {"model": "base", "messages": [{"role": "robot", "content": "x"}], "n": 0}
-    told = httpx.post(f"{tiny_api}/v1/chat/completions", json=body).json()["error"]["message"]
-    assert "messages[0].role: must be 'system'" in told
-    assert "n: must be 1 or more" in told
-    assert "needs at least" not in told
 
 
 def test_those_who_wait_together_are_decoded_together(serve: Serve) -> None:
@@ -440,173 +302,6 @@ def test_a_client_that_goes_away_stops_its_generation_whose_tokens_are_counted(
     assert "counterpoint_request_seconds_count{" not in told, "times are of whole answers"
 
 
-@pytest.mark.parametrize(
-    ("failure", "status", "kind"),
-    [
-        (Failed("", "64 questions are waiting already.", "busy"), 429, "rate_limit_error"),
-        (Failed("", "The engine died.", "work"), 503, "server_error"),
-        (Failed("", "No effect.", "adapter"), 400, "invalid_request_error"),
-        (Busy("Too many."), 429, "rate_limit_error"),
-        (WorkFailed("It is down."), 503, "server_error"),
-        (RuntimeError("secret"), 503, "server_error"),
-    ],
-)
-def test_a_failure_has_the_status_of_its_cause_and_hides_what_is_nobodys_business(
-    serve: Serve, failure: Failed | Exception, status: int, kind: str
-) -> None:
-    def script(requests: Sequence[Request]) -> Iterator[Event]:
-        if isinstance(failure, Exception):
-            raise failure
-        yield Failed(requests[0].id, failure.message, failure.cause)
-
-    address = serve(ScriptedBackend(script))
-    for stream in (False, True):
-        body = {"model": "base", "messages": WHY, "stream": stream}
-        answer = httpx.post(f"{address}/v1/chat/completions", json=body)
-        assert answer.status_code == status
-        assert answer.json()["error"]["type"] == kind
-        assert "secret" not in answer.text
-        assert ("retry-after" in answer.headers) == (status in (429, 503))
-
-
-def test_a_failure_after_the_first_words_is_the_streams_last_event(serve: Serve) -> None:
-    def script(requests: Sequence[Request]) -> Iterator[Event]:
-        yield delta(requests[0], "So")
-        yield Failed(requests[0].id, "The engine died.", "work")
-
-    address = serve(ScriptedBackend(script))
-    with pytest.raises(openai.APIError, match="The engine died"):
-        list(greedy(address, stream=True))
-    answer = httpx.post(
-        f"{address}/v1/chat/completions", json={"model": "base", "messages": WHY, "stream": True}
-    )
-    assert "[DONE]" not in answer.text
-
-
-def test_health_answers_after_a_real_token_and_says_when_there_is_none(tiny_api: str, serve: Serve) -> None:
-    sound = httpx.get(f"{tiny_api}/health", timeout=60)
-    assert (sound.status_code, sound.json()["status"], sound.json()["tokens"]) == (200, "ok", 1)
-    loading = serve(ScriptedBackend(lambda requests: iter(()), Status("loading", "Fetching")))
-    assert httpx.get(f"{loading}/health").status_code == 503
-
-    def failing(requests: Sequence[Request]) -> Iterator[Event]:
-        yield Failed(requests[0].id, "The engine died.", "work")
-
-    answer = httpx.get(f"{serve(ScriptedBackend(failing))}/health")
-    assert (answer.status_code, answer.json()) == (503, {"status": "failed"})
-
-    def full(requests: Sequence[Request]) -> Iterator[Event]:
-        yield Failed(requests[0].id, "64 wait already.", "busy")
-
-    assert httpx.get(f"{serve(ScriptedBackend(full))}/health").json() == {"status": "busy"}
-
-
-@pytest.mark.parametrize(("works", "told"), [(True, (200, "busy")), (False, (503, "failed"))])
-def test_who_waits_for_health_behind_others_is_told_whether_they_are_being_answered(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, works: bool, told: tuple[int, str]
-) -> None:
-    class Full(ScriptedBackend):
-        steps = 0
-
-        def statistics(self) -> dict[str, int]:
-            self.steps += works
-            return {"steps": self.steps}
-
-    def script(requests: Sequence[Request]) -> Iterator[Event]:
-        yield Queued(requests[0].id, 3)
-        assert ended.wait(30)
-
-    ended = threading.Event()
-    monkeypatch.setattr(routes, "HEALTH_S", 0.2)
-    try:
-        answer = httpx.get(f"{serve(Full(script))}/health", timeout=60)
-    finally:
-        ended.set()
-    assert (answer.status_code, answer.json()["status"]) == told
-
-
-def test_a_server_whose_model_thinks_is_in_good_health_though_one_token_is_too_few(serve: Serve) -> None:
-    def thinking(call: Call) -> None:
-        said = "Could not finish the message because max_tokens or model output limit was reached."
-        call.status(400, json.dumps({"error": {"message": said, "type": "invalid_request_error"}}))
-
-    with serving(thinking) as server, closing(OpenAIServer(Server("gpt", server.url))) as backend:
-        answer = httpx.get(f"{serve(backend)}/health", timeout=60)
-    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
-
-
-def test_a_servers_good_health_holds_for_a_minute_and_its_failures_do_not(serve: Serve) -> None:
-    def failing(call: Call) -> None:
-        call.status(400, '{"error": {"message": "no"}}')
-
-    def sound(call: Call) -> None:
-        call.answer("Hi")
-
-    now = [0.0]
-    with serving(failing) as server, closing(OpenAIServer(Server("gpu", server.url))) as backend:
-        address = serve(backend, clock=lambda: now[0])
-
-        def health(at: float) -> tuple[int, int]:
-            """The status at that time, and how many generations there have been."""
-            now[0] = at
-            return httpx.get(f"{address}/health", timeout=60).status_code, len(server.asked)
-
-        assert [health(at) for at in (0, 1, 3)] == [(503, 1), (503, 1), (503, 2)]
-        server.script = sound
-        assert [health(at) for at in (6, 16, 65, 67)] == [(200, 3), (200, 3), (200, 3), (200, 4)]
-
-
-def test_health_on_this_machine_is_generated_anew(serve: Serve) -> None:
-    now = [0.0]
-    backend = ScriptedBackend(lambda requests: iter([done(requests[0])]))
-    address = serve(backend, clock=lambda: now[0])
-    for at in (0.0, 1.0, 3.0):
-        now[0] = at
-        assert httpx.get(f"{address}/health").status_code == 200
-    assert len(backend.asked) == 2
-
-
-def test_a_backend_that_failed_is_told_at_once_whatever_health_held(serve: Serve) -> None:
-    class Elsewhere(ScriptedBackend):
-        is_elsewhere = True
-
-    backend = Elsewhere(lambda requests: iter([done(requests[0])]))
-    address = serve(backend, clock=lambda: 0.0)
-    statuses = []
-    for state in (Status("ready", ""), Status("failed", "It is down."), Status("ready", "")):
-        backend.becomes(state)
-        statuses.append(httpx.get(f"{address}/health").status_code)
-    assert statuses == [200, 503, 200]
-    assert len(backend.asked) == 2, "what held before it failed holds no longer"
-
-
-def test_metrics_count_requests_tokens_and_the_engine(serve: Serve, tiny_comparison: Comparison) -> None:
-    address = serve(tiny_comparison.catalogue.backends.get(None))
-    greedy(address, "adapter:one", n=2)
-    with pytest.raises(openai.BadRequestError):
-        greedy(address, "adapter:one", messages=[{"role": "user", "content": "x " * 15_000}])
-    told = httpx.get(f"{address}/metrics").text
-    assert 'counterpoint_requests_total{model="adapter:one",outcome="answered"} 1.0' in told
-    assert 'counterpoint_requests_total{model="adapter:one",outcome="context"} 1.0' in told
-    assert 'counterpoint_tokens_total{kind="completion",model="adapter:one"} 24.0' in told
-    assert "counterpoint_up 1.0" in told
-    assert "counterpoint_engine_rows 0.0" in told
-
-
-def test_a_backend_that_cannot_answer_is_not_up(serve: Serve) -> None:
-    backend = ScriptedBackend(lambda requests: iter(()))
-    address = serve(backend)
-    ups = []
-    for state in ("loading", "ready", "failed"):
-        backend.becomes(Status(state, ""))
-        ups += [
-            line for line in httpx.get(f"{address}/metrics").text.splitlines() if "counterpoint_up" in line
-        ]
-    told = "1 while the main backend can answer; 0 while it loads, has failed, or counts as down."
-    assert ups[:2] == [f"# HELP counterpoint_up {told}", "# TYPE counterpoint_up gauge"]
-    assert ups[2::3] == ["counterpoint_up 0.0", "counterpoint_up 1.0", "counterpoint_up 0.0"]
-
-
 def test_with_keys_nothing_but_health_is_told_without_one(serve: Serve, tiny_comparison: Comparison) -> None:
     address = serve(tiny_comparison.catalogue.backends.get(None), keys=["another-key-of-its-own", KEY])
     for path in ("/v1/models", "/metrics", "/"):
@@ -619,10 +314,3 @@ def test_with_keys_nothing_but_health_is_told_without_one(serve: Serve, tiny_com
     assert httpx.get(f"{address}/metrics", auth=("anybody", KEY)).status_code == 200
     asked = httpx.get(address + "/")
     assert asked.headers["www-authenticate"].startswith("Basic")
-
-
-def test_a_prompt_that_is_too_long_is_told_by_the_code_that_clients_know(tiny_api: str) -> None:
-    with pytest.raises(openai.BadRequestError) as refused:
-        greedy(tiny_api, "base", messages=[{"role": "user", "content": "why so? " * 1000}])
-    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "messages")
-    assert "this base reads" in str(refused.value)
