@@ -63,11 +63,9 @@ class Outgoing:
 
     def _ask_for(self, to: str) -> list[Any]:
         """Only a Modelfile has a place for a persona."""
-        found = [entry for entry in self.parts.personas.list() if entry.persona]
-        choices = [(entry.persona.title, entry.name) for entry in found if entry.persona]
         return [
             gr.Dropdown(info=say("export_info_" + to)),
-            gr.Dropdown(choices=[(say("train_no_persona"), ""), *choices], value="", visible=to == "ollama"),
+            gr.Dropdown(choices=self.parts.persona_choices(), value="", visible=to == "ollama"),
         ]
 
     def send_out(self, name: str | None, to: str, persona: str | None) -> list[Any]:

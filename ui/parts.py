@@ -46,6 +46,11 @@ class Parts:
         """The main one."""
         return self.backends.get(None)
 
+    def persona_choices(self) -> list[tuple[str, str]]:
+        """None, and every persona that can be read, as a list to choose from."""
+        found = [(entry.persona.title, entry.name) for entry in self.personas.list() if entry.persona]
+        return [(say("train_no_persona"), ""), *found]
+
     def modes(self, *picked: str | None) -> list[ModeInfo]:
         """The catalogue's modes, and those of the picked that a declared server does not tell of now: it may not
         have answered yet, or load its adapters anew, and nobody's pick is taken back for that."""

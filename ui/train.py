@@ -182,7 +182,7 @@ class Train:
                 gr.Column(visible=False),
                 None,
                 gr.Timer(active=False),
-                self._personas(),
+                gr.Dropdown(choices=self.parts.persona_choices()),
                 *blank,
             ]
         running = run.state == "running"
@@ -204,12 +204,6 @@ class Train:
             gr.Button(visible=not running),
             run.name if there else None,
         ]
-
-    def _personas(self) -> gr.Dropdown:
-        """What the adapter may be compared with, as it is now."""
-        found = [entry for entry in self.parts.personas.list() if entry.persona]
-        choices = [(entry.persona.title, entry.name) for entry in found if entry.persona]
-        return gr.Dropdown(choices=[(say("train_no_persona"), ""), *choices])
 
     def _published(self, run: Run) -> bool:
         if run.passport is None:
