@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    from bitsandbytes.functional import QuantState
 
 BLOCK = 64
 """Weights that share a scale."""
 
 
 def is_fused(device: torch.device) -> bool:
-    """Whether weights are multiplied as they are packed. On a CPU that takes AVX512-BF16: without it, every
+    """Whether bitsandbytes multiplies weights as they are packed. On a CPU that takes AVX512-BF16: without it, every
     product unpacks its weights first, which costs more than the product."""
     from bitsandbytes.functional import has_avx512bf16
 
     return device.type != "cpu" or bool(has_avx512bf16())
 
 
+def packed(weight: torch.Tensor) -> tuple[torch.Tensor, QuantState]:
+    """The weights of a linear layer, two to a byte, and what unpacks them: `absmax` has each block's scale."""
+    from bitsandbytes.functional import quantize_4bit
+
+    made: tuple[torch.Tensor, QuantState] = quantize_4bit(
+        weight.contiguous(), quant_type="nf4", blocksize=BLOCK
+    )
+    return made
+
+
 def rounded(weight: torch.Tensor) -> torch.Tensor:
     """What NF4 makes of the weights of a linear layer, in their own shape and dtype."""
-    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+    from bitsandbytes.functional import dequantize_4bit
 
-    packed, state = quantize_4bit(weight.contiguous(), quant_type="nf4", blocksize=BLOCK)
-    return dequantize_4bit(packed, state).to(weight.dtype)
+    return dequantize_4bit(*packed(weight)).to(weight.dtype)

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from backends import nf4, pretrained
+from backends.local import nf4_kernel
 from backends.local.fused_linear import FusedLinear, Part
 from backends.local.lora_rows import LoraRows
+from backends.local.packed_linear import PackedLinear
 from backends.local.prepacked_linear import PrepackedLinear, can_prepack
 from errors import CounterpointError
 
@@ -21,7 +23,7 @@ FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Projections that read the same input in the models of this family; others stand alone."""
 
 UNPACKED_BYTES = 2**31
-"""NF4 weights are unpacked once, where every product would have to, for a base of up to this size."""
+"""NF4 weights are unpacked once for products of many tokens, where each would have to, for a base of up to this size."""
 
 Report = Callable[[float, str], None]
 
@@ -185,6 +187,19 @@ class Linears:
 
     def make(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
         """weight (out, in), bias (out) → the layer."""
+        if self.packs(weight.shape[1]):
+            codes, state = nf4.packed(weight)
+            codes = nf4_kernel.arranged(codes, len(weight))
+            scales = state.absmax.reshape(len(weight), -1)
+            return PackedLinear(codes, scales, self._wide(weight, bias), bias)
+        return self._wide(weight, bias)
+
+    def packs(self, in_features: int) -> bool:
+        """Whether NF4's products of few tokens are our own."""
+        ours = self.quantization == "nf4" and self.device.type == "cpu" and self.dtype is torch.float32
+        return ours and not nf4.is_fused(self.device) and nf4_kernel.can_multiply(in_features)
+
+    def _wide(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
         weight = nf4.rounded(weight) if self.unpacked else weight
         if self.prepacked:
             return PrepackedLinear(weight, bias)

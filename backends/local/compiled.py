@@ -22,12 +22,17 @@ inlined: Callable[..., Any] = partial(
 """A part of a compiled function."""
 
 
-def compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """The function, compiled when it is first called, and kept on disk where there is a place for it."""
+def kept(compiler: Callable[..., Any], function: Callable[..., None]) -> Any:
+    """What the compiler makes of the function, kept on disk where there is a place for it."""
     try:
-        made: Callable[..., None] = inlined(cache=True)(function)
+        return compiler(cache=True)(function)
     except RuntimeError:  # no folder to keep it in
-        made = inlined()(function)
+        return compiler()(function)
+
+
+def compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """The function, compiled when it is first called."""
+    made: Callable[..., None] = kept(inlined, function)
     return made
 
 

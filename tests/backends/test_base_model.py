@@ -15,6 +15,7 @@ from backends import nf4
 from backends.local import base_model
 from backends.local.base_model import Linears, compute_dtype, load
 from backends.local.fused_linear import FusedLinear
+from backends.local.packed_linear import PackedLinear
 from backends.local.prepacked_linear import PrepackedLinear
 from errors import CounterpointError
 
@@ -23,6 +24,11 @@ CPU = torch.device("cpu")
 
 def linears(base: base_model.BaseModel) -> list[torch.nn.Module]:
     return [part.base for part in base.model.modules() if isinstance(part, FusedLinear)]
+
+
+def wide(linear: torch.nn.Module) -> torch.nn.Module:
+    """What multiplies many tokens."""
+    return linear.wide if isinstance(linear, PackedLinear) else linear
 
 
 @pytest.mark.parametrize("shape", [(960, 576), (576, 1536), (49152, 576), (112, 64)])
@@ -62,7 +68,8 @@ def test_a_cpu_computes_in_float32_what_it_cannot_multiply_packed(
     assert compute_dtype(quantization, "float32", CPU) is torch.float32
 
 
-def test_unpacked_weights_are_exactly_those_that_are_packed() -> None:
+def test_unpacked_weights_are_exactly_those_that_are_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nf4, "is_fused", lambda device: True)
     weight = torch.randn(96, 128, generator=torch.Generator().manual_seed(1))
     packed, unpacked = (Linears("nf4", each, torch.float32, CPU).make(weight, None) for each in (False, True))
     from bitsandbytes.functional import dequantize_4bit
@@ -78,11 +85,11 @@ def test_nf4_is_unpacked_once_only_where_every_product_would_have_to(
 ) -> None:
     monkeypatch.setattr(nf4, "is_fused", lambda device: False)
     base = load(tiny_base, "nf4", "auto")
-    assert not any(hasattr(linear, "weight") for linear in linears(base))
+    assert not any(hasattr(linear, "weight") for linear in map(wide, linears(base)))
     assert base.steady
     monkeypatch.setattr(base_model, "UNPACKED_BYTES", 1000)
     too_large = load(tiny_base, "nf4", "auto")
-    assert all(hasattr(linear.weight, "quant_state") for linear in linears(too_large))
+    assert all(hasattr(linear.weight, "quant_state") for linear in map(wide, linears(too_large)))
     assert not too_large.steady, "the sums of ordinary products may depend on the threads"
     monkeypatch.setattr(nf4, "is_fused", lambda device: True)
     packed = load(tiny_base, "nf4", "auto")
