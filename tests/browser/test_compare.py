@@ -255,7 +255,7 @@ def test_demo_mode_is_readable_across_a_room(open_page: OpenPage) -> None:
 
 def test_enter_while_answers_run_says_so_and_keeps_the_text(open_page: OpenPage) -> None:
     page = open_page(link("base", "base"))
-    panes.ask(page, "Count from one to one hundred.")
+    panes.ask(page, "Write a very long story about a fox, a hen and a river.")
     panes.wait_streaming(page, 1, 2)
     box = page.get_by_label("Your question")
     box.fill("And then?")
