@@ -1,10 +1,11 @@
 """Whether llama.cpp would answer faster than the local engine: one pane, and four with different adapters.
 
-    python benchmarks/llama.py [--json] [--tokens 64] [--rounds 5]
+    python benchmarks/llama.py [--json] [--tokens 64] [--rounds 5] [--own-kernel]
 
 Both decode the same tokens' number greedily on the embedded base, llama.cpp from its Q4_1 file and the engine in NF4,
 with the same adapters (float32 in both) and all cores, in turns within one run; figures are medians. llama.cpp's own
 calls are used, without a server between. An adapter has to change llama.cpp's answer, and the words of both are shown.
+With --own-kernel NF4 is computed as on a processor without AVX512-BF16, where bitsandbytes has no kernel for it.
 """
 
 from __future__ import annotations
@@ -129,6 +130,7 @@ def measure(tokens: int, rounds: int) -> dict[str, Any]:
         "llama_cpp_python": version,
         "tokens_per_pane": tokens,
         "rounds": rounds,
+        "dtype": str(ours.base.model.dtype).removeprefix("torch."),
         "tokens_per_s": {name: _medians(both) for name, both in rates.items()},
         "long_prompt_first_token_s": _medians(read),
         "answers": {
@@ -145,8 +147,8 @@ def _medians(both: dict[str, list[float]]) -> dict[str, float]:
 def table(result: dict[str, Any]) -> str:
     """The result as Markdown."""
     lines = [
-        f"llama-cpp-python {result['llama_cpp_python']}, {result['machine']}; {result['tokens_per_pane']} tokens a "
-        f"pane, medians of {result['rounds']}.",
+        f"llama-cpp-python {result['llama_cpp_python']}, {result['machine']}, NF4 in {result['dtype']}; "
+        f"{result['tokens_per_pane']} tokens a pane, medians of {result['rounds']}.",
         "",
         "| tokens/s, all panes together | llama.cpp, Q4_1 | this engine, NF4 | this engine over llama.cpp |",
         "|:--|--:|--:|--:|",
@@ -171,7 +173,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--json", action="store_true", help="one JSON object")
     options.add_argument("--tokens", type=int, default=64, help="tokens a pane")
     options.add_argument("--rounds", type=int, default=5, help="times that each engine takes its turn")
+    options.add_argument("--own-kernel", action="store_true", help="NF4 without bitsandbytes' kernel")
     given = options.parse_args(arguments)
+    if given.own_kernel:
+        from backends import nf4
+
+        nf4.is_fused = lambda device: device.type != "cpu"
     result = measure(given.tokens, given.rounds)
     print(json.dumps(result, ensure_ascii=False) if given.json else table(result))
 
