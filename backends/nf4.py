@@ -31,8 +31,13 @@ def packed(weight: torch.Tensor) -> tuple[torch.Tensor, QuantState]:
     return made
 
 
-def rounded(weight: torch.Tensor) -> torch.Tensor:
-    """What NF4 makes of the weights of a linear layer, in their own shape and dtype."""
+def unpacked(codes: torch.Tensor, state: QuantState) -> torch.Tensor:
+    """What `packed` made of the weights, in their own shape and dtype."""
     from bitsandbytes.functional import dequantize_4bit
 
-    return dequantize_4bit(*packed(weight)).to(weight.dtype)
+    return dequantize_4bit(codes, state)
+
+
+def rounded(weight: torch.Tensor) -> torch.Tensor:
+    """What NF4 makes of the weights of a linear layer, in their own shape and dtype."""
+    return unpacked(*packed(weight)).to(weight.dtype)

@@ -55,7 +55,7 @@ class BaseModel:
 
 
 def compute_dtype(quantization: str, dtype: str, device: torch.device) -> torch.dtype:
-    """bfloat16, but float32 for what a CPU computes with unpacked weights, unless `dtype` names one."""
+    """bfloat16, but float32 for what a CPU has no library's kernel for, unless `dtype` names one."""
     if dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
     packed = quantization == "int8" or (quantization == "nf4" and nf4.is_fused(device))
@@ -187,20 +187,20 @@ class Linears:
 
     def make(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
         """weight (out, in), bias (out) → the layer."""
-        if self.packs(weight.shape[1]):
-            codes, state = nf4.packed(weight)
-            codes = nf4_kernel.arranged(codes, len(weight))
-            scales = state.absmax.reshape(len(weight), -1)
-            return PackedLinear(codes, scales, self._wide(weight, bias), bias)
-        return self._wide(weight, bias)
+        if not self.packs(weight.shape[1]):
+            return self._others(nf4.rounded(weight) if self.unpacked else weight, bias)
+        codes, state = nf4.packed(weight)
+        wide = self._others(nf4.unpacked(codes, state) if self.unpacked else weight, bias)
+        scales = state.absmax.reshape(len(weight), -1)
+        return PackedLinear(nf4_kernel.arranged(codes, len(weight)), scales, wide, bias)
 
     def packs(self, in_features: int) -> bool:
         """Whether NF4's products of few tokens are our own."""
         ours = self.quantization == "nf4" and self.device.type == "cpu" and self.dtype is torch.float32
         return ours and not nf4.is_fused(self.device) and nf4_kernel.can_multiply(in_features)
 
-    def _wide(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
-        weight = nf4.rounded(weight) if self.unpacked else weight
+    def _others(self, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
+        """A layer of a library's own products."""
         if self.prepacked:
             return PrepackedLinear(weight, bias)
         if self.quantization == "none" or self.unpacked:

@@ -23,7 +23,8 @@ inlined: Callable[..., Any] = partial(
 
 
 def kept(compiler: Callable[..., Any], function: Callable[..., None]) -> Any:
-    """What the compiler makes of the function, kept on disk where there is a place for it."""
+    """What the compiler makes of the function, kept on disk where there is a place for it: until its own file changes,
+    so touch that where something changes that it takes from another one."""
     try:
         return compiler(cache=True)(function)
     except RuntimeError:  # no folder to keep it in

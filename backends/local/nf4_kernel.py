@@ -18,6 +18,7 @@ import torch
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 
 from backends.local.compiled import intrinsic, kept
 from backends.nf4 import BLOCK
@@ -31,8 +32,13 @@ _BYTES, _WORDS, _FLOATS = ir.VectorType(_BYTE, _HALF), ir.VectorType(_WORD, 16),
 
 def can_multiply(in_features: int) -> bool:
     """Whether this machine multiplies weights of so many columns: a block may not span two rows."""
-    fast = torch.backends.cpu.get_cpu_capability().startswith("AVX")
-    return fast and in_features % BLOCK == 0 and _openmp() is not None
+    return in_features % BLOCK == 0 and _has_avx2() and _openmp() is not None
+
+
+def _has_avx2() -> bool:
+    """Whether numba compiles for it: a person can have it compile for less (NUMBA_CPU_NAME), and LLVM then aborts."""
+    features = cpu_target.target_context.codegen().magic_tuple()[2]
+    return {"+avx2", "+fma"} <= set(features.split(","))
 
 
 def arranged(packed: torch.Tensor, out_features: int) -> torch.Tensor:
@@ -51,12 +57,14 @@ def multiply(x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor) -> torc
     """x Wᵀ in float32, where W is what the codes stand for, scaled (QLoRA, Dettmers et al. 2023, section 3).
 
     x: (rows, in), float32, contiguous; codes: (out, in / 2), uint8, `arranged`; scales: (out, in / BLOCK), float32: each
-    block's largest absolute value. Returns (rows, out). Each sum is one thread's own, and the same whatever other rows
-    there are. Raises ValueError for other shapes and dtypes.
+    block's largest absolute value; all on the CPU. Returns (rows, out). Each sum is one thread's own, and the same whatever
+    other rows there are. Raises ValueError for other tensors.
     """
     (rows, wide), out = x.shape, codes.shape[0]
     if (
         (x.dtype, codes.dtype, scales.dtype) != (torch.float32, torch.uint8, torch.float32)
+        or {x.device.type, codes.device.type, scales.device.type} != {"cpu"}
+        or wide % BLOCK
         or codes.shape[1] * 2 != wide
         or scales.shape != (out, wide // BLOCK)
         or not (x.is_contiguous() and codes.is_contiguous() and scales.is_contiguous())
@@ -73,11 +81,12 @@ def multiply(x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor) -> torc
 
 
 class _OpenMP:
-    """The OpenMP of torch, whose threads wait for the next product as torch's own do. Threads of our own would keep
-    the cores that torch's want: both wait busily for a while."""
+    """The OpenMP that torch computes with, whose threads wait for the next product as torch's own do. Threads of our own
+    would keep the cores that torch's want: both wait busily for a while. Raises OSError and AttributeError where it
+    is not GNU's, or one that can be called as that is."""
 
-    def __init__(self, path: Path):
-        library = ctypes.CDLL(str(path))
+    def __init__(self) -> None:
+        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         # What a compiler makes of `#pragma omp parallel` (libgomp's ABI): the function, its data, threads, flags.
         self.parallel = library.GOMP_parallel
         self.parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
@@ -90,9 +99,11 @@ class _OpenMP:
 
 @functools.cache
 def _openmp() -> _OpenMP | None:
-    """None where torch computes with another library than the one it brings on Linux."""
-    found = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
-    return _OpenMP(found[0]) if found else None
+    """None where torch computes with another one, as off Linux."""
+    try:
+        return _OpenMP()
+    except (OSError, AttributeError):
+        return None
 
 
 @intrinsic

@@ -8,8 +8,8 @@ from torch import nn
 from backends.local import nf4_kernel
 
 FEW = 12
-"""Tokens up to which packed weights are faster. All linears of the embedded base in float32 on an EPYC with 2 cores, packed
-and unpacked, for 1, 4, 8, 12 and 16 tokens: 5, 7, 13, 20 and 26 ms; 15, 14, 16, 20 and 20 ms."""
+"""Tokens up to which packed weights are not slower. All linears of the embedded base in float32 on an EPYC (Zen 5) with 2
+cores, packed and unpacked, for 1, 4, 8, 12 and 16 tokens: 5, 7, 13, 20 and 26 ms; 15, 14, 16, 20 and 20 ms."""
 
 
 class PackedLinear(nn.Module):
@@ -30,6 +30,6 @@ class PackedLinear(nn.Module):
         if tokens > FEW or x.dtype is not torch.float32:
             wide: torch.Tensor = self.wide(x)
             return wide
-        y = nf4_kernel.multiply(x.reshape(tokens, -1).contiguous(), *self._packed)
-        y = y.reshape(*x.shape[:-1], -1)
+        y = nf4_kernel.multiply(x.reshape(tokens, x.shape[-1]).contiguous(), *self._packed)
+        y = y.reshape(*x.shape[:-1], y.shape[1])
         return y if self.bias is None else y + self.bias

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +61,32 @@ def test_products_are_those_of_the_unpacked_weights(shape: tuple[int, int], rows
     weight, x = random(*shape), random(rows, shape[1], seed=2)
     exact = (x.double() @ nf4.rounded(weight).double().t()).float()
     torch.testing.assert_close(multiplied(weight, x), exact, rtol=1e-5, atol=1e-4)
+
+
+def test_it_computes_on_as_many_threads_as_torch(
+    threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, asked = nf4_kernel._openmp(), []
+    assert library
+    parallel = library.parallel
+
+    def noted(function: int, data: int, count: int, flags: int) -> None:
+        asked.append(count)
+        parallel(function, data, count, flags)
+
+    monkeypatch.setattr(library, "parallel", noted)
+    for count in (1, 2):
+        threads(count)
+        multiplied(random(96, 64), random(1, 64))
+    assert asked == [1, 2]
+
+
+def test_where_numba_compiles_for_less_there_is_no_kernel() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", "from backends.local import nf4_kernel; print(nf4_kernel.can_multiply(64))"],
+        env=os.environ | {"NUMBA_CPU_NAME": "generic"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert told.stdout == "False\n"
 
 
 def test_a_rows_sums_depend_on_neither_the_rows_beside_it_nor_the_threads(
@@ -118,6 +147,8 @@ def test_blocks_that_span_rows_are_left_to_others(layer: Callable[..., nn.Module
         (torch.zeros(1, 64), torch.zeros(2, 32).byte(), torch.zeros(2, 2)),
         (torch.zeros(64, 2).t()[:1], torch.zeros(2, 32).byte(), torch.zeros(2, 1)),
         (torch.zeros(2, 128)[:, ::2], torch.zeros(2, 32).byte(), torch.zeros(2, 1)),
+        (torch.zeros(1, 96), torch.zeros(2, 48).byte(), torch.zeros(2, 1)),
+        (torch.zeros(1, 64, device="meta"), torch.zeros(2, 32).byte(), torch.zeros(2, 1)),
     ],
 )
 def test_memory_that_is_not_what_the_kernel_reads_is_refused(
