@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from backends.contract import Backend, Usage
 from errors import CounterpointError
+
+GROWING = frozenset({"steps", "row_steps"})
+"""The engine's figures that count since it was started; the others come and go."""
 
 _SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
 
@@ -73,9 +76,8 @@ class _EngineFigures(Collector):
         except CounterpointError:
             return
         for name, value in sorted(figures.items()):
-            yield GaugeMetricFamily(
-                f"counterpoint_engine_{name}", f"The engine's {name}.", value=float(value)
-            )
+            family = CounterMetricFamily if name in GROWING else GaugeMetricFamily
+            yield family(f"counterpoint_engine_{name}", f"The engine's {name}.", value=float(value))
 
     def describe(self) -> Iterator[Metric]:
         return iter(())

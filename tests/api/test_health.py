@@ -130,6 +130,7 @@ def test_metrics_count_requests_tokens_and_the_engine(serve: Serve, tiny_compari
     assert 'counterpoint_tokens_total{kind="completion",model="adapter:one"} 24.0' in told
     assert "counterpoint_up 1.0" in told
     assert "counterpoint_engine_rows 0.0" in told
+    assert "# TYPE counterpoint_engine_row_steps_total counter" in told
 
 
 def test_a_backend_that_cannot_answer_is_not_up(serve: Serve) -> None:
