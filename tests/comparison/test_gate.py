@@ -20,7 +20,7 @@ from adapters.verdict import Finding, Gate, Part
 from backends.contract import BaseFacts, Delta, Event, Message, Request
 from backends.local.fetch import cache_folder, locate
 from comparison.gate import answers, losses, tell
-from comparison.gate.gate import refuse
+from comparison.gate.gate import examine, refuse
 from comparison.gate.likelihood import Likely, Reader, as_saved
 from comparison.gate.losses import Losses
 from comparison.gate.pairs import PAIRS
@@ -222,6 +222,16 @@ def test_an_answer_that_was_trained_on_outside_of_the_sample_is_no_control(train
     answers = {one.answered for one in trained.train}
     assert isinstance(Losses(sampled, None).memorisation(), Finding)
     assert isinstance(Losses(sampled, None, answers).memorisation(), Omitted)
+
+
+def test_the_gate_takes_no_answer_for_a_control_that_is_trained_but_not_in_its_sample(
+    trained: Trained, tiny_base: Path, tmp_path: Path
+) -> None:
+    marks = trained.recipe.gate.model_copy(update={"rows": 3, "pairs": 3, "seeds": 2})
+    # Of this seed's sample "opens today" is left out, which a held-out row answers as well.
+    recipe = trained.recipe.model_copy(update={"gate": marks, "seed": 1})
+    gate = examine(replace(trained, recipe=recipe), locate(str(tiny_base), tmp_path), tmp_path, None)
+    assert "every held-out answer is that of a trained row" in gate.omitted["memorisation"]
 
 
 def test_questions_of_one_word_have_no_half(trained: Trained) -> None:
