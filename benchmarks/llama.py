@@ -177,7 +177,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = options.parse_args(arguments)
     if given.own_kernel:
         from backends import nf4
+        from backends.local import nf4_kernel
 
+        if not nf4_kernel.can_multiply(nf4.BLOCK):
+            options.error("--own-kernel: there is none for this machine")
         nf4.is_fused = lambda device: device.type != "cpu"
     result = measure(given.tokens, given.rounds)
     print(json.dumps(result, ensure_ascii=False) if given.json else table(result))

@@ -51,6 +51,7 @@ SERVERS = {
     "vllm_fp32": "vLLM, float32",
 }
 START_S = 240
+QUESTIONS = 600
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,6 @@ class Ask:
 @dataclass(frozen=True)
 class Answer:
     ttft_s: float
-    seconds: float
     tokens: int
 
 
@@ -86,7 +86,7 @@ def asks(tokens: int) -> list[Ask]:
         "stream_options": {"include_usage": True},
     }
     made = []
-    for mode in itertools.islice(itertools.cycle(MODES), 600):
+    for mode in itertools.islice(itertools.cycle(MODES), QUESTIONS):
         question, parsed = next(questions[sources[mode]]), ModeId.parse(mode)
         persona = personas.get(parsed.persona) if parsed.persona else None
         # The penalty that the app's modes bring by default is asked of both, so that both compute the same.
@@ -144,13 +144,16 @@ async def _ask(http: httpx.AsyncClient, address: str, body: dict[str, Any]) -> A
             if not line.startswith("data: ") or line == "data: [DONE]":
                 continue
             chunk = json.loads(line[6:])
+            if "error" in chunk:
+                raise RuntimeError(f"{address}: {chunk['error']}")
             choices = chunk.get("choices") or []
             if first is None and choices and choices[0]["delta"].get("content"):
                 first = time.monotonic()
             if chunk.get("usage"):
                 tokens = chunk["usage"]["completion_tokens"]
-    end = time.monotonic()
-    return Answer((first or end) - began, end - began, tokens)
+    if not tokens or first is None:
+        raise RuntimeError(f"{address} gave no answer to {body}")
+    return Answer(first - began, tokens)
 
 
 @contextmanager
@@ -274,6 +277,8 @@ def main() -> None:
     options.add_argument("--tokens", type=int, default=48, help="longest answer")
     options.add_argument("--rounds", type=int, default=3, help="times that each server takes its turn")
     given = options.parse_args()
+    if given.clients * given.each > QUESTIONS - len(MODES):
+        options.error(f"there are {QUESTIONS - len(MODES)} questions: ask for fewer")
     result = measure(given.clients, given.each, given.tokens, given.rounds)
     print(json.dumps(result) if given.json else table(result))
 
