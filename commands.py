@@ -192,7 +192,9 @@ def modes(options: argparse.Namespace) -> int:
             print(json.dumps({**told, "usable": mode.usable, "note": mode.note}, ensure_ascii=False))
         elif mode.family != "both":
             note = f"  ({mode.note})" if mode.note else ""
-            print(f"{mode.id:36} {mode.label}{'' if mode.usable else '  NOT USABLE'}{note}")
+            line = f"{mode.id:36} {mode.label}{'' if mode.usable else '  NOT USABLE'}{note}"
+            # A title can come from a stranger's card, and what no eye sees can steer a terminal.
+            print("".join(sign if sign.isprintable() else "�" for sign in line))
     if not options.json:
         print("adapter:NAME+persona:NAME            any adapter with any persona")
     return DONE

@@ -180,6 +180,17 @@ def test_modes_lists_every_mode_and_why_one_cannot_be_used(place: Place) -> None
     assert "NOT USABLE" in text
 
 
+def test_modes_prints_nothing_that_steers_a_terminal(place: Place) -> None:
+    steering = TELLER.replace("name: teller", "name: steering").replace(
+        "title: The teller", 'title: "A\\e]0;x\\a"'
+    )
+    (place.data / "personas" / "steering.yaml").write_text(steering)
+    ran = place.run("modes", *place.options)
+    (place.data / "personas" / "steering.yaml").unlink()
+    line = next(line for line in ran.stdout.splitlines() if line.startswith("persona:steering"))
+    assert line.isprintable()
+
+
 def test_a_switch_in_the_environment_is_on_or_off_and_nothing_else(place: Place) -> None:
     assert place.run("modes", *place.options, COUNTERPOINT_JSON="off").stdout.startswith("base ")
     refused(place.run("modes", *place.options, COUNTERPOINT_JSON="maybe"), "COUNTERPOINT_JSON is 'maybe'")

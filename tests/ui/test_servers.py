@@ -73,6 +73,22 @@ def test_a_saved_server_is_declared_at_once_and_its_modes_are_there(tmp_path: Pa
     assert "gpu" in told[0]
 
 
+def test_a_name_that_another_server_has_is_refused_and_a_new_one_renames(
+    tmp_path: Path, told: list[str]
+) -> None:
+    servers = built(parts_on(tmp_path, main()))
+    servers._save({}, None, *GPU)
+    servers._save({}, None, "lab", "http://lab:8000/v1", *GPU[2:])
+    for opened in (None, "lab"):
+        with pytest.raises(CounterpointError, match="There is a server gpu already"):
+            servers._save({}, opened, "gpu", "http://other:8000/v1", *GPU[2:])
+    servers._save({}, "lab", "attic", "http://lab:8000/v1", *GPU[2:])
+    assert [(one.name, one.url) for one in servers._declared()] == [
+        ("gpu", GPU[1]),
+        ("attic", "http://lab:8000/v1"),
+    ]
+
+
 def test_a_mistake_names_its_field_and_saves_nothing(tmp_path: Path) -> None:
     parts = parts_on(tmp_path, main())
     servers = built(parts)
