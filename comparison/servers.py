@@ -129,15 +129,21 @@ class ServerStore:
         except CounterpointError as error:
             raise CounterpointError(f"{str(error).rstrip('.')} (in {self.path.parent}).") from None
 
-    def save(self, server: Declared) -> None:
-        """Adds a server, or puts it in the place of the one of its name. Raises ValueError for what is no Entry."""
+    def save(self, server: Declared, instead: str | None = None) -> None:
+        """Adds a server, or puts it in the place of the one named `instead`, whose name may be another.
+
+        Raises ValueError for what is no Entry, CounterpointError for the name of another server.
+        """
         entry = Entry.model_validate(server.model_dump())
         with self._locked():
-            others = self.list()
-            if entry.name in {each.name for each in others}:
-                kept = tuple(entry if each.name == entry.name else each for each in others)
-            else:
-                kept = (*others, entry)
+            there = self.list()
+            if entry.name in {each.name for each in there if each.name != instead}:
+                raise CounterpointError(
+                    f"There is a server {entry.name} already: choose it in the list to change it, or give another name."
+                )
+            kept = tuple(entry if each.name == instead else each for each in there)
+            if entry not in kept:
+                kept = (*kept, entry)
             if len(kept) > MAX_SERVERS:
                 raise CounterpointError(f"There are {MAX_SERVERS} servers already: remove one first.")
             self._write(kept)

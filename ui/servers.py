@@ -163,11 +163,7 @@ class Servers:
     def _save(self, drafts: Drafts, name: str | None, *form: str | None) -> list[Any]:
         store = self._changeable
         declared = server_form.read(form, store.list())
-        if declared.name != name and declared.name in {server.name for server in store.list()}:
-            raise CounterpointError(say("server_taken", name=declared.name))
-        store.save(declared)
-        if name and name != declared.name:
-            store.remove(name)
+        store.save(declared, name)
         self.parts.backends.refresh()
         inform(say("server_saved", name=declared.name))
         drafts = {key: draft for key, draft in drafts.items() if key not in (name or "", declared.name)}

@@ -35,7 +35,7 @@ def test_what_is_saved_is_read_back_and_a_name_replaces_itself(tmp_path: Path) -
     store.save(GPU)
     store.save(hosted)
     moved = GPU.model_copy(update={"url": "http://other:8000/v1"})
-    store.save(moved)
+    store.save(moved, moved.name)
     assert store.list() == (moved, hosted)
     assert hosted.url == "https://api.example.com/v1"
     store.remove("gpu")
@@ -156,7 +156,7 @@ def test_a_server_goes_on_until_its_declaration_changes(tmp_path: Path) -> None:
     backends = Backends(idle(), store, connect)
     stays = backends.get("stays")
     assert backends.others == ("gpu", "stays")
-    store.save(GPU.model_copy(update={"model": "m"}))
+    store.save(GPU.model_copy(update={"model": "m"}), "gpu")
     backends.refresh()
     assert closed == ["gpu"]
     assert backends.get("stays") is stays

@@ -376,7 +376,6 @@ TEXTS = {
     "server_look": "Look",
     "server_remove": "Remove",
     "server_remove_sure": "Remove this server? Panes that it answers go back to the local base.",
-    "server_taken": "There is a server {name} already: choose it in the list to change it, or give another name.",
     "server_saved": "Saved {name} in your data folder.",
     "server_removed": "Removed {name}.",
     "server_choose": "No server is chosen: choose one in the list.",
