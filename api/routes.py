@@ -33,6 +33,7 @@ log = logging.getLogger("counterpoint")
 HEALTH_S = 30.0
 """What a one-token generation may take."""
 MODELS, CHAT = "/v1/models", "/v1/chat/completions"
+HEALTH, METRICS = "/health", "/metrics"
 EVERY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 STATISTICS_S = 5.0
 """What telling its figures may take."""
@@ -69,9 +70,12 @@ class Api:
             Route(f"{MODELS}/{{model:path}}", _told(self.model), methods=["GET"]),
             Route(CHAT, _told(self.chat), methods=["POST"]),
             Route(f"{CHAT}/", _told(self.chat), methods=["POST"]),
-            Route("/v1/{rest:path}", _told(self.elsewhere), methods=[*EVERY_METHOD]),
-            Route("/health", _told(self.health), methods=["GET"]),
-            Route("/metrics", _told(self.metrics), methods=["GET"]),
+            Route(HEALTH, _told(self.health), methods=["GET"]),
+            Route(METRICS, _told(self.metrics), methods=["GET"]),
+            *(
+                Route(path, _told(self.elsewhere), methods=[*EVERY_METHOD])
+                for path in ("/v1", "/v1/{rest:path}", HEALTH, METRICS)
+            ),
         ]
 
     async def models(self, request: HttpRequest) -> Response:
@@ -183,7 +187,8 @@ class Api:
 
     async def elsewhere(self, request: HttpRequest) -> Response:
         path = request.url.path
-        takes = "POST" if path.rstrip("/") == CHAT else "GET" if f"{path}/".startswith(f"{MODELS}/") else None
+        reads = path in (HEALTH, METRICS) or f"{path}/".startswith(f"{MODELS}/")
+        takes = "POST" if path.rstrip("/") == CHAT else "GET" if reads else None
         if takes:
             response = refusal(405, f"{path} takes {takes} only.")
             response.headers["allow"] = takes

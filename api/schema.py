@@ -24,14 +24,6 @@ from strict_yaml import dotted, friendly
 
 MAX_CHOICES = 16
 MAX_TOP_LOGPROBS = 20
-IGNORED = frozenset(
-    {
-        "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
-        "prompt_cache_retention", "prompt_cache_options", "prediction", "parallel_tool_calls", "verbosity",
-        "reasoning_effort",
-    }
-)  # fmt: skip
-"""Fields that say nothing about the answer here, or that clients send unasked."""
 _NO_TOOLS = "no tool can be called here: leave it out"
 EMPTY: dict[str, tuple[tuple[Any, ...], str]] = {
     "tools": (([],), _NO_TOOLS),
@@ -40,6 +32,9 @@ EMPTY: dict[str, tuple[tuple[Any, ...], str]] = {
     "function_call": (("none", "auto"), _NO_TOOLS),
     "logit_bias": (({},), "no token can be made likelier here: leave it out"),
     "modalities": ((["text"],), 'answers are text here: leave it out, or send ["text"]'),
+    "reasoning_effort": (("none",), "nothing here thinks before it answers: leave it out"),
+    "verbosity": (("medium",), "how long an answer is cannot be asked for: leave it out, or say it in words"),
+    "store": ((False,), "no answer is kept for later requests: leave it out"),
 }
 """Fields that clients fill in though they ask for nothing: what they may hold, and what is said of all else."""
 EMPTY_IN_MESSAGES = frozenset({"tool_calls", "annotations"})
@@ -135,6 +130,20 @@ class ChatRequest(BaseModel):
     function_call: Any = None
     logit_bias: Any = None
     modalities: Any = None
+    reasoning_effort: Any = None
+    verbosity: Any = None
+    store: Any = None
+
+    # These say nothing about the answer: who asks, or how it may come sooner.
+    user: str | None = None
+    safety_identifier: str | None = None
+    metadata: dict[str, str] | None = None
+    service_tier: str | None = None
+    parallel_tool_calls: bool | None = None
+    prediction: dict[str, Any] | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
 
     @field_validator(*EMPTY)
     @classmethod
@@ -194,7 +203,7 @@ def read(body: bytes) -> ChatRequest:
         raise WrongField(f"The body cannot be read: {error}.") from None
     if not isinstance(fields, dict):
         raise WrongField("The body must be an object with model and messages.")
-    given = {name: value for name, value in _without_nulls(fields).items() if name not in IGNORED}
+    given = _without_nulls(fields)
     if isinstance(given.get("messages"), list):
         # An answer's message can be sent back as it came, from here or elsewhere, its empty fields included.
         given["messages"] = [_without_nulls(message, EMPTY_IN_MESSAGES) for message in given["messages"]]

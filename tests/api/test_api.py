@@ -165,14 +165,17 @@ def test_text_in_parts_is_the_text(tiny_api: str) -> None:
 
 
 def test_fields_that_clients_send_unasked_are_passed_over(tiny_api: str) -> None:
-    sent = {"user": "me", "metadata": {"a": "b"}, "store": False, "extra_body": {"seed": None}}
+    told = {"user": "me", "metadata": {"a": "b"}, "service_tier": "auto", "safety_identifier": "me"}
+    sooner = {"prediction": {"type": "content", "content": "Blue"}, "prompt_cache_key": "sky"}
+    sent = {**told, **sooner, "parallel_tool_calls": True, "extra_body": {"seed": None}}
     assert text(greedy(tiny_api, **sent)) == text(greedy(tiny_api))
 
 
 @pytest.mark.parametrize("choice", ["none", "auto"])
 def test_fields_that_are_filled_in_and_ask_for_nothing_are_passed_over(tiny_api: str, choice: str) -> None:
     tools = {"tools": [], "tool_choice": choice, "functions": [], "function_call": choice}
-    sent = {**tools, "logit_bias": {}, "modalities": ["text"], "logprobs": False, "top_logprobs": 0}
+    usual = {"modalities": ["text"], "reasoning_effort": "none", "verbosity": "medium", "store": False}
+    sent = {**tools, **usual, "logit_bias": {}, "logprobs": False, "top_logprobs": 0}
     assert text(greedy(tiny_api, **sent)) == text(greedy(tiny_api))
 
 

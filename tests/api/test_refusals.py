@@ -43,6 +43,11 @@ from tests.ui.scripted import ScriptedBackend, delta
         ({"model": "base", "messages": WHY, "function_call": {"name": "f"}}, 400, "function_call: no tool can be"),
         ({"model": "base", "messages": WHY, "logit_bias": {"50256": -100}}, 400, "logit_bias: no token can be"),
         ({"model": "base", "messages": WHY, "modalities": ["text", "audio"]}, 400, "modalities: answers are text"),
+        ({"model": "base", "messages": WHY, "reasoning_effort": "high"}, 400, "reasoning_effort: nothing here thinks"),
+        ({"model": "base", "messages": WHY, "verbosity": "low"}, 400, "verbosity: how long an answer is"),
+        ({"model": "base", "messages": WHY, "store": True}, 400, "store: no answer is kept"),
+        ({"model": "base", "messages": WHY, "metadata": [1]}, 400, "metadata: must be"),
+        ({"model": "base", "messages": WHY, "user": 5}, 400, "user: must be text"),
         ({"model": "base", "messages": WHY, "response_format": {"type": "json_object"}}, 400, "response_format"),
         ({"model": "base", "messages": [*WHY, {"role": "assistant", "content": "x"}]}, 400, "the user's"),
         ({"model": "base", "messages": [*WHY, {"role": "system", "content": "x"}, *WHY]}, 400, "comes first"),
@@ -111,13 +116,16 @@ def test_another_path_is_told_in_openais_shape(tiny_api: str) -> None:
     answer = httpx.post(f"{tiny_api}/v1/embeddings", json={})
     assert answer.status_code == 404
     assert "POST /v1/embeddings" in answer.json()["error"]["message"]
+    assert "GET /v1 " in httpx.get(f"{tiny_api}/v1").json()["error"]["message"]
     for method, path, allowed in (
-        ("GET", "chat/completions", "POST"),
-        ("OPTIONS", "chat/completions", "POST"),
-        ("PATCH", "models", "GET"),
-        ("DELETE", "models/base", "GET"),
+        ("GET", "v1/chat/completions", "POST"),
+        ("OPTIONS", "v1/chat/completions", "POST"),
+        ("PATCH", "v1/models", "GET"),
+        ("DELETE", "v1/models/base", "GET"),
+        ("POST", "health", "GET"),
+        ("PUT", "metrics", "GET"),
     ):
-        answer = httpx.request(method, f"{tiny_api}/v1/{path}")
+        answer = httpx.request(method, f"{tiny_api}/{path}")
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
         assert answer.json()["error"]["type"] == "invalid_request_error"
         assert f"{allowed} only" in answer.json()["error"]["message"]
