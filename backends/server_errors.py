@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import ssl
 from typing import Any
 
 from backends.contract import PromptTooLong
@@ -65,6 +66,15 @@ def told(error: Exception, where: str, key: str | None, key_env: str | None = No
     import openai
 
     if isinstance(error, openai.APIConnectionError):
+        unsafe = _tls(error)
+        if isinstance(unsafe, ssl.SSLCertVerificationError):
+            return Down(
+                f"{where} shows a certificate that this machine does not trust: {unsafe.verify_message}."
+            )
+        if unsafe is not None:
+            return Down(
+                f"{where} does not answer in https: is it http, not https, that its address begins with?"
+            )
         return Down(f"{where} does not answer: start it, or mend its address.")
     said = words(error, key)
     if isinstance(error, openai.APIStatusError) and error.status_code in range(300, 400):
@@ -95,6 +105,14 @@ def told(error: Exception, where: str, key: str | None, key_env: str | None = No
     too_long = "context_length_exceeded" in (getattr(error, "code", None), said) or "context length" in said
     kind = WorkFailed if not refused else PromptTooLong if too_long else CounterpointError
     return kind(f"{where} refuses: {said}")
+
+
+def _tls(error: BaseException) -> ssl.SSLError | None:
+    """The trouble with https that a connection failed for, if that is why."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def no_list(where: str, url: str, said: str) -> WorkFailed:

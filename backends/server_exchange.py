@@ -56,7 +56,9 @@ async def exchange(
         if request.adapter is None:
             raise client.failed(error) from None
         said = server_errors.words(error, client.key)
-        raise CounterpointError(f"{server.name} no longer has {request.adapter}. It says: {said}") from None
+        raise CounterpointError(
+            f"{server.name} does not have {request.adapter}, or not any more. It says: {said}"
+        ) from None
     except openai.OpenAIError as error:
         raise client.failed(error) from None
     except server_errors.NONSENSE:

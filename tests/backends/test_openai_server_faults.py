@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import threading
 import time
 from contextlib import ExitStack, closing
 
+import httpx
+import openai
 import pytest
 
-from backends import server_client, server_exchange
+from backends import server_client, server_errors, server_exchange
 from backends.circuit import Circuit
 from backends.contract import Done, Failed, Sampling
 from backends.openai_server import OpenAIServer
@@ -27,6 +30,24 @@ def test_an_endless_answer_is_cut_off_soon_after_its_limit() -> None:
     assert isinstance(end, Done)
     assert end.finish_reason == "length"
     assert end.usage.completion_tokens < 20
+
+
+def test_a_server_without_https_is_told_as_that() -> None:
+    with (
+        serving(endless) as server,
+        closing(OpenAIServer(Server("lab", f"https{server.url[4:]}"))) as backend,
+    ):
+        told = end_message(backend)
+    assert "is it http, not https, that its address begins with?" in told
+
+
+def test_a_certificate_that_nobody_vouches_for_is_told_as_that() -> None:
+    refused = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    refused.verify_message = "self-signed certificate"
+    unreachable = openai.APIConnectionError(request=httpx.Request("GET", "https://lab/v1/models"))
+    unreachable.__cause__ = ConnectionError()
+    unreachable.__cause__.__context__ = refused
+    assert "self-signed certificate" in str(server_errors.told(unreachable, "lab", None))
 
 
 def test_an_answer_cut_off_in_the_middle_fails_and_is_not_asked_again() -> None:
