@@ -21,7 +21,7 @@ from ui.adapters import Adapters
 from ui.blocks import Page
 from ui.chat import Chat
 from ui.compare import Compare
-from ui.gatekeeper import LOCAL, Gatekeeper, Refusal, allowed_hosts, host_name
+from ui.gatekeeper import EVERYWHERE, LOCAL, Gatekeeper, Refusal, allowed_hosts, host_name
 from ui.guard import guarded
 from ui.parts import Parts
 from ui.personas import Personas
@@ -138,7 +138,8 @@ def serve(
         raise CounterpointError(
             f"Cannot serve on {host}:{port}: {error}. Choose another port with --port."
         ) from None
-    shown = "127.0.0.1" if host_name(host) in LOCAL else host
+    # Of every address of this machine, the one that surely works where this line is read.
+    shown = "127.0.0.1" if host_name(host) in LOCAL | EVERYWHERE else host
     print(f"Counterpoint: http://{shown}:{page.server_port}", flush=True)
     try:
         page.block_thread()

@@ -177,7 +177,8 @@ class Personas:
             button.click(guarded(handler), inputs, after, js=js, **self.ordered).then(
                 guarded(partial(picker_updates, self.parts)), list(pickers), list(pickers), **quiet
             )
-        self.travel.bring.click(
+        # What was told of the file before goes first: of one that is refused nothing is told there.
+        self.travel.bring.click(lambda: "", None, self.travel.found, **quiet).then(
             guarded(self._import),
             [*self.travel.given, *kept],
             [*self.travel.shown, *kept, *self.refreshed],
