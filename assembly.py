@@ -73,6 +73,7 @@ def build_parts(
     from comparison.live import Comparison
     from comparison.modes import Catalogue
     from comparison.servers import ServerStore
+    from logbook.ratings import Ratings
     from ui.parts import Parts
 
     servers = ServerStore(places.data)
@@ -97,6 +98,7 @@ def build_parts(
         Comparison(catalogue),
         RunStore(places.data, _command(options, places, "train", "--publish")),
         Exporter(_command(options, places, "export-adapter")),
+        Ratings(places.data),
         quantization="nf4" if options.quantization == "nf4" else "none",
         public=public,
     )

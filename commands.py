@@ -211,26 +211,28 @@ def import_persona(options: argparse.Namespace) -> int:
         print(json.dumps({**told, "carried": arrival.carried, "left": arrival.left}, ensure_ascii=False))
     else:
         print(f"persona:{persona.name}")
-        print("".join(f"  kept         {line}\n" for line in arrival.carried), end="")
-        print("".join(f"  not carried  {line}\n" for line in arrival.left), end="")
+        _tell_notes(arrival)
     return DONE
 
 
 def export_persona(options: argparse.Namespace) -> int:
     """Writes a persona as another program's file; says what that has no place for."""
     import durable
-    from personas.travel.formats import write
+    from logbook.ratings import Ratings
+    from personas.travel.formats import DATASET, write
 
     out, adapter = options.out, options.adapter
     if adapter and not os.path.isdir(adapter):
         raise CounterpointError(f"--adapter {adapter}: there is no such folder.")
     if os.path.lexists(out) and not (options.replace and os.path.isfile(out)):
         raise CounterpointError(f"--out {options.out} exists already: name another file, or add --replace.")
-    persona = persona_store(Places.from_options(options)).get(options.name)
+    places = Places.from_options(options)
+    persona = persona_store(places).get(options.name)
     base = None if options.base == "embedded" else options.base
     if base and os.path.isdir(base):
         base = os.path.abspath(base)
-    parcel = write(persona, options.to, base, os.path.abspath(adapter) if adapter else None)
+    rated = Ratings(places.data).good_chats(persona.name) if options.to == DATASET else ()
+    parcel = write(persona, options.to, base, os.path.abspath(adapter) if adapter else None, rated)
     try:
         durable.write_bytes(out, parcel.content)
     except OSError as error:
@@ -238,9 +240,21 @@ def export_persona(options: argparse.Namespace) -> int:
             f"--out {options.out} cannot be written ({error.strerror or error}): name a file in another folder."
         ) from None
     if options.json:
-        told = {"persona": persona.name, "format": options.to, "out": str(options.out), "left": parcel.left}
+        told = {
+            "persona": persona.name,
+            "format": options.to,
+            "out": str(options.out),
+            "carried": parcel.carried,
+            "left": parcel.left,
+        }
         print(json.dumps(told, ensure_ascii=False))
     else:
         print(options.out)
-        print("".join(f"  not carried  {line}\n" for line in parcel.left), end="")
+        _tell_notes(parcel)
     return DONE
+
+
+def _tell_notes(made: Any) -> None:
+    """What became of a persona on its way in or out: an Arrival's notes, or a Parcel's."""
+    print("".join(f"  kept         {line}\n" for line in made.carried), end="")
+    print("".join(f"  not carried  {line}\n" for line in made.left), end="")

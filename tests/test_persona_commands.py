@@ -15,7 +15,7 @@ def test_a_persona_travels_out_and_home_again(place: Place, tmp_path: Path) -> N
                      "--base", "llama3.2", "--adapter", place.data / "adapters" / "one")  # fmt: skip
     assert (sent.returncode, sent.stderr) == (0, "")
     [told] = objects(sent.stdout)
-    assert list(told) == ["persona", "format", "out", "left"]
+    assert list(told) == ["persona", "format", "out", "carried", "left"]
     assert f"\nFROM llama3.2\nADAPTER {place.data / 'adapters' / 'one'}\n" in out.read_text()
     refused(place.run("import-persona", out, *data), "There is a persona support-desk already")
     brought = place.run("import-persona", out, "--name", "other-desk", "--json", *data)

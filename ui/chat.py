@@ -10,8 +10,8 @@ import gradio as gr
 from comparison.live import check_question
 from errors import CounterpointError
 from personas.schema import Persona
-from ui import markup, pane, setup, variables
-from ui.controls import picker_update, sampling_controls
+from ui import markup, pane, rating, setup, variables
+from ui.controls import pane_tool, picker_update, sampling_controls
 from ui.guard import guarded
 from ui.parts import Parts
 from ui.screen import Screen
@@ -54,22 +54,11 @@ class Chat:
                 self.older, self.question, self.answered_by, self.answer, self.notice = _conversation()
             self.speed = gr.Markdown("", elem_classes=["cp-speed"], elem_id="chat-speed", latex_delimiters=[])
             with gr.Row(elem_classes=["cp-foot"], elem_id="chat-foot") as self.foot:
-                self.again, self.edit, self.copy, self.clear = (
-                    gr.Button(
-                        label(key),
-                        size="sm",
-                        min_width=0,
-                        scale=0,
-                        elem_id=f"chat-{key}",
-                        elem_classes=classes,
-                    )
-                    for key, classes in (
-                        ("again", ["cp-tool", "cp-again"]),
-                        ("edit", ["cp-tool", "cp-edit"]),
-                        ("copy", ["cp-tool", "cp-copy"]),
-                        ("new_conversation", ["cp-tool", "cp-edit"]),
-                    )
+                self.again, self.edit, self.copy = (
+                    pane_tool(key, "chat") for key in ("again", "edit", "copy")
                 )
+                self.good, self.bad = rating.buttons("chat")
+                self.clear = pane_tool("new_conversation", "chat", "edit")
             self.variables = variables.Panel(parts.personas, [self.picker], gr.State((0,)), drafts, tab)
             with gr.Column(elem_classes=["cp-composer"]):
                 with gr.Row(elem_classes=["cp-ask-row"], equal_height=True):
@@ -132,6 +121,7 @@ class Chat:
             None, None, None, js="() => counterpoint.focus('chat-box')", **quiet
         )
         self.copy.click(None, self.answer, None, js="(text) => counterpoint.copy(text, 'chat-copy')", **quiet)
+        rating.wire(self, self.parts.ratings, **quiet)
         self.clear.click(guarded(self._clear), self.state, [self.editing, self.ask, *painted], **quiet)
         self.picker.change(
             guarded(self._mode_changed),

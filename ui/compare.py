@@ -12,7 +12,7 @@ import gradio as gr
 from comparison.live import MAX_PANES, check_question
 from errors import CounterpointError
 from personas.schema import Persona
-from ui import links, markup, pane, setup, variables
+from ui import links, markup, pane, rating, setup, variables
 from ui.arrangement import Arrangement, chip_texts
 from ui.controls import columns, picker_labels, sampling_controls, screen_of, tool
 from ui.guard import guarded
@@ -204,6 +204,7 @@ class Compare:
         view.copy.click(
             None, view.answer, None, js=f"(text) => counterpoint.copy(text, 'pane-{slot + 1}-copy')", **quiet
         )
+        rating.wire(view, self.parts.ratings, **quiet)
         view.remove.click(
             guarded(partial(self._remove, slot)),
             [self.active, view.state],

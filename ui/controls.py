@@ -58,6 +58,18 @@ def tool(key: str) -> gr.Button:
     return gr.Button(label(key), size="sm", min_width=0, scale=0, elem_id=key, elem_classes=["cp-tool"])
 
 
+def pane_tool(key: str, pane: str, kind: str | None = None) -> gr.Button:
+    """A button under a pane's answer; `kind` is the tool that it is shown and hidden with, if that is another."""
+    return gr.Button(
+        label(key),
+        size="sm",
+        min_width=0,
+        scale=0,
+        elem_id=f"{pane}-{key}",
+        elem_classes=["cp-tool", f"cp-{kind or key}"],
+    )
+
+
 def picker_update(modes: Sequence[ModeInfo], picked: str | None) -> gr.Dropdown:
     """The update that tells a mode picker which modes there are. What is picked stays, unless it is gone: then
     nothing is, for no other mode may answer in its place."""

@@ -11,9 +11,10 @@ import gradio as gr
 from comparison.modes import ModeInfo
 from personas import render
 from personas.schema import Persona
-from ui import markup, setup
+from ui import markup, rating, setup
+from ui.controls import pane_tool
 from ui.parts import Parts
-from ui.transcript import PaneState
+from ui.transcript import PaneState, foot_classes
 from ui.words import label, say
 
 Updates = dict[Any, Any]
@@ -40,6 +41,8 @@ class PaneView:
     again: gr.Button
     edit: gr.Button
     copy: gr.Button
+    good: gr.Button
+    bad: gr.Button
     receipt: gr.Markdown
     adjust: gr.Accordion
     strength: gr.Slider
@@ -162,10 +165,11 @@ def build(parts: Parts, slot: int, mode: str, visible: bool) -> PaneView:
             notice = text("notice", name)
         speed = text("speed", name)
         with gr.Row(elem_classes=["cp-foot"], elem_id=f"{name}-foot") as foot:
-            stop = _tool("stop", name)
-            again = _tool("again", name)
-            edit = _tool("edit", name)
-            copy = _tool("copy", name)
+            stop = pane_tool("stop", name)
+            again = pane_tool("again", name)
+            edit = pane_tool("edit", name)
+            copy = pane_tool("copy", name)
+            good, bad = rating.buttons(name)
         with gr.Row(elem_classes=["cp-folds"]):
             with gr.Accordion(
                 label("receipt"), open=False, elem_classes=["cp-fold"], elem_id=f"{name}-receipt"
@@ -209,6 +213,8 @@ def build(parts: Parts, slot: int, mode: str, visible: bool) -> PaneView:
         again=again,
         edit=edit,
         copy=copy,
+        good=good,
+        bad=bad,
         receipt=receipt,
         adjust=adjust,
         strength=strength,
@@ -281,14 +287,6 @@ def pane_classes(mode: ModeInfo | None) -> list[str]:
     return ["cp-pane", f"cp-{mode.family}" if mode else "cp-bare"]
 
 
-def foot_classes(state: PaneState) -> list[str]:
-    if state.busy:
-        return ["cp-foot", "cp-busy"]
-    if state.last is None:
-        return ["cp-foot"]
-    return ["cp-foot", "cp-asked", *(["cp-wrong"] if state.last.state == "failed" else [])]
-
-
 def mode_caption(parts: Parts, mode_id: str | None) -> str:
     """How a mode answers or why it cannot, then what its persona and its adapter are for."""
     mode = parts.mode(mode_id)
@@ -300,14 +298,3 @@ def mode_caption(parts: Parts, mode_id: str | None) -> str:
     if note:
         text = f"{text} **{markup.plain(note)}**"
     return "\n\n".join([text, *(markup.plain(each) for each in parts.about(mode.id))])
-
-
-def _tool(key: str, name: str) -> gr.Button:
-    return gr.Button(
-        label(key),
-        size="sm",
-        min_width=0,
-        scale=0,
-        elem_id=f"{name}-{key}",
-        elem_classes=["cp-tool", f"cp-{key}"],
-    )

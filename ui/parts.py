@@ -14,6 +14,7 @@ from comparison.backends import Backends
 from comparison.live import Comparison, Pane
 from comparison.modes import Catalogue, ModeId, ModeInfo
 from errors import CounterpointError
+from logbook.ratings import Ratings
 from personas.store import PersonaStore
 from ui.setup import adapter_of, language_note, persona_of, server_of
 from ui.streaming import Abandoned
@@ -30,6 +31,7 @@ class Parts:
     comparison: Comparison
     runs: RunStore
     exporter: Exporter
+    ratings: Ratings
     abandoned: Abandoned = field(default_factory=Abandoned)
     quantization: Literal["nf4", "none"] = "nf4"
     """What an adapter is trained on, to be used on the base as it is kept here."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from backends.contract import Delta, Failed, Message, Queued, Waiting
 from comparison.live import Answered
+from logbook.ratings import Verdict
 from ui.words import say
 
 TurnState = Literal["running", "done", "stopped", "failed"]
@@ -26,6 +27,8 @@ class Turn:
     notice: str = ""
     speed: str = ""
     receipt: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    """What the person said of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,17 @@ def apply(state: PaneState, event: Queued | Waiting | Delta | Answered | Failed)
 def fail(state: PaneState, message: str) -> PaneState:
     """The pane whose answer could not be (fully) given; what was already written stays to be read."""
     return _with_last(state, replace(state.turns[-1], state="failed", notice=message))
+
+
+def foot_classes(state: PaneState) -> list[str]:
+    """How the row of tools under the pane's answer looks."""
+    if state.busy:
+        return ["cp-foot", "cp-busy"]
+    turn = state.last
+    if turn is None:
+        return ["cp-foot"]
+    told = "cp-wrong" if turn.state == "failed" else f"cp-is-{turn.verdict}" if turn.verdict else ""
+    return ["cp-foot", "cp-asked", *([told] if told else [])]
 
 
 def speed_line(ttft_s: float | None, tokens_per_s: float | None, tokens: int) -> str:

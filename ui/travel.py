@@ -10,8 +10,8 @@ from gradio.processing_utils import save_bytes_to_cache
 
 from errors import CounterpointError
 from personas.schema import Persona
-from personas.travel.formats import ENDINGS, read_file, write
-from personas.travel.parcel import Arrival
+from personas.travel.formats import DATASET, ENDINGS, read_file, write
+from personas.travel.parcel import Arrival, Parcel
 from ui import markup
 from ui.guard import guarded, inform
 from ui.parts import Parts
@@ -89,23 +89,24 @@ class Travel:
         arrival = read_file(Path(file), name.strip() or None)
         persona = self.parts.personas.add(arrival.persona, replace)
         inform(say("imported", name=persona.name))
-        return [persona.name, None, "", report(arrival)]
+        return [persona.name, None, "", _notes(arrival)]
 
     def send_out(self, name: str | None, to: str, drafts: dict[str, Persona]) -> list[Any]:
         """The notes and the button for the chosen persona, as it answers now, in a format's file."""
         if not name:
             raise CounterpointError(say("choose_persona"))
-        parcel = write(drafts.get(name) or self.parts.personas.get(name), to)
+        persona = drafts.get(name) or self.parts.personas.get(name)
+        parcel = write(persona, to, rated=self.parts.ratings.good_chats(name) if to == DATASET else ())
         file = name + ENDINGS[to]
         path = save_bytes_to_cache(parcel.content, file, self.download.GRADIO_CACHE)
         button = gr.DownloadButton(say("travel_download", file=file), value=path, visible=True)
-        return [markup.listed(say("travel_left"), parcel.left), button]
+        return [_notes(parcel), button]
 
 
-def report(arrival: Arrival) -> str:
+def _notes(made: Arrival | Parcel) -> str:
     """What became what, and what did not come along; all of it escaped."""
     parts = [
-        markup.listed(say("travel_kept"), arrival.carried),
-        markup.listed(say("travel_left"), arrival.left),
+        markup.listed(say("travel_kept"), made.carried),
+        markup.listed(say("travel_left"), made.left),
     ]
     return "\n\n".join(part for part in parts if part)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from backends.contract import Message
 from errors import CounterpointError
 from personas.schema import SLUG, Persona, parse_persona
 from personas.travel import card, dataset, modelfile, png, webui
@@ -87,8 +88,15 @@ def read(raw: bytes, file_name: str, name: str | None = None) -> Arrival:
     return FORMATS[_format(raw, source)].read(raw, source, name)
 
 
-def write(persona: Persona, to: str, base: str | None = None, adapter: str | None = None) -> Parcel:
-    """The persona as a file of the format `to`; only a Modelfile names a base and an adapter.
+def write(
+    persona: Persona,
+    to: str,
+    base: str | None = None,
+    adapter: str | None = None,
+    rated: Sequence[Sequence[Message]] = (),
+) -> Parcel:
+    """The persona as a file of the format `to`; only a Modelfile names a base and an adapter, only a dataset holds chats
+    whose answers are `rated` good.
 
     Raises CounterpointError for an unknown format, or what the format cannot hold.
     """
@@ -98,7 +106,7 @@ def write(persona: Persona, to: str, base: str | None = None, adapter: str | Non
         return modelfile.write(persona, base, adapter)
     if adapter:
         raise CounterpointError("Only a Modelfile can name an adapter: choose the format modelfile.")
-    return dataset.write(persona) if to == DATASET else FORMATS[to].write(persona)
+    return dataset.write(persona, rated) if to == DATASET else FORMATS[to].write(persona)
 
 
 def _format(raw: bytes, source: str) -> str:

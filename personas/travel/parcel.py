@@ -39,10 +39,12 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A persona's file in another format; `left` says what that format has no place for."""
+    """A persona's file in another format; `left` says what that format has no place for, `carried` what is in it where
+    that is not plain."""
 
     content: bytes
     left: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()
 
 
 def decoded(raw: bytes, source: str, most: int = MAX_FILE_BYTES) -> str:

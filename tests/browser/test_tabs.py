@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from logbook.ratings import Ratings
 from tests.backends.scripted_server import serving
 from tests.browser import panes
 from tests.browser.conftest import App, OpenPage
@@ -31,6 +32,27 @@ def test_chat_labels_each_answer_with_the_mode_that_gave_it(open_page: OpenPage)
     receipt = page.locator("#chat .cp-receipt").first
     receipt.get_by_text("adapter:trial").wait_for()
     assert "Why is the sky blue?" in receipt.inner_text()
+
+
+def test_an_answer_rated_good_is_kept_until_it_is_taken_back(open_page: OpenPage, app: App) -> None:
+    page = open_page(link("persona:support-desk", "base"))
+    panes.set_most_tokens(page, 6)
+    assert not page.locator("#pane-1-good").is_visible(), "there is nothing to rate yet"
+    panes.ask(page, "Do you ship to the moon?")
+    panes.wait_done(page, 1, 2)
+    page.locator("#pane-1-good").click()
+    page.locator("#pane-1-foot.cp-is-good").wait_for()
+    [[question, answer]] = Ratings(app.data).good_chats("support-desk")
+    assert question["content"] == "Do you ship to the moon?"
+    assert answer["content"].strip()
+    assert page.locator("#pane-2-foot.cp-is-good").count() == 0
+    page.locator("#pane-1-good").click()
+    page.locator("#pane-1-foot.cp-asked:not(.cp-is-good)").wait_for()
+    assert Ratings(app.data).good_chats("support-desk") == []
+    panes.ask(page, "And to Mars?")
+    panes.wait_done(page, 1, 2)
+    page.locator("#pane-1-bad").click()
+    page.locator("#pane-1-foot.cp-is-bad").wait_for()
 
 
 def test_a_page_opened_long_after_the_start_has_the_adapters_in_chat(open_page: OpenPage) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.training import dataset
+from backends.contract import Message, Role
 from errors import CounterpointError
 from personas.schema import MAX_ORIGIN_CHARS, Example, Persona, Variable
 from personas.travel.formats import read, write
@@ -18,6 +19,10 @@ FILES = {
     "modelfile": (MODELFILE.encode(), "mario.Modelfile"),
 }
 EDITS = ({"title": "Another"}, {"tags": ("new",)}, {"description": "Another."}, {"questions": ("Why?",)})
+
+
+ROLES: tuple[Role, ...] = ("user", "assistant", "user", "assistant")
+ANSWER = (Message(role="assistant", content="Hello!"),)
 
 
 def imported(kind: str) -> Persona:
@@ -79,5 +84,26 @@ def test_examples_become_rows_that_training_reads(tmp_path: Path) -> None:
         ["Bye", "Bye!"],
     ]
     assert "role" in parcel.left[0]
+    assert parcel.carried == ("examples (2)",)
+
+
+def test_answers_rated_good_become_rows_after_the_examples_each_once(tmp_path: Path) -> None:
+    persona = imported("card").model_copy(update={"examples": (Example(user="Bye", assistant="Bye!"),)})
+    spoken = ("Hi", "Hello!", "Who?", "Ann.")
+    chat = tuple(Message(role=role, content=text) for role, text in zip(ROLES, spoken, strict=True))
+    parcel = write(persona, "dataset", rated=(chat, chat[:2], chat))
+    (tmp_path / "rows.jsonl").write_bytes(parcel.content)
+    rows = dataset.read(tmp_path / "rows.jsonl")
+    assert [[turn["content"] for turn in row.talk] for row in rows] == [
+        ["Bye", "Bye!"],
+        ["Hi", "Hello!", "Who?", "Ann."],
+        ["Hi", "Hello!"],
+    ]
+    assert parcel.carried == ("examples (1)", "answers rated good (3)")
+
+
+def test_a_persona_with_neither_examples_nor_good_answers_makes_no_rows() -> None:
+    persona = imported("card").model_copy(update={"examples": ()})
     with pytest.raises(CounterpointError, match="has no examples"):
-        write(persona.model_copy(update={"examples": ()}), "dataset")
+        write(persona, "dataset")
+    assert write(persona, "dataset", rated=((Message(role="user", content="Hi"), *ANSWER),)).content

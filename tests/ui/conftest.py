@@ -14,6 +14,7 @@ from backends.contract import BaseFacts
 from comparison.backends import Backends
 from comparison.live import Comparison
 from comparison.modes import Catalogue
+from logbook.ratings import Ratings
 from personas.store import PersonaStore
 from tests.ui.scripted import ScriptedBackend
 from ui.parts import Parts
@@ -37,6 +38,7 @@ def parts_with(tmp_path: Path) -> Callable[[ScriptedBackend], Parts]:
             Comparison(catalogue),
             RunStore(tmp_path, ["false"]),
             Exporter(["false"]),
+            Ratings(tmp_path),
         )
 
     return make

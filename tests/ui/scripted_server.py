@@ -14,6 +14,7 @@ from comparison.live import Comparison
 from comparison.modes import Catalogue
 from comparison.servers import Declared, ServerStore
 from errors import CounterpointError
+from logbook.ratings import Ratings
 from personas.store import PersonaStore
 from tests.ui.scripted import ScriptedBackend
 from ui.parts import Parts
@@ -62,9 +63,8 @@ def parts_on(data: Path, main: ScriptedBackend, connect: Connect = ScriptedServe
     personas = PersonaStore(ROOT / "personas" / "library", data)
     adapters = AdapterStore(data / "none", data, lambda: facts)
     catalogue = Catalogue(personas, adapters, Backends(main, store, connect))
-    return Parts(
-        personas, adapters, catalogue, Comparison(catalogue), RunStore(data, ["false"]), Exporter(["false"])
-    )
+    runs, exporter = RunStore(data, ["false"]), Exporter(["false"])
+    return Parts(personas, adapters, catalogue, Comparison(catalogue), runs, exporter, Ratings(data))
 
 
 def server(parts: Parts, name: str = "gpu") -> ScriptedServer:

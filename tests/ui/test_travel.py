@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.ui.scripted import ScriptedBackend
 from ui import page
 from ui.parts import Parts
 from ui.personas import Personas, picker_updates
+from ui.rating import rate
+from ui.transcript import PaneState, Turn
 
 PartsWith = Callable[[ScriptedBackend], Parts]
 
@@ -109,6 +112,21 @@ def test_an_export_is_of_the_persona_as_it_answers_now(parts: Parts, personas: P
     assert read_file(Path(path)).persona == draft
     with pytest.raises(CounterpointError, match="choose one"):
         personas.travel.send_out(None, "yaml", {})
+
+
+def test_answers_that_were_rated_good_are_rows_of_the_dataset(
+    parts: Parts, personas: Personas, tmp_path: Path
+) -> None:
+    receipt = {"seed": 1}
+    answered = Turn("Do you ship?", "persona:support-desk", "", "prompted", "done", "We do.", receipt=receipt)
+    rate(parts.ratings, PaneState((answered,), "run"), "good")
+    notes, button = personas.travel.send_out("support-desk", "dataset", {})
+    assert "answers rated good \\(1\\)" in notes
+    path = button.value["path"] if isinstance(button.value, dict) else button.value
+    assert json.loads(Path(path).read_text().splitlines()[-1])["messages"] == [
+        {"role": "user", "content": "Do you ship?"},
+        {"role": "assistant", "content": "We do."},
+    ]
 
 
 def test_an_import_is_followed_by_the_pickers_of_every_tab(parts: Parts) -> None:

@@ -1,0 +1,95 @@
+"""Verdicts on answers: kept as they are said, and read back whatever became of the file."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from errors import WorkFailed
+from logbook.ratings import FILE, Rating, Ratings, Said, Verdict
+
+
+def rating(answer_id: str, verdict: Verdict | None = "good", **more: Any) -> Rating:
+    told: dict[str, Any] = {
+        "answer_id": answer_id,
+        "at": "2026-01-01T00:00:00+00:00",
+        "verdict": verdict,
+        "mode": "persona:ann",
+        "persona": "ann",
+        "conversation": (Said(role="user", content="Who are you?\n"),),
+        "answer": answer_id,
+        "receipt": {"seed": 7, "sampling": {"temperature": 0.2}},
+    }
+    return Rating(**told | more)
+
+
+def test_a_rating_is_read_back_as_it_was_said(tmp_path: Path) -> None:
+    said = rating("I am Ann — \u2028 “yes”.\n")
+    Ratings(tmp_path / "new" / "folder").add(said)
+    assert Ratings(tmp_path / "new" / "folder").list() == (said,)
+
+
+def test_the_last_verdict_on_an_answer_counts_and_one_that_was_taken_back_does_not(tmp_path: Path) -> None:
+    ratings = Ratings(tmp_path)
+    for answer, verdict in (("a", "good"), ("b", "good"), ("a", "bad"), ("b", None), ("c", "bad")):
+        ratings.add(rating(answer, verdict))
+    assert [(each.answer, each.verdict) for each in ratings.list()] == [("a", "bad"), ("c", "bad")]
+
+
+def test_good_answers_of_a_persona_are_whole_chats_and_those_of_others_are_not_among_them(
+    tmp_path: Path,
+) -> None:
+    ratings = Ratings(tmp_path)
+    ratings.add(rating("mine"))
+    ratings.add(rating("tuned too", mode="gpu/adapter:x+persona:ann"))
+    ratings.add(rating("wrong", "bad"))
+    ratings.add(rating("another's", mode="persona:bob", persona="bob"))
+    ratings.add(rating("bare", mode="base", persona=None))
+    assert [[turn["content"] for turn in chat] for chat in ratings.good_chats("ann")] == [
+        ["Who are you?\n", "mine"],
+        ["Who are you?\n", "tuned too"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "torn", [b'{"answer_id": "x", "verd', b"\xff\xfe\n", b"[]\n", b'{"answer_id": "x"}\n']
+)
+def test_a_line_that_cannot_be_read_costs_no_other_and_stays(tmp_path: Path, torn: bytes) -> None:
+    ratings = Ratings(tmp_path)
+    ratings.add(rating("before"))
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(torn)
+    ratings.add(rating("after"))
+    assert [each.answer for each in ratings.list()] == ["before", "after"]
+    assert torn in (tmp_path / FILE).read_bytes()
+
+
+def test_what_cannot_be_written_or_read_is_one_line_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    for call in (lambda: Ratings(tmp_path).add(rating("a")), Ratings(tmp_path).list):
+        with pytest.raises(WorkFailed, match=FILE) as told:
+            call()
+        assert "\n" not in str(told.value)
+
+
+def _rate(data: Path, name: str) -> None:
+    for number in range(20):
+        Ratings(data).add(rating(f"{name}-{number}", answer="x" * 20_000))
+
+
+def test_ratings_of_several_processes_at_once_are_all_kept(tmp_path: Path) -> None:
+    started = multiprocessing.get_context("spawn")
+    processes = [started.Process(target=_rate, args=(tmp_path, name)) for name in "abc"]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert len(Ratings(tmp_path).list()) == 60
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    Ratings(tmp_path).add(rating("a"))
+    assert (tmp_path / FILE).stat().st_mode & 0o077 == 0
