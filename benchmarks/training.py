@@ -75,7 +75,8 @@ def ours(recipe_path: Path, base: Path, folder: Path) -> dict[str, Any]:
 
 def plain(recipe_path: Path, base: Path, folder: Path, steps: int, dtype_of: str, nf4: str) -> dict[str, Any]:
     """Trains as the documentation of Transformers and PEFT shows."""
-    from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback
+    from peft import get_peft_model
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, set_seed
 
     from adapters.training import dataset, fit, lora
     from adapters.training.recipe import dataset_path, read
@@ -88,7 +89,8 @@ def plain(recipe_path: Path, base: Path, folder: Path, steps: int, dtype_of: str
         dataset.encode(dataset.read(path), tokenizer, recipe.max_length, path.name)
         for path in (train_path, heldout_path)
     )
-    model = lora.adapted(model, recipe)
+    set_seed(recipe.seed)
+    model = get_peft_model(model, lora.lora_config(recipe))
     processor = _Processor()
     counted = {"loss_tokens": 0, "row_tokens": 0, "computed_tokens": 0}
 

@@ -5,6 +5,8 @@ Kept apart so that the rest of the room can be imported in no time.
 
 from __future__ import annotations
 
+import functools
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -25,7 +27,9 @@ from transformers import (
     set_seed,
 )
 
+from adapters.training import packed_attention
 from adapters.training.dataset import NO_LOSS, Encoded
+from adapters.training.fused_lora import FusedLora
 from adapters.training.recipe import Recipe
 from backends import nf4, pretrained
 from backends.pretrained import Pretrained
@@ -38,12 +42,30 @@ Batch = dict[str, torch.Tensor]
 
 
 def compute_dtype(recipe: Recipe) -> torch.dtype:
-    """The recipe's dtype, but float32 on a CPU without AVX512-BF16: there bfloat16 is emulated."""
+    """The recipe's dtype, but float32 on a CPU where bfloat16 is slower: emulated, or with narrower arithmetic."""
+    if recipe.dtype == "float32" or not (torch.cuda.is_available() or _bfloat16_pays()):
+        return torch.float32
+    return torch.bfloat16
+
+
+@functools.cache
+def _bfloat16_pays() -> bool:
+    """Whether this CPU multiplies faster in bfloat16, tried: of those that have its instructions, some take twice as
+    long with them (Intel's, without their matrix extension) and others half as long."""
     from bitsandbytes.functional import has_avx512bf16
 
-    if recipe.dtype == "bfloat16" and not torch.cuda.is_available() and not has_avx512bf16():
-        return torch.float32
-    return torch.float32 if recipe.dtype == "float32" else torch.bfloat16
+    return bool(has_avx512bf16()) and _product_s(torch.bfloat16) < _product_s(torch.float32)
+
+
+def _product_s(dtype: torch.dtype) -> float:
+    """Seconds of one product as training has them, the fastest of several."""
+    rows, weights = torch.ones(512, 512, dtype=dtype), torch.ones(1024, 512, dtype=dtype)
+    took = []
+    for _ in range(8):
+        began = time.perf_counter()
+        functional.linear(rows, weights)
+        took.append(time.perf_counter() - began)
+    return min(took)
 
 
 def load_base(folder: Path, recipe: Recipe) -> Pretrained:
@@ -89,16 +111,24 @@ def adapted(model: Any, recipe: Recipe) -> Any:
         raise CounterpointError(
             f"targets: the base has no linear layer {', '.join(unknown)}; it has {', '.join(sorted(linears))}"
         )
-    config = LoraConfig(
+    config = lora_config(recipe)
+    if model.device.type == "cpu":
+        packed_attention.use(model)
+        config._register_custom_module({torch.nn.Linear: FusedLora})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks Transformers by an old name
+        return get_peft_model(model, config, autocast_adapter_dtype=True)
+
+
+def lora_config(recipe: Recipe) -> LoraConfig:
+    """What the recipe says, in PEFT's words."""
+    return LoraConfig(
         task_type="CAUSAL_LM",
         r=recipe.rank,
         lora_alpha=recipe.alpha,
         lora_dropout=recipe.dropout,
         target_modules=list(recipe.targets),
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks Transformers by an old name
-        return get_peft_model(model, config, autocast_adapter_dtype=True)
 
 
 def pack(rows: Sequence[Encoded]) -> Batch:
@@ -108,6 +138,7 @@ def pack(rows: Sequence[Encoded]) -> Batch:
     once; each row's rest follows, sees that beginning and itself, and keeps its own positions: the same
     numbers as row by row, for fewer tokens. Returns input_ids, position_ids and labels (1, length), and a
     boolean attention_mask (1, 1, length, length). `labels` are shifted already: the token to predict *after* each.
+    `pieces` (1 + rows,) are the lengths of the beginning and of each row's rest.
     """
     # The token that predicts a row's first learned token must be the row's own.
     shared = min(next(i for i, label in enumerate(row.labels) if label != NO_LOSS) - 1 for row in rows)
@@ -129,6 +160,7 @@ def pack(rows: Sequence[Encoded]) -> Batch:
         "position_ids": torch.tensor([positions]),
         "attention_mask": mask[None, None],
         "labels": torch.tensor([labels]),
+        "pieces": torch.tensor([shared, *(len(row.input_ids) - shared for row in rows)]),
     }
 
 
@@ -143,6 +175,7 @@ def learned_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor
         position_ids=batch["position_ids"],
         attention_mask=batch["attention_mask"],
         use_cache=False,
+        **({"pieces": batch["pieces"]} if packed_attention.is_used(causal) else {}),
     ).last_hidden_state
     learned = batch["labels"] != NO_LOSS
     return causal.get_output_embeddings()(hidden[learned]).float(), batch["labels"][learned]

@@ -24,8 +24,9 @@ _TOKEN = 48
 class Needs:
     """What decides the memory of a run, of a model and its rows; numbers of elements unless bytes are said.
 
-    `adapted` are the inputs of the adapted linears of all layers that are kept apart from each other, `widths` the
-    inputs and outputs of all of them.
+    `adapted_bytes` are what a token's inputs of the adapted linears of all layers take that are kept apart from each
+    other, `product_bytes` what an element of their products with A takes; `widths` are the inputs and outputs of all of
+    them. `packed_attention` is whether each row attends to no other.
     """
 
     rows: Sequence[tuple[int, int]]
@@ -38,14 +39,18 @@ class Needs:
     attention: int
     heads: int
     math_attention: bool
+    packed_attention: bool
     vocabulary: int
     linears: int
     widths: int
-    adapted: int
+    adapted_bytes: int
+    product_bytes: int
 
     @staticmethod
     def of(model: Any, rows: Sequence[Encoded]) -> Needs:
         """Of a PEFT model with one LoRA adapter, and the encoded rows."""
+        from adapters.training import packed_attention  # torch, which whoever has a model has already
+
         causal = model.get_base_model()
         config = causal.config.get_text_config()
         heads = config.num_attention_heads
@@ -53,14 +58,17 @@ class Needs:
         linears = [(name, part) for name, part in model.named_modules() if hasattr(part, "lora_A")]
         on_gpu = model.device.type == "cuda"
         inputs: dict[str, int] = {}
+        fused = False
         for name, part in linears:
             dropped = part.lora_dropout["default"].__class__.__name__ != "Identity"
-            # Each linear casts its input to float32. Where it is that already, those that begin alike share it.
-            apart = size < 4 or dropped
+            fused = not on_gpu and not dropped
+            # PEFT's linear casts its input to float32. Where it is that already, or the linear is our fused one, those
+            # that begin alike share it.
+            apart = dropped or (size < 4 and not fused)
             key = name if apart else f"{name.rpartition('.')[0]} {part.in_features}"
             # Dropout keeps what it multiplied by: bits on a GPU, float32 on a CPU.
             copies = (1.25 if on_gpu else 2) if dropped else 1
-            inputs[key] = int(copies * part.in_features)
+            inputs[key] = int(copies * part.in_features) * (size if fused else 4)
         return Needs(
             rows=[(len(row.input_ids), row.trained) for row in rows],
             shared=common_beginning(rows),
@@ -73,10 +81,12 @@ class Needs:
             attention=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
             heads=heads,
             math_attention=config._attn_implementation == "eager",
+            packed_attention=packed_attention.is_used(causal),
             vocabulary=causal.get_output_embeddings().weight.shape[0],
             linears=len(linears),
             widths=sum(part.in_features + part.out_features for _, part in linears),
-            adapted=sum(inputs.values()),
+            adapted_bytes=sum(inputs.values()),
+            product_bytes=size if fused else 4,
         )
 
     def standing(self, rank: int) -> int:
@@ -97,27 +107,34 @@ class Needs:
         float32: the softmax, its gradient and the logits'. One layer more is what the backward pass works with.
         """
         rank = recipe.rank if rank is None else rank
-        length, learned = self.largest_batch(batch_size or recipe.batch_size, max_length or recipe.max_length)
-        kept = self.kept(length, rank)
+        batch_size = batch_size or recipe.batch_size
+        length, learned = self.largest_batch(batch_size, max_length or recipe.max_length)
+        kept = self.kept(length, rank, min(batch_size, len(self.rows)))
         working = kept // self.layers + 4 * length**2
         step = kept + working + 12 * learned * self.vocabulary
         return self.fixed_bytes + 16 * rank * self.widths + int(_HELD * step)
 
-    def kept(self, length: int, rank: int) -> int:
-        """Bytes that the layers keep of so many tokens for the backward pass.
+    def kept(self, length: int, rank: int, rows: int) -> int:
+        """Bytes that the layers keep of so many tokens, packed of so many rows, for the backward pass.
 
         Counted as in Korthikanti et al. 2022 (arXiv:2205.05198, section 4.1), but for Transformers' Llama and for
         frozen weights, whose products keep no inputs (Hu et al. 2021, arXiv:2106.09685, section 4.2). A token and layer
         keeps, in the base's dtype, queries, repeated keys, repeated values and the attention's answer, and three
-        inner vectors of the gated MLP; in float32, the inputs of both norms, each adapted linear's input and its
+        inner vectors of the gated MLP; in float32, the inputs of both norms; each adapted linear's input and its
         product with A. A pair of tokens and layer keeps the mask as the fused attention adds it; where attention is
-        not fused, each head's probabilities in float32 and in the dtype.
+        not fused, each head's probabilities in float32 and in the dtype. Packed attention keeps all of its own in
+        float32, the beginning's keys and values once more for each row, and pairs of a row and what it sees alone.
         """
-        in_dtype = 4 * self.attention + 3 * self.intermediate
-        a_token = self.layers * (self.dtype_bytes * in_dtype + 4 * 2 * self.hidden)
-        a_token += 4 * (self.adapted + self.linears * rank)
-        a_pair = self.heads * (4 + self.dtype_bytes) if self.math_attention else self.dtype_bytes
-        return length * a_token + length**2 * self.layers * a_pair
+        a_token = self.layers * (3 * self.dtype_bytes * self.intermediate + 4 * 2 * self.hidden)
+        a_token += self.adapted_bytes + self.product_bytes * self.linears * rank
+        if self.packed_attention:
+            rest = length - self.shared
+            attention = 4 * self.attention * (4 * length + 2 * self.shared * rows)
+            attention += int(4 * rest * (self.shared + rest / rows))
+        else:
+            a_pair = self.heads * (4 + self.dtype_bytes) if self.math_attention else self.dtype_bytes
+            attention = length * 4 * self.dtype_bytes * self.attention + length**2 * a_pair
+        return length * a_token + self.layers * attention
 
     def largest_batch(self, batch_size: int, max_length: int) -> tuple[int, int]:
         """Tokens and learned tokens that no packed batch has more of, rows over `max_length` left out."""

@@ -58,7 +58,8 @@ class Recipe(_Strict):
     quantization: Literal["nf4", "none"] = "nf4"
     """What the base's linear layers are rounded to while training: best the same as when answering."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """What the base computes in. The adapter itself is always trained in float32."""
+    """What the base computes in; on a CPU that is slower in bfloat16, float32 all the same. The adapter itself is always
+    trained in float32."""
 
     rank: int = Field(default=8, ge=1, le=64)
     """r, the rank of the low-rank products."""

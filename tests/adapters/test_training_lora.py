@@ -179,11 +179,11 @@ def test_the_same_seed_makes_the_same_first_weights_and_another_does_not(
     assert not torch.equal(first(3), first(4))
 
 
-@pytest.mark.parametrize(("instructions", "computed"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_bfloat16_is_computed_only_where_the_processor_knows_it(
-    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, instructions: bool, computed: torch.dtype
+@pytest.mark.parametrize(("pays", "computed"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_is_computed_only_where_the_processor_is_faster_in_it(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, pays: bool, computed: torch.dtype
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("bitsandbytes.functional.has_avx512bf16", lambda: instructions)
+    monkeypatch.setattr(lora, "_bfloat16_pays", lambda: pays)
     assert lora.compute_dtype(recipe.model_copy(update={"dtype": "bfloat16"})) is computed
     assert lora.compute_dtype(recipe) is torch.float32
