@@ -34,7 +34,7 @@ class Dataset(_Strict):
 class Training(_Strict):
     """What the run did. Losses are in nats a token, over the assistant's tokens only. `kept_step` is the step whose
     weights were kept, where early stopping chose, and `looks` are the steps at which the held-out loss was looked
-    at, with it."""
+    at, with it. `dtype` is what the base computed in, which need not be the recipe's."""
 
     date: datetime
     steps: int
@@ -43,6 +43,7 @@ class Training(_Strict):
     trained_tokens: int
     seconds: float
     device: str
+    dtype: str | None = None
     train_loss: float
     heldout_loss: float
     versions: dict[str, str]

@@ -126,6 +126,7 @@ def train(
                 trained_tokens=trained.tokens,
                 seconds=round(trained.seconds, 1),
                 device=str(model.device.type),
+                dtype=str(lora.compute_dtype(recipe)).removeprefix("torch."),
                 train_loss=round(trained.loss, 4),
                 heldout_loss=round(heldout_loss, 4),
                 versions={"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},

@@ -81,6 +81,7 @@ def test_peft_loads_what_a_run_makes_and_finds_the_loss_of_its_passport(
         untrained = lora.mean_loss(model, encoded, 2)
     # The file is in bfloat16, the passport's loss was taken before.
     assert loss == pytest.approx(passport.training.heldout_loss, rel=0.01)
+    assert passport.training.dtype == str(lora.compute_dtype(passport.recipe)).removeprefix("torch.")
     assert loss < 0.8 * untrained
 
 
