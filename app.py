@@ -203,15 +203,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        # Who read our output has seen enough, as `| head` does. What is left must not be flushed at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Who read our output has seen enough, as `| head` does.
+        _leave_unsaid()
         return FAILED
     except CounterpointError as error:
         print(f"counterpoint: {' '.join(str(error).split())}", file=sys.stderr)
         return FAILED if isinstance(error, WorkFailed) else BAD_INPUT
+    except OSError as error:
+        if error.filename is not None:  # of a file, so not our output's
+            raise
+        _leave_unsaid()
+        why = error.strerror or error
+        print(
+            f"counterpoint: the output cannot be written ({why}): make room, or send it elsewhere.",
+            file=sys.stderr,
+        )
+        return FAILED
     except KeyboardInterrupt:
         print("counterpoint: stopped.", file=sys.stderr)
         return FAILED
+
+
+def _leave_unsaid() -> None:
+    """What is left of the output must not be flushed at the end: it would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

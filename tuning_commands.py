@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from assembly import ROOT, Places, base_facts, persona_store
 from errors import DONE, FAILED, CounterpointError, WorkFailed
@@ -112,14 +112,13 @@ def train(options: argparse.Namespace) -> int:
 
     def say(event: str, told: Any, line: str) -> None:
         if options.json:
-            print(json.dumps({"event": event, **dataclasses.asdict(told)}), flush=True)
+            _print(json.dumps({"event": event, **dataclasses.asdict(told)}), sys.stdout)
         else:
-            print(line, file=sys.stderr, flush=True)
+            _print(line, sys.stderr)
 
     def report(progress: Progress) -> None:
-        left = f"{progress.seconds_left / 60:.1f} min left"
-        line = f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {progress.tokens_per_s:.0f} tokens/s"
-        lines = [f"{line}  {left}"]
+        step = f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  rate {progress.learning_rate:.1e}"
+        lines = [f"{step}  {progress.tokens_per_s:.0f} tokens/s  {progress.seconds_left / 60:.1f} min left"]
         if progress.look:
             lines.append(f"  held-out loss {progress.look.loss:.3f}")
             lines += [f"  {sample.question!r}: {sample.answer!r}" for sample in progress.look.samples]
@@ -146,10 +145,10 @@ def train(options: argparse.Namespace) -> int:
     assert gate is not None
     if options.json:
         told = {"event": "done", "out": str(options.out), "passport": passport.model_dump(mode="json")}
-        print(json.dumps(told), flush=True)
+        _print(json.dumps(told), sys.stdout)
     else:
-        print(f"{options.out}: held-out loss {passport.training.heldout_loss:.3f}")
-        print("\n".join(words.lines(gate)))
+        _print(f"{options.out}: held-out loss {passport.training.heldout_loss:.3f}", sys.stdout)
+        _print("\n".join(words.lines(gate)), sys.stdout)
     if store and gate.passed:
         store.import_folder(options.out, passport.name)
     return DONE if gate.passed else FAILED
@@ -187,10 +186,16 @@ def _counterpart(recipe: Recipe, places: Places) -> Persona | None:
 
 def _testing(progress: Examining, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"event": "testing", **dataclasses.asdict(progress)}), flush=True)
+        _print(json.dumps({"event": "testing", **dataclasses.asdict(progress)}), sys.stdout)
     else:
-        line = f"testing {progress.done + 1}/{progress.parts}: {progress.part}"
-        print(line, file=sys.stderr, flush=True)
+        _print(f"testing {progress.done + 1}/{progress.parts}: {progress.part}", sys.stderr)
+
+
+def _print(line: str, stream: TextIO) -> None:
+    """Tells how work goes on. Where that cannot be written, on a full disk or a terminal that is gone, the work goes on
+    all the same: what it makes lies elsewhere."""
+    with suppress(OSError):
+        print(line, file=stream, flush=True)
 
 
 def export_adapter(options: argparse.Namespace) -> int:

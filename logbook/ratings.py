@@ -47,6 +47,8 @@ class Rating(BaseModel):
     conversation: tuple[Said, ...]
     """The pane's own turns before, and the question, without the persona's prompt."""
     answer: str
+    cut_off: bool = False
+    """Whether it ended at the most tokens allowed: to train on it would teach to end there."""
     receipt: dict[str, Any]
 
 
@@ -91,15 +93,17 @@ class Ratings:
         return tuple(rating for rating in newest.values() if rating.verdict)
 
     def good_chats(self, persona: str) -> builtins.list[tuple[Message, ...]]:
-        """The conversations that end with an answer rated good of this persona's, with an adapter or without, on
-        whatever backend."""
-        return [
-            tuple(
-                Message(role=said.role, content=said.content)
-                for said in (*rating.conversation, Said(role="assistant", content=rating.answer))
-            )
+        """The conversations whose every answer is whole, this persona's, with an adapter or without and on whatever
+        backend, and rated good: training learns all answers of a conversation, not its last one alone."""
+        good = {
+            (*rating.conversation, Said(role="assistant", content=rating.answer)): None
             for rating in self.list()
-            if rating.persona == persona and rating.verdict == "good"
+            if rating.persona == persona and rating.verdict == "good" and not rating.cut_off
+        }
+        return [
+            tuple(Message(role=said.role, content=said.content) for said in chat)
+            for chat in good
+            if all(chat[: place + 1] in good for place, said in enumerate(chat) if said.role == "assistant")
         ]
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,13 +25,16 @@ class Place:
     def options(self) -> list[str]:
         return ["--base", str(self.base), "--quantization", "none", "--data-dir", str(self.data)]
 
-    def run(self, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str | Path, stdout: int | IO[str] = subprocess.PIPE, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """`python app.py ARGUMENTS`, with these environment variables and no others of ours."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERPOINT_")}
         cache = {"COUNTERPOINT_CACHE_DIR": str(self.cwd / "cache")}
         return subprocess.run(
             [sys.executable, str(ROOT / "app.py"), *map(str, arguments)],
-            cwd=self.cwd, env=clean | cache | variables, capture_output=True, text=True, timeout=300, check=False,
+            cwd=self.cwd, env=clean | cache | variables, stdout=stdout, stderr=subprocess.PIPE,
+            text=True, timeout=300, check=False,
         )  # fmt: skip
 
 

@@ -7,6 +7,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests import tiny
 from tests.command_line import Place, objects, refused
 
@@ -98,7 +100,9 @@ def test_check_data_says_all_that_is_wrong_with_bad_data_and_exits_1(place: Plac
     assert "it is UTF-16 text: save it as UTF-8" in binary.stdout
 
 
-def test_train_makes_an_adapter_that_ask_can_use(place: Place, tmp_path: Path) -> None:
+def small_recipe(place: Place, folder: Path) -> Path:
+    """A recipe that takes seconds, beside its data."""
+
     def rows(*questions: str) -> str:
         turns = [
             [{"role": "user", "content": question}, {"role": "assistant", "content": "jumps over"}]
@@ -106,9 +110,9 @@ def test_train_makes_an_adapter_that_ask_can_use(place: Place, tmp_path: Path) -
         ]
         return "".join(json.dumps({"messages": turn}) + "\n" for turn in turns)
 
-    (tmp_path / "train.jsonl").write_text(rows("a fox?", "a dog?"))
-    (tmp_path / "heldout.jsonl").write_text(rows("the fox?", "the dog?", "one fox?"))
-    recipe = tmp_path / "recipe.yaml"
+    (folder / "train.jsonl").write_text(rows("a fox?", "a dog?"))
+    (folder / "heldout.jsonl").write_text(rows("the fox?", "the dog?", "one fox?"))
+    recipe = folder / "recipe.yaml"
     # A folder's own name is the id of a base that says no other.
     recipe.write_text(
         f"name: jumper\ntitle: Jumper\ndescription: For tests.\nexamples: [One, Two, Three]\nbase: {place.base.name}\n"
@@ -116,7 +120,28 @@ def test_train_makes_an_adapter_that_ask_can_use(place: Place, tmp_path: Path) -
         "batch_size: 1\nmax_length: 64\ntrain: train.jsonl\nheldout: heldout.jsonl\n"
         "gate: {persona: teller, gap: 100, forgetting: 100, bias: 100, consistency: 1, memorised: 1, pairs: 3}\n"
     )
+    return recipe
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_output_that_cannot_be_written_costs_no_training(place: Place, tmp_path: Path) -> None:
     out = tmp_path / "made"
+    with open("/dev/full", "w") as full:
+        ran = place.run(
+            "train", small_recipe(place, tmp_path), "--out", out, "--json", *place.options, stdout=full
+        )
+    assert (out / "passport.json").exists()
+    assert (ran.returncode, ran.stderr) == (0, "")
+    with open("/dev/full", "w") as full:
+        listed = place.run("modes", *place.options, stdout=full)
+    assert listed.returncode == 1
+    assert listed.stderr == (
+        "counterpoint: the output cannot be written (No space left on device): make room, or send it elsewhere.\n"
+    )
+
+
+def test_train_makes_an_adapter_that_ask_can_use(place: Place, tmp_path: Path) -> None:
+    recipe, out = small_recipe(place, tmp_path), tmp_path / "made"
     ran = place.run("train", recipe, "--out", out, "--json", "--publish", *place.options)
     assert ran.returncode == 0, ran.stderr
     told = objects(ran.stdout)

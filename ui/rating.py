@@ -65,6 +65,7 @@ def rate(ratings: Ratings, state: PaneState, verdict: Verdict) -> PaneState:
                 for message in (*history(without_last(state)), Message(role="user", content=turn.question))
             ),
             answer=turn.answer,
+            cut_off=turn.cut_off,
             receipt=dict(turn.receipt),
         )
     )

@@ -264,7 +264,8 @@ class Train:
 
 def _mark(run: Run) -> tuple[str, int, int]:
     """What changes where there is something new to show."""
-    return (run.state, run.steps[-1].step if run.steps else 0, run.testing.done + 1 if run.testing else 0)
+    told = run.testing.done + 1 if run.testing else -1 if run.estimate else 0
+    return (run.state, run.steps[-1].step if run.steps else 0, told)
 
 
 def _listed(run: Run) -> str:

@@ -27,6 +27,8 @@ class Turn:
     notice: str = ""
     speed: str = ""
     receipt: Mapping[str, Any] = field(default_factory=dict)
+    cut_off: bool = False
+    """Whether it ended at the most tokens allowed, and not where the model ended it."""
     verdict: Verdict | None = None
     """What the person said of the answer."""
 
@@ -84,8 +86,8 @@ def apply(state: PaneState, event: Queued | Waiting | Delta | Answered | Failed)
     if isinstance(event, Failed):
         return fail(state, event.message)
     receipt = event.receipt.as_dict()
-    stopped = event.finish_reason == "cancelled"
-    notice = say("stopped") if stopped else say("cut_off") if event.finish_reason == "length" else ""
+    stopped, cut_off = event.finish_reason == "cancelled", event.finish_reason == "length"
+    notice = say("stopped") if stopped else say("cut_off") if cut_off else ""
     done = replace(
         turn,
         state="stopped" if stopped else "done",
@@ -93,6 +95,7 @@ def apply(state: PaneState, event: Queued | Waiting | Delta | Answered | Failed)
         notice=notice,
         speed=speed_line(receipt["ttft_s"], receipt["tokens_per_s"], receipt["completion_tokens"]),
         receipt=receipt,
+        cut_off=cut_off,
     )
     return _with_last(state, done)
 

@@ -96,7 +96,9 @@ class Travel:
         if not name:
             raise CounterpointError(say("choose_persona"))
         persona = drafts.get(name) or self.parts.personas.get(name)
-        parcel = write(persona, to, rated=self.parts.ratings.good_chats(name) if to == DATASET else ())
+        # Others' questions stay theirs, where others ask here too.
+        kept = to == DATASET and not self.parts.public
+        parcel = write(persona, to, rated=self.parts.ratings.good_chats(name) if kept else ())
         file = name + ENDINGS[to]
         path = save_bytes_to_cache(parcel.content, file, self.download.GRADIO_CACHE)
         button = gr.DownloadButton(say("travel_download", file=file), value=path, visible=True)

@@ -68,13 +68,14 @@ def _product_s(dtype: torch.dtype) -> float:
     return min(took)
 
 
-def load_base(folder: Path, recipe: Recipe) -> Pretrained:
-    """The base in `folder` as the recipe wants it: on a GPU if there is one, rounded to NF4 if it says so.
+def load_base(folder: Path, recipe: Recipe, dtype: torch.dtype | None = None) -> Pretrained:
+    """The base in `folder` as the recipe wants it: on a GPU if there is one, rounded to NF4 if it says so; computing in
+    `dtype`, or else in what `compute_dtype` says.
 
     Raises CounterpointError where the engine, too, would not take it.
     """
     on_gpu = torch.cuda.is_available()
-    dtype = compute_dtype(recipe)
+    dtype = dtype or compute_dtype(recipe)
     options: dict[str, Any] = {"dtype": dtype}
     if on_gpu:
         options["device_map"] = {"": 0}

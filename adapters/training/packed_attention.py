@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "counterpoint_packed"
 
@@ -63,3 +64,5 @@ def attend(
 
 
 AttentionInterface.register(NAME, attend)
+# Without it Transformers would make no mask of one that tells padding from tokens.
+AttentionMaskInterface.register(NAME, sdpa_mask)

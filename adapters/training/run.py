@@ -59,9 +59,9 @@ def train(
     checkpoints beside `out`; with `resume` a killed run goes on from the newest one that is whole, and ends
     with the weights that it would have had (on the same machine); without, it is left alone. `report` is called
     after each optimizer step; `announce`, if given, once before the first, after a batch or two to time it; `test`
-    after the last, for what the passport says of the gate.
+    after the last, for what the passport says of the gate. What it computes in is decided once for all of the run.
     Raises CounterpointError for anything wrong with the recipe, the data, the base or `out`, or if memory will
-    not do, all of it before the first step; WorkFailed where the disk is full or the loss no finite number any
+    not do, all of it before the first step; WorkFailed where disk or memory is full or the loss no finite number any
     more, with the last good checkpoint kept.
     """
     recipe = read_recipe(recipe_path)
@@ -83,12 +83,16 @@ def train(
         "heldout": heldout_data.sha256,
     }
     workplace = Workplace(out)
-    with workplace.opened(job, resume):
+    with workplace.opened(job, resume), workplace.within_memory():
+        import torch
+
         from adapters.training import lora
         from adapters.training.fit import diverged, fit
         from adapters.training.looks import Looks
 
-        loaded, tokenizer = lora.load_base(folder, recipe)
+        # Tried for milliseconds, so another time it might be another.
+        dtype = workplace.decided("dtype", lambda: str(lora.compute_dtype(recipe)).removeprefix("torch."))
+        loaded, tokenizer = lora.load_base(folder, recipe, getattr(torch, dtype))
         encoded = dataset.encode(train_rows, tokenizer, recipe.max_length, train_path.name)
         heldout = dataset.encode(heldout_rows, tokenizer, recipe.max_length, heldout_path.name)
         model = lora.adapted(loaded, recipe)
@@ -126,7 +130,7 @@ def train(
                 trained_tokens=trained.tokens,
                 seconds=round(trained.seconds, 1),
                 device=str(model.device.type),
-                dtype=str(lora.compute_dtype(recipe)).removeprefix("torch."),
+                dtype=dtype,
                 train_loss=round(trained.loss, 4),
                 heldout_loss=round(heldout_loss, 4),
                 versions={"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},

@@ -46,6 +46,8 @@ _NICE = 10
 _WITHOUT_A_WORD = (
     "it ended without a word, as where the memory is used up: go on with it, or train less at once."
 )
+_CLOCK_S = 5.0
+"""By how much the time of a process's beginning may change: it is reckoned from the clock, which may be set."""
 _END_S = 20
 """How long a run may take to end when it is told to, before it is killed; its checkpoints are safe either way."""
 
@@ -209,12 +211,16 @@ class RunStore:
                 command, stdin=subprocess.DEVNULL, stdout=events, stderr=errors, start_new_session=True
             )
         self._children.append(child)
-        with suppress(psutil.Error):  # it may have ended already
-            process = psutil.Process(child.pid)
-            durable.write(
-                folder / _PROCESS, json.dumps({"pid": child.pid, "created": process.create_time()}) + "\n"
-            )
-            process.nice(_NICE)
+        try:
+            with suppress(psutil.Error):  # it may have ended already
+                process = psutil.Process(child.pid)
+                told = {"pid": child.pid, "created": process.create_time()}
+                durable.write(folder / _PROCESS, json.dumps(told) + "\n")
+                process.nice(_NICE)
+        except OSError:  # a run that nobody could find again shall not go on
+            child.kill()
+            child.wait()
+            raise
 
     def _read(self, folder: Path) -> Run:
         # In this order: a run that ends meanwhile is told as going on, never as failed.
@@ -249,7 +255,8 @@ def _process(folder: Path) -> psutil.Process | None:
     try:
         told = json.loads((folder / _PROCESS).read_text(encoding="utf-8"))
         process = psutil.Process(int(told["pid"]))
-        if process.create_time() == told["created"] and process.status() != psutil.STATUS_ZOMBIE:
+        same = abs(process.create_time() - told["created"]) < _CLOCK_S
+        if same and process.status() != psutil.STATUS_ZOMBIE:
             return process
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         pass

@@ -1,6 +1,7 @@
 """Where a run keeps its state: a folder beside the target. A crash loses nothing and shows nothing half-made.
 
 .NAME.training/job.json           what is being trained; a run is only resumed as the same job
+.NAME.training/decided.json       what the machine decided at its beginning, and holds for all of it
 .NAME.training/checkpoint-N/      written by the trainer, trusted once manifest.json is in it
 .NAME.training/result/            the adapter, renamed to the target when it is complete
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ class Workplace:
             self._remove_damaged()
             job_file = self.folder / "job.json"
             if resume and job_file.exists():
-                self._same_job(json.loads(job_file.read_text(encoding="utf-8")), job)
+                self._same_job(_read(job_file), job)
             else:
                 self._nothing_kept()
                 with self.writing():
@@ -76,6 +77,16 @@ class Workplace:
                     durable.write(job_file, json.dumps(job, indent=2) + "\n")
             _remove(self.result)
             yield
+
+    def decided(self, what: str, decide: Callable[[], str]) -> str:
+        """What was decided at the beginning of this run, for who holds the folder; now, if this is the beginning."""
+        file = self.folder / "decided.json"
+        before = _read(file)
+        if what not in before:
+            before[what] = decide()
+            with self.writing():
+                durable.write(file, json.dumps(before) + "\n")
+        return str(before[what])
 
     def checkpoint(self) -> Checkpoint | None:
         """The newest checkpoint that verifies. Only looks: another run may be writing one that does not yet."""
@@ -116,12 +127,27 @@ class Workplace:
         except (OSError, SafetensorError) as error:
             raise self._unwritten(getattr(error, "strerror", None) or str(error)) from error
         except RuntimeError as error:  # its text names places in torch's source
+            if is_out_of_memory(error):
+                raise
             raise self._unwritten("torch could not write all of a file") from error
 
     def _unwritten(self, why: str) -> WorkFailed:
         return WorkFailed(
             f"{self.folder} cannot be written ({why}): make room on its disk. {self.what_is_kept()}"
         )
+
+    @contextmanager
+    def within_memory(self) -> Iterator[None]:
+        """Around what takes memory: where there is no more of it, the run ends in one line. Raises WorkFailed."""
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise WorkFailed(
+                f"the memory is used up: end other programs and go on, or begin anew with a smaller batch_size. "
+                f"{self.what_is_kept()}"
+            ) from error
 
     def seal(self, checkpoint: Path, notes: dict[str, Any]) -> None:
         """Makes a checkpoint trusted: fsync its files, then write their sha256 (and `notes`) last."""
@@ -167,12 +193,27 @@ class Workplace:
 
 def _verified(checkpoint: Path) -> dict[str, Any] | None:
     try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        manifest = _read(checkpoint / MANIFEST)
         if all(durable.sha256(checkpoint / name) == digest for name, digest in manifest["files"].items()):
             return dict(manifest["notes"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """What one of our files tells; nothing where it is not there, or no longer what we wrote."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of Python or torch is that; torch's for a CPU is told by its text alone."""
+    told = str(error).casefold()
+    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
 
 
 def _remove(path: Path) -> None:

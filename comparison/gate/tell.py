@@ -56,7 +56,7 @@ def figures(one: Finding) -> str:
     """The figures that it comes from; of the held-out loss the perplexity too."""
     told = []
     for name, each in one.figures.items():
-        more = f", perplexity {math.exp(min(each.value, 50)):.2f}" if one.part == "loss" else ""
+        more = f", perplexity {_perplexity(each)}" if one.part == "loss" else ""
         told.append(f"{name} {figure(each, one.part)}{more}")
     return "; ".join(told)
 
@@ -67,6 +67,15 @@ def figure(each: Figure, part: Part) -> str:
         return f"{_number(each.value, part)} (n = {each.n}, too few for an interval)"
     ends = f"{_number(each.low, part)} to {_number(each.high, part)}"
     return f"{_number(each.value, part)} ({ends}, n = {each.n})"
+
+
+def _perplexity(loss: Figure) -> str:
+    """The exponential of a loss, and of its interval's ends."""
+    value, low, high = (
+        None if nats is None else f"{math.exp(min(nats, 50)):.2f}"
+        for nats in (loss.value, loss.low, loss.high)
+    )
+    return f"{value} ({low} to {high})" if low and high else str(value)
 
 
 def _number(value: float, part: Part) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import durable
 from adapters.training import runs
 from adapters.training.data.row import Row, Turn
 from adapters.training.recipe import Recipe
@@ -171,6 +173,24 @@ def test_a_run_that_cannot_be_trained_says_why_in_one_line(tiny_base: Path, tmp_
     assert failed.state == "failed"
     assert failed.problem is not None
     assert "\n" not in failed.problem
+
+
+def test_a_run_whose_process_cannot_be_noted_does_not_go_on(
+    store: RunStore, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, begun = durable.write, []
+
+    def full(target: Path, text: str) -> None:
+        if target.name == "process.json":
+            begun.append(json.loads(text)["pid"])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(target, text)
+
+    monkeypatch.setattr("adapters.training.runs.durable.write", full)
+    with pytest.raises(CounterpointError, match="No space left"):
+        store.start(recipe_for(tiny_base), TRAIN, HELDOUT)
+    assert not psutil.pid_exists(begun[0])
+    assert store.going_on() is None
 
 
 def test_deleting_ends_a_process_that_goes_on(tiny_base: Path, tmp_path: Path) -> None:

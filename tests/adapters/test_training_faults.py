@@ -105,6 +105,61 @@ def test_a_disk_that_is_full_at_the_end_is_one_line_and_nothing_is_trained_again
     assert passport.training.train_loss == whole.training.train_loss
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:125] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_memory_that_is_used_up_is_one_line_and_the_checkpoint_before_is_gone_on_from(
+    recipe: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full_from(progress: Progress) -> None:
+        if progress.step == 7:
+            fails.setattr(lora, "summed_loss", failing(error))
+
+    with monkeypatch.context() as fails, pytest.raises(WorkFailed, match="memory is used up") as told:
+        train(recipe, tmp_path / "made", tiny_base, report=full_from)
+    assert "smaller batch_size" in str(told.value)
+    assert "The checkpoint of step 6 is kept" in str(told.value)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "made").exists()
+    steps: list[int] = []
+    train(recipe, tmp_path / "made", tiny_base, True, lambda progress: steps.append(progress.step))
+    assert steps == list(range(7, 13))
+
+
+def test_what_a_run_computes_in_stays_when_it_is_gone_on_with(
+    recipe: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe.write_text(recipe.read_text().replace("dtype: float32", "dtype: bfloat16"))
+    monkeypatch.setattr(lora, "_bfloat16_pays", lambda: True)
+    whole = train(recipe, tmp_path / "whole", tiny_base)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "made", tiny_base, report=killed_at(8))
+    monkeypatch.setattr(lora, "_bfloat16_pays", lambda: False)  # another program kept the machine busy
+    passport = train(recipe, tmp_path / "made", tiny_base, resume=True)
+    assert (passport.training.dtype, whole.training.dtype) == ("bfloat16", "bfloat16")
+    assert passport.adapter_sha256 == whole.adapter_sha256
+
+
+@pytest.mark.parametrize("nonsense", ["{", "null", "[]", '{"files": null}'])
+def test_nonsense_in_a_runs_own_files_is_one_line_or_a_checkpoint_less(
+    recipe: Path, tiny_base: Path, tmp_path: Path, nonsense: str
+) -> None:
+    out, work = tmp_path / "made", tmp_path / ".made.training"
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out, tiny_base, report=killed_at(8))
+    (work / "checkpoint-6" / "manifest.json").write_text(nonsense)
+    assert Workplace(out).checkpoint() is None
+    (work / "job.json").write_text(nonsense)
+    with pytest.raises(CounterpointError, match="another job") as told:
+        train(recipe, out, tiny_base, resume=True)
+    assert "\n" not in str(told.value)
+
+
 def test_a_run_that_ends_in_its_test_is_tested_again_and_nothing_is_trained_again(
     recipe: Path, tiny_base: Path, tmp_path: Path
 ) -> None:

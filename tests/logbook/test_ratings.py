@@ -39,6 +39,10 @@ def test_the_last_verdict_on_an_answer_counts_and_one_that_was_taken_back_does_n
     assert [(each.answer, each.verdict) for each in ratings.list()] == [("a", "bad"), ("c", "bad")]
 
 
+def chats(ratings: Ratings, persona: str = "ann") -> list[list[str]]:
+    return [[turn["content"] for turn in chat] for chat in ratings.good_chats(persona)]
+
+
 def test_good_answers_of_a_persona_are_whole_chats_and_those_of_others_are_not_among_them(
     tmp_path: Path,
 ) -> None:
@@ -46,12 +50,29 @@ def test_good_answers_of_a_persona_are_whole_chats_and_those_of_others_are_not_a
     ratings.add(rating("mine"))
     ratings.add(rating("tuned too", mode="gpu/adapter:x+persona:ann"))
     ratings.add(rating("wrong", "bad"))
+    ratings.add(rating("cut", cut_off=True))
     ratings.add(rating("another's", mode="persona:bob", persona="bob"))
     ratings.add(rating("bare", mode="base", persona=None))
-    assert [[turn["content"] for turn in chat] for chat in ratings.good_chats("ann")] == [
-        ["Who are you?\n", "mine"],
-        ["Who are you?\n", "tuned too"],
-    ]
+    assert chats(ratings) == [["Who are you?\n", "mine"], ["Who are you?\n", "tuned too"]]
+
+
+@pytest.mark.parametrize(
+    ("first", "kept"),
+    [
+        ({}, True),
+        ({"verdict": "bad"}, False),
+        ({"verdict": None}, False),
+        ({"cut_off": True}, False),
+        ({"persona": "bob", "mode": "persona:bob"}, False),
+    ],
+)
+def test_a_good_answer_after_one_that_is_not_is_no_row(tmp_path: Path, first: Any, kept: bool) -> None:
+    ratings = Ratings(tmp_path)
+    ratings.add(rating("one", **first))
+    spoken = (("user", "Who are you?\n"), ("assistant", "one"), ("user", "And?"))
+    before = tuple(Said(role=role, content=text) for role, text in spoken)  # type: ignore[arg-type]
+    ratings.add(rating("two", conversation=before))
+    assert (["Who are you?\n", "one", "And?", "two"] in chats(ratings)) is kept
 
 
 @pytest.mark.parametrize(

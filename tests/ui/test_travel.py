@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -127,6 +128,16 @@ def test_answers_that_were_rated_good_are_rows_of_the_dataset(
         {"role": "user", "content": "Do you ship?"},
         {"role": "assistant", "content": "We do."},
     ]
+
+
+def test_on_a_public_page_nobody_takes_what_others_asked(parts: Parts) -> None:
+    answered = Turn("Do you ship?", "persona:support-desk", "", "prompted", "done", "We do.")
+    rate(parts.ratings, PaneState((answered,), "run"), "good")
+    with gr.Blocks():
+        public = Personas(replace(parts, public=True), gr.State({}))
+    _, button = public.travel.send_out("support-desk", "dataset", {})
+    path = button.value["path"] if isinstance(button.value, dict) else button.value
+    assert "We do." not in Path(path).read_text()
 
 
 def test_an_import_is_followed_by_the_pickers_of_every_tab(parts: Parts) -> None:
