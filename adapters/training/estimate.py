@@ -6,6 +6,7 @@ Memory is a formula (needs.py), time is measured (probe.py). Importing this need
 from __future__ import annotations
 
 import math
+import random
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def before(
     setting that would.
     """
     device = str(model.device.type)
-    needs = Needs.of(model, rows)
+    needs = Needs.of(model, rows, recipe.packing)
     memory = needs.memory(recipe)
     available = free_memory.available(device, needs.standing(recipe.rank))
     if memory > available:
@@ -64,7 +65,8 @@ def before(
     from adapters.training import probe
 
     left = 1 - done / recipe.steps(len(rows))
-    seconds = probe.seconds_a_token(model, median(rows, recipe.batch_size)) * tokens(recipe, rows) * left
+    a_token = probe.seconds_a_token(model, median(rows, recipe.batch_size), recipe.packing)
+    seconds = a_token * tokens(recipe, rows) * left
     announce(Estimate(seconds=seconds, memory_bytes=memory, available_bytes=available))
 
 
@@ -103,14 +105,16 @@ def _accumulation(recipe: Recipe, batch_size: int) -> str:
 
 
 def tokens(recipe: Recipe, rows: Sequence[Encoded]) -> float:
-    """About how many tokens a run computes, batches' common beginnings once."""
-    batches = math.ceil(len(rows) / recipe.batch_size)
-    spared = common_beginning(rows) * (len(rows) - batches)
-    return (
-        (sum(len(row.input_ids) for row in rows) - spared)
-        * recipe.steps(len(rows))
-        / recipe.steps_a_pass(len(rows))
-    )
+    """About how many tokens a run computes: batches' common beginnings once, or padding as well."""
+    size, lengths = recipe.batch_size, [len(row.input_ids) for row in rows]
+    if recipe.packing:
+        spared = common_beginning(rows) * (len(rows) - math.ceil(len(rows) / size))
+        a_pass = sum(lengths) - spared
+    else:
+        random.Random(0).shuffle(lengths)
+        batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
+        a_pass = sum(len(batch) * max(batch) for batch in batches)
+    return a_pass * recipe.steps(len(rows)) / recipe.steps_a_pass(len(rows))
 
 
 def median(rows: Sequence[Encoded], batch_size: int) -> list[Encoded]:

@@ -51,7 +51,12 @@ def fit(
         looks.go_on(found.notes["looks"], found.folder)
     watch = _Watch(model, recipe, looks, workplace, report, steps, steps_a_pass, found)
     trainer = lora.trainer(
-        model, arguments(model, recipe, workplace.folder, steps), encoded, watch, workplace.writing
+        model,
+        arguments(model, recipe, workplace.folder, steps),
+        encoded,
+        lora.collator(recipe),
+        watch,
+        workplace.writing,
     )
     watch.trainer = trainer
     if found and looks.is_enough:  # killed after its last step, before it was published

@@ -165,25 +165,50 @@ def pack(rows: Sequence[Encoded]) -> Batch:
     }
 
 
+def pad(rows: Sequence[Encoded]) -> Batch:
+    """The rows one below the other, padded on the right to the longest: what `pack` is measured against.
+
+    Returns input_ids, position_ids, labels, shifted as in `pack`, and an attention_mask of what is no padding, all
+    (rows, longest).
+    """
+    longest = max(len(row.input_ids) for row in rows)
+
+    def even(values: list[int], padding: int) -> list[int]:
+        return values + [padding] * (longest - len(values))
+
+    return {
+        "input_ids": torch.tensor([even(row.input_ids, 0) for row in rows]),
+        "position_ids": torch.arange(longest).expand(len(rows), longest).contiguous(),
+        "attention_mask": torch.tensor([even([1] * len(row.input_ids), 0) for row in rows]),
+        "labels": torch.tensor([even([*row.labels[1:], NO_LOSS], NO_LOSS) for row in rows]),
+    }
+
+
+def collator(recipe: Recipe) -> Callable[[Sequence[Encoded]], Batch]:
+    """How the recipe puts rows together."""
+    return pack if recipe.packing else pad
+
+
 def learned_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of a packed batch's tokens that carry loss: logits (tokens, vocabulary) in float32, and labels (tokens,).
+    """Of a batch's tokens that carry loss: logits (tokens, vocabulary) in float32, and labels (tokens,).
 
     The vocabulary projection, a third of the work of a small model, is computed for those tokens only.
     """
     causal = model.get_base_model()
+    packed = "pieces" in batch and packed_attention.is_used(causal)
     hidden = causal.base_model(
         input_ids=batch["input_ids"],
         position_ids=batch["position_ids"],
         attention_mask=batch["attention_mask"],
         use_cache=False,
-        **({"pieces": batch["pieces"]} if packed_attention.is_used(causal) else {}),
+        **({"pieces": batch["pieces"]} if packed else {}),
     ).last_hidden_state
     learned = batch["labels"] != NO_LOSS
     return causal.get_output_embeddings()(hidden[learned]).float(), batch["labels"][learned]
 
 
 def summed_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, int]:
-    """Cross entropy of a packed batch, summed over the tokens that carry loss, and their number."""
+    """Cross entropy of a batch, summed over the tokens that carry loss, and their number."""
     logits, labels = learned_logits(model, batch)
     return functional.cross_entropy(logits, labels, reduction="sum"), len(labels)
 
@@ -233,15 +258,16 @@ def trainer(
     model: Any,
     arguments: TrainingArguments,
     rows: Sequence[Encoded],
+    collate: Callable[[Sequence[Encoded]], Batch],
     watch: TrainerCallback,
     writing: Callable[[], AbstractContextManager[None]],
 ) -> LoraTrainer:
-    """A silent trainer of `model` on `rows`, which tells only `watch`."""
+    """A silent trainer of `model` on `rows`, put together by `collate`, which tells only `watch`."""
     made = LoraTrainer(
         model=model,
         args=arguments,
         train_dataset=rows,
-        data_collator=pack,
+        data_collator=collate,
         callbacks=[watch],
     )
     # So that num_items_in_batch arrives and accumulated batches weigh by their tokens.

@@ -39,6 +39,7 @@ class Needs:
     attention: int
     heads: int
     math_attention: bool
+    packing: bool
     packed_attention: bool
     vocabulary: int
     linears: int
@@ -47,8 +48,8 @@ class Needs:
     product_bytes: int
 
     @staticmethod
-    def of(model: Any, rows: Sequence[Encoded]) -> Needs:
-        """Of a PEFT model with one LoRA adapter, and the encoded rows."""
+    def of(model: Any, rows: Sequence[Encoded], packing: bool = True) -> Needs:
+        """Of a PEFT model with one LoRA adapter, and the encoded rows, packed or padded."""
         from adapters.training import packed_attention  # torch, which whoever has a model has already
 
         causal = model.get_base_model()
@@ -71,7 +72,7 @@ class Needs:
             inputs[key] = int(copies * part.in_features) * (size if fused else 4)
         return Needs(
             rows=[(len(row.input_ids), row.trained) for row in rows],
-            shared=common_beginning(rows),
+            shared=common_beginning(rows) if packing else 0,
             fixed_bytes=sum(map(_bytes, (*_frozen(model), *model.buffers())))
             + (0 if on_gpu else LIBRARIES + _TOKEN * sum(len(row.input_ids) for row in rows)),
             dtype_bytes=size,
@@ -81,7 +82,8 @@ class Needs:
             attention=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
             heads=heads,
             math_attention=config._attn_implementation == "eager",
-            packed_attention=packed_attention.is_used(causal),
+            packing=packing,
+            packed_attention=packing and packed_attention.is_used(causal),
             vocabulary=causal.get_output_embeddings().weight.shape[0],
             linears=len(linears),
             widths=sum(part.in_features + part.out_features for _, part in linears),
@@ -115,7 +117,7 @@ class Needs:
         return self.fixed_bytes + 16 * rank * self.widths + int(_HELD * step)
 
     def kept(self, length: int, rank: int, rows: int) -> int:
-        """Bytes that the layers keep of so many tokens, packed of so many rows, for the backward pass.
+        """Bytes that the layers keep of so many tokens of so many rows, padding included, for the backward pass.
 
         Counted as in Korthikanti et al. 2022 (arXiv:2205.05198, section 4.1), but for Transformers' Llama and for
         frozen weights, whose products keep no inputs (Hu et al. 2021, arXiv:2106.09685, section 4.2). A token and layer
@@ -133,15 +135,17 @@ class Needs:
             attention += int(4 * rest * (self.shared + rest / rows))
         else:
             a_pair = self.heads * (4 + self.dtype_bytes) if self.math_attention else self.dtype_bytes
-            attention = length * 4 * self.dtype_bytes * self.attention + length**2 * a_pair
+            pairs = length**2 if self.packing else length**2 // rows
+            attention = length * 4 * self.dtype_bytes * self.attention + pairs * a_pair
         return length * a_token + self.layers * attention
 
     def largest_batch(self, batch_size: int, max_length: int) -> tuple[int, int]:
-        """Tokens and learned tokens that no packed batch has more of, rows over `max_length` left out."""
+        """Tokens, padding included, and learned tokens that no batch has more of, rows over `max_length` left out."""
         fitting = [row for row in self.rows if row[0] <= max_length]
         lengths = heapq.nlargest(batch_size, (length for length, _ in fitting))
         learned = heapq.nlargest(batch_size, (learned for _, learned in fitting))
-        return sum(lengths) - self.shared * max(0, len(lengths) - 1), sum(learned)
+        packed = sum(lengths) - self.shared * max(0, len(lengths) - 1)
+        return packed if self.packing else len(lengths) * max(lengths, default=0), sum(learned)
 
 
 def common_beginning(rows: Sequence[Encoded]) -> int:

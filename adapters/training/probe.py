@@ -15,12 +15,13 @@ _LONG_S = 5.0
 """A first pass that takes longer is not repeated: what is done once only is a small part of it."""
 
 
-def seconds_a_token(model: Any, rows: Sequence[Encoded]) -> float:
-    """Seconds of a forward and backward pass over `rows` as one batch, by its tokens; after one to warm up if time allows.
+def seconds_a_token(model: Any, rows: Sequence[Encoded], packing: bool = True) -> float:
+    """Seconds of a forward and backward pass over `rows` as one batch, packed or padded, by its tokens; after one to warm
+    up if time allows.
 
     Leaves no trace: weights, gradients, the modules' modes and the state of randomness are as they were.
     """
-    batch = {name: part.to(model.device) for name, part in lora.pack(rows).items()}
+    batch = {name: part.to(model.device) for name, part in (lora.pack if packing else lora.pad)(rows).items()}
     on_gpu = model.device.type == "cuda"
     modes = [(module, module.training) for module in model.modules()]
     took = 0.0

@@ -97,6 +97,9 @@ class Recipe(_Strict):
     """Rows computed at once."""
     accumulation: int = Field(default=1, ge=1, le=1024)
     """Batches summed up before each optimizer step."""
+    packing: bool = True
+    """Rows of a batch are computed as one sequence, in which none sees another, instead of padded to the longest: the same
+    numbers for fewer tokens."""
     checkpoint_every: int = Field(default=50, ge=1)
     """Optimizer steps between two checkpoints, from which a killed run can be resumed."""
     evaluate_every: int = Field(default=0, ge=0)

@@ -144,12 +144,14 @@ def test_a_probe_that_fails_leaves_no_trace_either(
     assert torch.equal(torch.random.get_rng_state(), random_before)
 
 
-@pytest.mark.parametrize("passes", ["passes: 2", "passes: 1.5", "passes: 9\nmax_steps: 5"])
+@pytest.mark.parametrize(
+    "passes", ["passes: 2", "passes: 1.5", "passes: 9\nmax_steps: 5", "passes: 2\npacking: false"]
+)
 def test_time_is_that_of_the_tokens_which_the_run_then_computes(
     path: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: str
 ) -> None:
     path.write_text(RECIPE.replace("passes: 2", passes))
-    monkeypatch.setattr(probe, "seconds_a_token", lambda model, rows: 1.0)
+    monkeypatch.setattr(probe, "seconds_a_token", lambda *_: 1.0)
     told: list[Estimate] = []
     passport = train(path, tmp_path / "made", tiny_base, announce=told.append)
     assert told[0].seconds == pytest.approx(passport.training.trained_tokens, rel=0.1)
@@ -162,7 +164,7 @@ def test_a_run_that_is_gone_on_with_tells_the_time_of_what_is_left(
         if progress.step == 7:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(probe, "seconds_a_token", lambda model, rows: 1.0)
+    monkeypatch.setattr(probe, "seconds_a_token", lambda *_: 1.0)
     told: list[Estimate] = []
     with pytest.raises(KeyboardInterrupt):
         train(path, tmp_path / "made", tiny_base, report=stop, announce=told.append)
@@ -174,12 +176,15 @@ def test_a_run_that_is_gone_on_with_tells_the_time_of_what_is_left(
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("targets", [("q_proj", "v_proj"), tiny.TARGETS])
+@pytest.mark.parametrize("packing", [True, False])
 def test_the_formula_counts_what_autograd_keeps(
-    path: Path, tiny_base: Path, dtype: str, dropout: float, targets: tuple[str, ...]
+    path: Path, tiny_base: Path, dtype: str, dropout: float, targets: tuple[str, ...], packing: bool
 ) -> None:
-    model, recipe, rows = prepared(path, tiny_base, dtype=dtype, dropout=dropout, targets=targets)
+    model, recipe, rows = prepared(
+        path, tiny_base, dtype=dtype, dropout=dropout, targets=targets, packing=packing
+    )
     model.train()
-    batch = lora.pack(rows[-8:])
+    batch = lora.collator(recipe)(rows[-8:])
     weights = {part.untyped_storage().data_ptr() for part in (*model.parameters(), *model.buffers())}
     kept: dict[int, Any] = {}
 
@@ -189,28 +194,29 @@ def test_the_formula_counts_what_autograd_keeps(
         return part
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda part: part):
-        hidden = model.get_base_model().base_model(
-            **{name: batch[name] for name in ("input_ids", "position_ids", "attention_mask", "pieces")},
-            use_cache=False,
-        )
+        read = {name: part for name, part in batch.items() if name != "labels"}
+        hidden = model.get_base_model().base_model(**read, use_cache=False)
     counted = sum(storage.nbytes() for storage in kept.values())
     del hidden
-    told = Needs.of(model, rows).kept(batch["input_ids"].numel(), recipe.rank, 8)
+    told = Needs.of(model, rows, packing).kept(batch["input_ids"].numel(), recipe.rank, 8)
     assert told == pytest.approx(counted, rel=0.1)
 
 
-def test_no_batch_has_more_tokens_than_memory_is_reckoned_for(path: Path, tiny_base: Path) -> None:
-    model, recipe, rows = prepared(path, tiny_base)
-    needs = Needs.of(model, rows)
+@pytest.mark.parametrize("packing", [True, False])
+def test_no_batch_has_more_tokens_than_memory_is_reckoned_for(
+    path: Path, tiny_base: Path, packing: bool
+) -> None:
+    model, recipe, rows = prepared(path, tiny_base, packing=packing)
+    needs, collate = Needs.of(model, rows, packing), lora.collator(recipe)
     draw = random.Random(1)
     for size in (1, 3, 8, 40):
         most, most_learned = needs.largest_batch(size, recipe.max_length)
         for _ in range(20):
-            batch = lora.pack(draw.sample(rows, min(size, len(rows))))
+            batch = collate(draw.sample(rows, min(size, len(rows))))
             assert batch["input_ids"].numel() <= most
             assert int((batch["labels"] != dataset.NO_LOSS).sum()) <= most_learned
     longest = sorted(rows, key=lambda row: len(row.input_ids))[-4:]
-    assert lora.pack(longest)["input_ids"].numel() == needs.largest_batch(4, recipe.max_length)[0]
+    assert collate(longest)["input_ids"].numel() == needs.largest_batch(4, recipe.max_length)[0]
 
 
 def test_the_tokens_of_a_run_are_those_that_its_batches_compute(path: Path, tiny_base: Path) -> None:

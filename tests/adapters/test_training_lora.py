@@ -80,6 +80,22 @@ def test_packed_rows_have_the_loss_and_the_gradients_of_rows_alone(
             torch.testing.assert_close(part.grad, expected[name], rtol=1e-3, atol=1e-4)
 
 
+def test_padded_rows_have_the_loss_and_the_gradients_of_packed_ones(
+    base: Pretrained, recipe: Recipe, rows: list[Encoded]
+) -> None:
+    packed, padded = adapted(base, recipe), adapted(base, recipe)
+    losses = []
+    for model, batch in ((packed, lora.pack(rows)), (padded, lora.pad(rows))):
+        loss, count = lora.summed_loss(model, batch)
+        loss.backward()
+        losses.append((loss.item(), count))
+    assert losses[0] == (pytest.approx(losses[1][0], rel=1e-5), losses[1][1])
+    expected = dict(packed.named_parameters())
+    for name, part in padded.named_parameters():
+        if part.grad is not None:
+            torch.testing.assert_close(part.grad, expected[name].grad, rtol=1e-3, atol=1e-4)
+
+
 def test_rows_that_share_their_whole_question_pack_too(base: Pretrained, recipe: Recipe) -> None:
     same = encode([chat("What is it?", "A fox."), chat("What is it?", "A dog.")], base.tokenizer, 500, "rows")
     model = adapted(base, recipe)
