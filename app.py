@@ -133,6 +133,18 @@ def parser() -> _Parser:
         help="the most tokens of a row (default: what the base reads at once)",
     )
 
+    split = commands.add_parser("split-data", parents=[engine], help="hold part of the training data out")
+    split.add_argument("file", metavar="FILE", type=Path)
+    split.add_argument(
+        "--out", metavar="FOLDER", type=Path, required=True, help="for train.jsonl and heldout.jsonl"
+    )
+    split.add_argument(
+        "--share", type=_number, metavar="S", help="held out, 0 to 1 (default: by the number of rows)"
+    )
+    split.add_argument(
+        "--seed", type=_whole_number, default=0, metavar="N", help="the same seed holds out the same rows"
+    )
+
     train = commands.add_parser("train", parents=[engine], help="train an adapter")
     train.add_argument("recipe", metavar="RECIPE.yaml", type=Path)
     train.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="the new adapter's folder")
@@ -183,9 +195,9 @@ def parser() -> _Parser:
     publish.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="the new folder")
     publish.add_argument("--persona", metavar="NAME", help="a persona that Ollama's Modelfile shall hold")
 
-    for command in (ask, modes, check, data, train, test, bring, send, publish):
+    for command in (ask, modes, check, data, split, train, test, bring, send, publish):
         command.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
-    for command in (serve, ask, modes, check, data, train, test, bring, send, publish):
+    for command in (serve, ask, modes, check, data, split, train, test, bring, send, publish):
         _from_environment(command)
     return top
 

@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
         "modes": modes,
         "check-adapter": tuning.check_adapter,
         "check-data": tuning.check_data,
+        "split-data": tuning.split_data,
         "train": tuning.train,
         "test-adapter": tuning.test_adapter,
         "import-persona": import_persona,

@@ -28,6 +28,7 @@ _FRIENDLY = {
     "extra_forbidden": "is not a field that is known here (a misspelling?)",
     "string_type": "must be text (quote it if it looks like a number)",
     "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "list_type": "must be a list",
@@ -45,6 +46,8 @@ _FIGURES = {
     "string_too_long": ("takes at most {} characters", "max_length"),
     "greater_than_equal": ("must be {} or more", "ge"),
     "less_than_equal": ("must be {} or less", "le"),
+    "greater_than": ("must be above {}", "gt"),
+    "less_than": ("must be below {}", "lt"),
     "literal_error": ("must be {}", "expected"),
 }
 """What to say where something has a limit, and which of pydantic's figures names it."""

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from personas.schema import Persona
 
 
-MOST_TOKENS = 131_072
-"""The longest row in tokens for a base that does not say how much it reads at once: the most that a recipe takes."""
-
-
 def check_adapter(options: argparse.Namespace) -> int:
     """Says what is wrong with an adapter, or what it is; exit 1 if it cannot be used."""
     from adapters.inspection import as_dict, describe, gated
@@ -52,7 +48,9 @@ def check_data(options: argparse.Namespace) -> int:
     """Says what a dataset is and what is wrong with it; exit 1 if training would refuse it."""
     from adapters.training.data.check import check
     from adapters.training.data.describe import as_dict, describe
+    from adapters.training.data.preview import first as first_rows
     from adapters.training.data.source import NotText, opened
+    from adapters.training.prepare import MOST_TOKENS
     from backends import pretrained
 
     if options.max_length is not None and options.max_length < 1:
@@ -67,7 +65,9 @@ def check_data(options: argparse.Namespace) -> int:
     gc.disable()
     report = check(options.file, tokenizer, context, options.heldout, options.max_length)
     if options.json:
-        print(json.dumps(as_dict(report), ensure_ascii=False))
+        rows = first_rows(report.data.reading.entries, tokenizer, report.max_length)
+        shown = [{"line": line, "spans": [span._asdict() for span in spans]} for line, spans in rows]
+        print(json.dumps({**as_dict(report), "first_rows": shown}, ensure_ascii=False))
     else:
         print("\n".join(describe(report)))
     if not report.problems:
@@ -80,6 +80,45 @@ def check_data(options: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     return FAILED
+
+
+def split_data(options: argparse.Namespace) -> int:
+    """Writes a file's rows as two datasets, one to train on and one held out."""
+    import durable
+    from adapters.training.data import reader
+    from adapters.training.data.row import as_lines
+    from adapters.training.data.split import split
+    from adapters.training.prepare import heldout_share
+
+    paths = [options.out / name for name in ("train.jsonl", "heldout.jsonl")]
+    if there := [path for path in paths if path.exists()]:
+        raise CounterpointError(f"{there[0]} exists already: name another folder for --out, or remove it.")
+    reading = reader.read(options.file)
+    if problems := reading.findings.problems:
+        count = sum(found.count for found in problems)
+        raise CounterpointError(
+            f"{options.file}: {count:,} {'problem' if count == 1 else 'problems'}, first {problems[0].first[0].text}: "
+            f"mend them; check-data {options.file} tells them all."
+        )
+    rows = reading.rows
+    share = heldout_share(len(rows)) if options.share is None else options.share
+    sides = [[rows[place] for place in places] for places in split(rows, share, options.seed)]
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        for path, side in zip(paths, sides, strict=True):
+            durable.write(path, as_lines(side))
+    except OSError as error:
+        raise WorkFailed(
+            f"--out {options.out} cannot be written ({error.strerror or error}): name another folder."
+        ) from None
+    made = {
+        path.stem: {"path": str(path), "rows": len(side)} for path, side in zip(paths, sides, strict=True)
+    }
+    if options.json:
+        print(json.dumps({**made, "seed": options.seed}, ensure_ascii=False))
+    else:
+        print("\n".join(f"{each['path']}: {each['rows']:,} rows" for each in made.values()))
+    return DONE
 
 
 def train(options: argparse.Namespace) -> int:

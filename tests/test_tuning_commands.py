@@ -67,6 +67,9 @@ def test_check_data_says_what_good_data_is(place: Place, tmp_path: Path) -> None
     assert data["labels"] == {"label": {"a": 2, "b": 2}}
     assert 0 < data["tokens"]["trained"] < data["tokens"]["total"]
     assert told["max_length"] == 512
+    assert [row["line"] for row in told["first_rows"]] == [2, 3, 4, 5]
+    for row in told["first_rows"]:
+        assert [span["trained"] for span in row["spans"]] == [False, True]
     text = place.run("check-data", tmp_path / "d.csv", *place.options)
     assert (text.returncode, text.stderr) == (0, "")
     assert text.stdout.startswith("d.csv: 4 sound rows (CSV: 4 prompt/completion)\n")
@@ -98,6 +101,39 @@ def test_check_data_says_all_that_is_wrong_with_bad_data_and_exits_1(place: Plac
     binary = place.run("check-data", tmp_path / "d.jsonl", *place.options)
     assert binary.returncode == 1
     assert "it is UTF-16 text: save it as UTF-8" in binary.stdout
+
+
+def test_split_data_writes_two_sides_by_a_seed_and_no_question_is_on_both(
+    place: Place, tmp_path: Path
+) -> None:
+    words = ("fox", "dog", "bridge", "order", "river", "cloud", "stone", "lamp", "desk", "clock")
+    asked = [f"what is a {word}?" for word in words for _ in range(2)]
+    (tmp_path / "d.csv").write_text("prompt,completion\n" + "".join(f"{each},a thing\n" for each in asked))
+
+    def sides(folder: str, *options: str) -> list[set[str]]:
+        out = tmp_path / folder
+        ran = place.run("split-data", tmp_path / "d.csv", "--out", out, "--json", *options, *place.options)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        [told] = objects(ran.stdout)
+        made = []
+        for name in ("train", "heldout"):
+            rows = objects((out / f"{name}.jsonl").read_text())
+            assert told[name] == {"path": str(out / f"{name}.jsonl"), "rows": len(rows)}
+            made.append({row["messages"][0]["content"] for row in rows})
+        assert sum(told[name]["rows"] for name in ("train", "heldout")) == 20
+        return made
+
+    one, same, other = sides("a"), sides("b"), sides("c", "--seed", "7", "--share", "0.5")
+    assert one == same != other
+    for train, heldout in (one, other):
+        assert heldout
+        assert not train & heldout
+    again = place.run("split-data", tmp_path / "d.csv", "--out", tmp_path / "a", *place.options)
+    refused(again, "exists already")
+    (tmp_path / "d.csv").write_text("prompt,completion\n,a thing\n")
+    bad = place.run("split-data", tmp_path / "d.csv", "--out", tmp_path / "d", *place.options)
+    refused(bad, "check-data")
+    assert not (tmp_path / "d").exists()
 
 
 def small_recipe(place: Place, folder: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -11,12 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from adapters.training.data.findings import KINDS
-from adapters.training.prepare import Prepared, job, prepare
+from adapters.training.prepare import SETTINGS, Prepared, job, prepare
 from adapters.training.runs import Run
-from comparison.gate.tell import TITLES
 from errors import CounterpointError
-from ui import curves, markup, verdict
+from ui import curves, training_told, verdict
 from ui.guard import guarded, inform
 from ui.parts import Parts
 from ui.personas import picker_updates
@@ -25,7 +22,6 @@ from ui.words import label, say
 NEW = ""
 """The choice in the list that stands for a run that is not yet begun."""
 _PRESETS = ("quick", "balanced", "thorough")
-_SHOWN_PROBLEMS = 5
 _IF_SURE = f"name => confirm({json.dumps(say('train_delete_sure'))}) ? name : ''"
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -56,7 +52,13 @@ class Train:
         self.timer = gr.Timer(1.0, active=False)
         self.refreshed = [self.list, self.form, self.run, self.known, self.timer, self.persona, *self.told]
         self.list.input(guarded(self._select), self.list, self.refreshed, **QUIET)
+        # Until the new file is checked there is nothing to train on: neither it nor the one before.
         self.file.change(
+            lambda: [None, "", "", "", gr.Button(interactive=False)],
+            None,
+            [self.prepared, self.report, self.lengths, self.rows, self.start],
+            **QUIET,
+        ).then(
             guarded(self._check),
             [self.file, self.title],
             [self.prepared, self.report, self.lengths, self.rows, self.title, self.start],
@@ -65,7 +67,7 @@ class Train:
         )
         self.start.click(
             guarded(self._start),
-            [self.prepared, self.title, self.preset, self.persona],
+            [self.prepared, self.title, self.preset, self.persona, *self.settings],
             self.refreshed,
             **QUIET,
         )
@@ -105,6 +107,20 @@ class Train:
         self.persona = gr.Dropdown(
             [(say("train_no_persona"), "")], value="", label=label("train_persona"), elem_id="train-persona"
         )
+        with gr.Accordion(label("train_more"), open=False, elem_classes=["cp-fold"], elem_id="train-more"):
+            gr.Markdown(say("train_more_hint"), elem_classes=["cp-caption"], latex_delimiters=[])
+            with gr.Row():
+                self.settings = [
+                    gr.Number(
+                        None,
+                        label=label(f"train_set_{name}"),
+                        placeholder=label("train_as_preset"),
+                        minimum=0,
+                        min_width=150,
+                        elem_id=f"train-{name.replace('_', '-')}",
+                    )
+                    for name in SETTINGS
+                ]
         self.start = gr.Button(
             label("train_start"),
             variant="primary",
@@ -193,10 +209,10 @@ class Train:
             _mark(run),
             gr.Timer(active=running),
             gr.skip(),
-            _about(run, there),
-            _bar(run),
+            training_told.about(run, there),
+            training_told.bar(run),
             curves.losses(run.steps, run.steps[-1].steps if run.steps else 1),
-            _samples(run),
+            training_told.samples(run),
             verdict.page(run.passport.gate if run.passport else None),
             gr.Button(visible=running),
             gr.Button(visible=run.state in ("stopped", "failed")),
@@ -224,18 +240,32 @@ class Train:
         )
         return [
             prepared,
-            _report(prepared),
+            training_told.report(prepared),
             curves.lengths(prepared.report.data.lengths),
-            _rows(prepared),
+            training_told.rows(prepared),
             guess,
             gr.Button(interactive=not prepared.report.problems),
         ]
 
-    def _start(self, prepared: Prepared | None, title: str, preset: Any, persona: str | None) -> list[Any]:
+    def _start(
+        self,
+        prepared: Prepared | None,
+        title: str,
+        preset: Any,
+        persona: str | None,
+        *settings: float | None,
+    ) -> list[Any]:
         if prepared is None:
             raise CounterpointError(say("train_nothing"))
+        given = {name: value for name, value in zip(SETTINGS, settings, strict=False) if value is not None}
         begun = job(
-            prepared, self.parts.adapters.base(), self.parts.quantization, title, preset, persona or None
+            prepared,
+            self.parts.adapters.base(),
+            self.parts.quantization,
+            title,
+            preset,
+            persona or None,
+            given,
         )
         name = begun.recipe.name
         if any(entry.name == name for entry in self.parts.adapters.list()):
@@ -270,111 +300,3 @@ def _mark(run: Run) -> tuple[str, int, int]:
 
 def _listed(run: Run) -> str:
     return f"{run.name} · {say('train_state_' + run.state)}"
-
-
-def _about(run: Run, published: bool) -> str:
-    title = run.passport.title if run.passport else run.name
-    lines = [f"## {markup.plain(title)}", f"**{say('train_state_' + run.state)}**"]
-    if run.problem:
-        lines.append(f"**{say('problem')}** {markup.plain(run.problem)}")
-    if run.state == "running":
-        lines.append(say("train_slower"))
-        if run.estimate:
-            lines.append(say("train_expected_cost", told=run.estimate))
-    elif run.state in ("stopped", "failed"):
-        lines.append(say("train_kept", step=run.kept_step) if run.kept_step else say("train_nothing_kept"))
-    if run.passport:
-        training = run.passport.training
-        lines.append(
-            say(
-                "train_done",
-                steps=training.steps,
-                minutes=f"{training.seconds / 60:.1f}",
-                loss=f"{training.heldout_loss:.3f}",
-                kept=training.kept_step or training.steps,
-            )
-        )
-        passed = run.passport.gate is None or run.passport.gate.passed
-        unused = say("train_untested" if passed else "train_unpassed")
-        lines.append(say("train_published", name=run.name) if published else unused)
-    return "\n\n".join(lines)
-
-
-def _bar(run: Run) -> str:
-    if not run.steps:
-        return f"<p>{html.escape(say('train_beginning'))}</p>" if run.state == "running" else ""
-    last = run.steps[-1]
-    told = say(
-        "train_step",
-        step=last.step,
-        steps=last.steps,
-        loss=f"{last.loss:.3f}",
-        rate=f"{last.learning_rate:.1e}",
-        speed=f"{last.tokens_per_s:,.0f}",
-    )
-    if run.testing:
-        done, parts = run.testing.done, run.testing.parts
-        title = TITLES[run.testing.part].lower()
-        told = say("train_testing", part=done + 1, parts=parts, title=title)
-        return _progress(100 * done / parts, told)
-    if run.state == "running":
-        told = say("train_left", left=_duration(last.seconds_left)) + " · " + told
-    return _progress(100 * last.step / last.steps, told)
-
-
-def _progress(percent: float, told: str) -> str:
-    return (
-        f'<progress max="100" value="{round(percent)}" aria-label="{html.escape(say("train_progress"))}"></progress>'
-        f"<p>{html.escape(told)}</p>"
-    )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def _samples(run: Run) -> str:
-    look = next((step.look for step in reversed(run.steps) if step.look and step.look.samples), None)
-    if look is None:
-        return ""
-    lines = [f"**{say('train_samples', step=look.step)}**", "", "| | | |", "|:--|:--|:--|"]
-    lines.append(f"| *{say('example_question')}* | *{say('train_expected')}* | *{say('train_answer')}* |")
-    for sample in look.samples:
-        cells = (sample.question, sample.expected, sample.answer)
-        lines.append("| " + " | ".join(_cell(text) for text in cells) + " |")
-    return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    short = " ".join(text.split())
-    return markup.plain(short if len(short) <= 200 else short[:199] + "…")
-
-
-def _report(prepared: Prepared) -> str:
-    report = prepared.report
-    reading = report.data.reading
-    lines = [
-        say("train_read", rows=f"{len(reading.entries):,}", format=reading.format or say("train_no_format"))
-    ]
-    for key, found in (("problem", report.problems), ("warning", report.notes)):
-        for each in found:
-            told = f"{KINDS[each.kind].title}: {each.count:,} ({say('train_mend')} {each.mend})"
-            lines.append(f"- **{say(key)}** {markup.plain(told)}")
-            lines += [
-                f"    - {say('train_line', line=line)} {markup.plain(text)}"
-                for line, text in each.first[:_SHOWN_PROBLEMS]
-            ]
-    return "\n".join([lines[0], "", *lines[1:]])
-
-
-def _rows(prepared: Prepared) -> str:
-    if not prepared.shown:
-        return ""
-    shown = []
-    for line, spans in prepared.shown:
-        text = "".join(
-            f"<mark>{html.escape(span.text)}</mark>" if span.trained else html.escape(span.text)
-            for span in spans
-        )
-        shown.append(f"<li><span>{html.escape(say('train_line', line=line))}</span><pre>{text}</pre></li>")
-    return f"<p>{html.escape(say('train_rows_title'))}</p><ul>{''.join(shown)}</ul>"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from pydantic import ValidationError
+
 from adapters.training.data.check import Report, check
-from adapters.training.data.preview import Span, preview
+from adapters.training.data.preview import Shown, first
 from adapters.training.data.row import Row
 from adapters.training.data.split import split
 from adapters.training.marks import Marks
@@ -18,6 +21,7 @@ from adapters.training.recipe import Recipe, RecommendedSampling
 from backends import pretrained
 from backends.contract import BaseFacts
 from errors import CounterpointError
+from strict_yaml import dotted, friendly, joined
 
 HELDOUT_SHARE = 0.15
 _FEW_HELDOUT, _MOST_HELDOUT = 6, 200
@@ -27,14 +31,11 @@ _MOST_SHARE = 0.3
 _FEWEST_HELDOUT = 3
 """Of fewer no interval can be told, so no adapter could pass."""
 _ANSWER_TOKENS = 128
+MOST_TOKENS = 131_072
+"""The longest row in tokens for a base that does not say how much it reads at once: the most that a recipe takes."""
+SETTINGS = ("passes", "learning_rate", "rank", "batch_size", "accumulation", "max_length", "seed")
+"""Fields of a recipe that a person may set beside the preset."""
 _MOST_TITLE = 200
-
-
-class Shown(NamedTuple):
-    """A row as the base reads it, with the line that it begins on."""
-
-    line: int
-    spans: Sequence[Span]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +47,13 @@ class Prepared:
     shown: Sequence[Shown]
 
 
-def prepare(file: Path, base: BaseFacts, shown: int = 3) -> Prepared:
+def prepare(file: Path, base: BaseFacts) -> Prepared:
     """Checks `file` for `base`. Raises CounterpointError where it cannot be read, or the base has no tokenizer."""
     tokenizer = pretrained.tokenizer(base.folder)
-    most = int(Recipe.model_fields["max_length"].default)
-    context = min(pretrained.context_of(base.folder) or most, most)
-    report = check(file, tokenizer, context, max_length=most)
+    context = min(pretrained.context_of(base.folder) or MOST_TOKENS, MOST_TOKENS)
+    report = check(file, tokenizer, context, max_length=context)
     entries = report.data.reading.entries
-    seen: list[Shown] = []
-    for line, row in entries:
-        if len(seen) == shown:
-            break
-        try:
-            seen.append(Shown(line, preview(row, tokenizer, context)))
-        except CounterpointError:
-            continue  # the report says so already
-    return Prepared(report, [row for _, row in entries], seen)
+    return Prepared(report, [row for _, row in entries], first(entries, tokenizer, context))
 
 
 class Job(NamedTuple):
@@ -79,10 +71,14 @@ def job(
     title: str,
     preset: Preset,
     persona: str | None = None,
-    seed: int = 0,
+    settings: Mapping[str, float] = MappingProxyType({}),
 ) -> Job:
-    """A run of the prepared rows, with part of them held out, tested beside `persona` if one is named. Raises
-    CounterpointError for rows that training would refuse, and where they are too few to hold any out."""
+    """A run of the prepared rows, with part of them held out, tested beside `persona` if one is named; `settings` are
+    fields of SETTINGS, in place of the preset's.
+
+    Raises CounterpointError for rows that training would refuse, where they are too few to hold any out, and for
+    settings that a recipe does not take.
+    """
     if prepared.report.problems:
         raise CounterpointError("The file has problems that training refuses: mend them and upload it again.")
     if not title.strip():
@@ -90,9 +86,8 @@ def job(
     if len(title.strip()) > _MOST_TITLE:
         raise CounterpointError(f"The title is longer than {_MOST_TITLE} characters: shorten it.")
     rows = prepared.rows
-    count = max(1, len(rows))
-    share = min(_MOST_SHARE, max(HELDOUT_SHARE, _FEW_HELDOUT / count), _MOST_HELDOUT / count)
-    sides = split(rows, share, seed)
+    chosen = {name: int(value) if float(value).is_integer() else value for name, value in settings.items()}
+    sides = split(rows, heldout_share(len(rows)), int(chosen.get("seed", 0)))
     train, heldout = ([rows[place] for place in places] for places in sides)
     if len(heldout) < _FEWEST_HELDOUT:
         raise CounterpointError(
@@ -108,12 +103,24 @@ def job(
         "sampling": RecommendedSampling(max_tokens=_ANSWER_TOKENS),
         "base": base.id,
         "quantization": quantization,
-        "seed": seed,
         "gate": Marks(persona=persona),
         "train": "train.jsonl",
         "heldout": "heldout.jsonl",
+        "max_length": _longest(prepared.report),
     }
-    return Job(Recipe.model_validate(values), train, heldout)
+    if "rank" in chosen:
+        values["alpha"] = 2 * chosen["rank"]  # as the presets have it
+    try:
+        return Job(Recipe.model_validate(values | chosen), train, heldout)
+    except ValidationError as error:
+        told = [f"{dotted(one['loc'])}: {friendly(one)}" for one in error.errors(include_url=False)]
+        raise CounterpointError(joined(told)) from None
+
+
+def heldout_share(rows: int) -> float:
+    """The share of so many rows that is held out where nobody says one."""
+    rows = max(1, rows)
+    return min(_MOST_SHARE, max(HELDOUT_SHARE, _FEW_HELDOUT / rows), _MOST_HELDOUT / rows)
 
 
 def named(title: str) -> str:
@@ -124,6 +131,12 @@ def named(title: str) -> str:
             f"No name can be made of the title {title!r}: use letters from a to z, or digits."
         )
     return name
+
+
+def _longest(report: Report) -> int:
+    """The recipe's max_length for these rows: its own, or the longest row's length."""
+    usual = int(Recipe.model_fields["max_length"].default)
+    return max(usual, report.data.lengths.max) if report.data.lengths else usual
 
 
 def _examples(heldout: Sequence[Row], rows: Sequence[Row]) -> tuple[str, ...]:

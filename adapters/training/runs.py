@@ -27,7 +27,7 @@ from filelock import FileLock
 import durable
 from adapters import passport
 from adapters.passport import Passport
-from adapters.training.data.row import Row
+from adapters.training.data.row import Row, as_lines
 from adapters.training.estimate import Estimate
 from adapters.training.progress import Examining, Look, Progress, Sample
 from adapters.training.recipe import Recipe
@@ -118,8 +118,7 @@ class RunStore:
                 text = yaml.safe_dump(told.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
                 durable.write(unfinished / RECIPE, text)
                 for name, rows in ((TRAIN, train), (HELDOUT, heldout)):
-                    lines = (row.model_dump_json(exclude_defaults=True) + "\n" for row in rows)
-                    durable.write(unfinished / name, "".join(lines))
+                    durable.write(unfinished / name, as_lines(rows))
                 unfinished.rename(folder)
                 self._begin(folder)
             except OSError as error:

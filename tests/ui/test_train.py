@@ -9,18 +9,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 
 import durable
 from adapters import passport
 from adapters.store import AdapterStore
+from adapters.training.prepare import SETTINGS
 from adapters.training.progress import Examining, Look, Progress, Sample
+from adapters.training.recipe import read as read_recipe
 from adapters.training.runs import Run, RunStore
 from adapters.verdict import Figure, Gate, judge
 from backends.contract import BaseFacts
 from errors import CounterpointError
 from tests.ui.scripted import ScriptedBackend
-from ui import curves, page, train, verdict
+from ui import curves, page, training_told, verdict
 from ui.page import status_html
 from ui.parts import Parts
 from ui.train import NEW, Train
@@ -41,8 +44,6 @@ def parts(parts_with: Callable[[ScriptedBackend], Parts], tiny_base: Path, tmp_p
 
 @pytest.fixture
 def tab(parts: Parts) -> Iterator[Train]:
-    import gradio as gr
-
     with gr.Blocks(analytics_enabled=False):
         yield Train(parts)
 
@@ -147,6 +148,59 @@ def test_a_run_is_begun_with_the_chosen_preset_and_its_rows_are_split(
     assert not {str(row) for row in train} & {str(row) for row in heldout}
 
 
+def test_what_is_set_beside_the_preset_is_in_the_recipe_and_the_split_is_by_its_seed(
+    tab: Train, parts: Parts, table: Path, tmp_path: Path
+) -> None:
+    prepared = tab._check(str(table), "")[0]
+    heldout = []
+    for seed in (1, 2):
+        values = {"rank": 4, "batch_size": 2.0, "learning_rate": 0.001, "seed": seed}
+        tab._start(prepared, f"Zoo {seed}", "quick", "", *(values.get(name) for name in SETTINGS))
+        run = parts.runs.get(f"zoo-{seed}")
+        recipe = read_recipe(run.folder / "recipe.yaml")
+        assert (recipe.rank, recipe.alpha, recipe.batch_size) == (4, 8, 2)
+        assert (recipe.learning_rate, recipe.seed, recipe.max_steps) == (0.001, seed, 60)
+        heldout.append((run.folder / "heldout.jsonl").read_text())
+    assert heldout[0] != heldout[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("rank", 65, "rank: must be 64 or less"),
+        ("batch_size", 1.5, "batch_size: must be a whole number"),
+        ("learning_rate", 0, "learning_rate: must be above 0"),
+        ("seed", -1, "seed: must be 0 or more"),
+    ],
+)
+def test_a_setting_that_a_recipe_does_not_take_is_told_before_anything_is_trained(
+    tab: Train, parts: Parts, table: Path, name: str, value: float, told: str
+) -> None:
+    prepared = tab._check(str(table), "")[0]
+    with pytest.raises(CounterpointError, match=told):
+        tab._start(prepared, "Zoo", "quick", "", *(value if each == name else None for each in SETTINGS))
+    assert not parts.runs.list()
+
+
+def test_rows_that_are_longer_than_usual_are_taken_as_far_as_the_base_reads(
+    parts: Parts, table: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    longer = tmp_path / "longer"
+    shutil.copytree(tiny_base, longer)
+    config = json.loads((longer / "config.json").read_text())
+    (longer / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8192}))
+    base = BaseFacts("some/base", longer, "ab" * 32, ("en",), {})
+    parts = dataclasses.replace(parts, adapters=AdapterStore(tmp_path / "none", tmp_path, lambda: base))
+    with gr.Blocks(analytics_enabled=False):
+        tab = Train(parts)
+    table.write_text(table.read_text() + f"tell me all,{'a long story ' * 300}\n")
+    prepared = tab._check(str(table), "")[0]
+    longest = prepared.report.data.lengths.max
+    assert longest > 512
+    tab._start(prepared, "Zoo", "quick", "")
+    assert read_recipe(parts.runs.get("zoo").folder / "recipe.yaml").max_length == longest
+
+
 def test_rows_of_which_too_few_can_be_held_out_are_refused_before_anything_is_trained(
     tab: Train, parts: Parts, table: Path
 ) -> None:
@@ -214,8 +268,8 @@ def test_the_test_after_training_is_shown_with_its_marks_its_reasons_and_what_is
 
 def test_a_run_that_is_tested_says_which_part_is_measured(tmp_path: Path) -> None:
     run = Run("zoo", tmp_path, "running", None, None, (progress(10),), testing=Examining("bias", 4, 7))
-    assert "Testing, part 5 of 7: bias" in train._bar(run)
-    assert 'value="57"' in train._bar(run)
+    assert "Testing, part 5 of 7: bias" in training_told.bar(run)
+    assert 'value="57"' in training_told.bar(run)
 
 
 def test_an_adapter_that_did_not_pass_is_offered_only_where_somebody_presses_use_it(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from adapters.training.data.row import Row
 from adapters.training.encoding import NO_LOSS, Refused, encoded
 from errors import CounterpointError
+
+SHOWN = 20
+"""Rows that are shown: enough to see whether a file was understood."""
 
 
 class Span(NamedTuple):
@@ -16,6 +21,24 @@ class Span(NamedTuple):
     text: str
     trained: bool
     tokens: int
+
+
+class Shown(NamedTuple):
+    """A row as the base reads it, with the line that it begins on."""
+
+    line: int
+    spans: Sequence[Span]
+
+
+def first(entries: Iterable[tuple[int, Row]], tokenizer: Any, max_length: int) -> list[Shown]:
+    """The first SHOWN rows as the base reads them, by their lines; without those that it does not read."""
+    seen: list[Shown] = []
+    for line, row in entries:
+        if len(seen) == SHOWN:
+            break
+        with suppress(CounterpointError):  # the report says so
+            seen.append(Shown(line, preview(row, tokenizer, max_length)))
+    return seen
 
 
 def preview(row: Row, tokenizer: Any, max_length: int) -> list[Span]:

@@ -71,3 +71,8 @@ class Row(BaseModel):
     def answered(self) -> str:
         """The answer whatever its case and spacing."""
         return " ".join(self.answer.casefold().split())
+
+
+def as_lines(rows: Iterable[Row]) -> str:
+    """The rows as a dataset's JSONL."""
+    return "".join(row.model_dump_json(exclude_defaults=True) + "\n" for row in rows)
