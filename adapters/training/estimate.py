@@ -36,7 +36,7 @@ class Estimate:
 
     def __str__(self) -> str:
         memory, available = _size(self.memory_bytes), _size(self.available_bytes)
-        return f"about {_duration(self.seconds)}, {memory} of memory ({available} are free)"
+        return f"about {_duration(self.seconds)} and then its test, {memory} of memory ({available} are free)"
 
 
 def before(

@@ -83,9 +83,15 @@ def test_what_an_estimate_is_can_be_had_without_torch() -> None:
 
 
 def test_an_estimate_reads_as_a_person_would_say_it() -> None:
-    assert str(Estimate(700, 1503238553, 18 * 2**30)) == "about 12 min, 1.4 GiB of memory (18 GiB are free)"
-    assert str(Estimate(41.2, 900 * 2**20, 2**30)) == "about 42 s, 900 MiB of memory (1.0 GiB are free)"
-    assert str(Estimate(3 * 3600, 2**30, 2**30)).startswith("about 3.0 h, ")
+    assert (
+        str(Estimate(700, 1503238553, 18 * 2**30))
+        == "about 12 min and then its test, 1.4 GiB of memory (18 GiB are free)"
+    )
+    assert (
+        str(Estimate(41.2, 900 * 2**20, 2**30))
+        == "about 42 s and then its test, 900 MiB of memory (1.0 GiB are free)"
+    )
+    assert str(Estimate(3 * 3600, 2**30, 2**30)).startswith("about 3.0 h and then")
 
 
 def test_a_run_tells_once_before_its_first_step_what_it_takes(
@@ -328,5 +334,6 @@ def test_the_command_tells_the_estimate(
         assert told["event"] == "estimate"
     else:
         assert re.fullmatch(
-            r"about \d+ s, \d+ MiB of memory \([\d.]+ GiB are free\)", ran.err.splitlines()[0]
+            r"about \d+ s and then its test, \d+ MiB of memory \([\d.]+ GiB are free\)",
+            ran.err.splitlines()[0],
         )

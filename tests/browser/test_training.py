@@ -34,6 +34,11 @@ def test_a_table_becomes_a_tested_adapter_that_answers_beside_the_base_though_pa
         assert page.get_by_label("What to call the adapter").input_value() == "Shop floor"
         page.get_by_role("button", name="Train", exact=True).click()
         page.get_by_text("Close this page if you like").wait_for()
+        page.get_by_role("tab", name="Compare").click()
+        page.get_by_text("training shop-floor: answers are slower").wait_for()
+        panes.ask(page, "where is the tent?")
+        panes.wait_done(page, 1, 2)
+        assert panes.answer(page, 1)
 
     with serving(data, tmp_path / "second.log", *options) as address, pages(browser, address) as open_page:
         page = open_page()
