@@ -15,48 +15,57 @@ from torch.nn import functional
 
 
 class _Product(torch.autograd.Function):
-    """x Wᵀ + s (x Aᵀ) Bᵀ (Hu et al. 2021, equation 3) with gradients for x, A and B; W is frozen.
+    """x Wᵀ + s (d Aᵀ) Bᵀ (Hu et al. 2021, equation 3) with gradients for x, d, A and B; W is frozen.
 
-    x (tokens, in), weight (out, in) and bias (out,) or None in one dtype; a (rank, in) and b (out, rank) in float32.
+    x (tokens, in), weight (out, in) and bias (out,) or None in one dtype; a (rank, in) and b (out, rank) in float32. d is
+    x after dropout, (tokens, in) too, or None where nothing is dropped: then it is x.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         x: torch.Tensor,
+        dropped: torch.Tensor | None,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         a: torch.Tensor,
         b: torch.Tensor,
         scaling: float,
     ) -> torch.Tensor:
-        low = functional.linear(x, a.to(x.dtype)).mul_(scaling)
-        ctx.save_for_backward(x, weight, a, b, low)
-        ctx.scaling = scaling
+        read = x if dropped is None else dropped
+        low = functional.linear(read, a.to(x.dtype)).mul_(scaling)
+        ctx.save_for_backward(read, weight, a, b, low)
+        ctx.scaling, ctx.is_dropped = scaling, dropped is not None
         return functional.linear(x, weight, bias).addmm_(low, b.to(x.dtype).T)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, weight, a, b, low = ctx.saved_tensors
-        of_low = (gradient @ b.to(x.dtype)).mul_(ctx.scaling)
-        of_x = (gradient @ weight).addmm_(of_low, a.to(x.dtype)) if ctx.needs_input_grad[0] else None
-        return of_x, None, None, (of_low.T @ x).float(), (gradient.T @ low).float(), None
+        read, weight, a, b, low = ctx.saved_tensors
+        of_low = (gradient @ b.to(read.dtype)).mul_(ctx.scaling)
+        of_x = of_dropped = None
+        if ctx.needs_input_grad[0]:
+            of_x = gradient @ weight
+            if ctx.is_dropped:
+                of_dropped = of_low @ a.to(read.dtype)
+            else:
+                of_x.addmm_(of_low, a.to(read.dtype))
+        return of_x, of_dropped, None, None, (of_low.T @ read).float(), (gradient.T @ low).float(), None
 
 
 class FusedLora(Linear):
-    """PEFT's layer, computed by `_Product` wherever that is the same: one adapter, switched on, without dropout."""
+    """PEFT's layer, computed by `_Product` wherever that is the same: one adapter, switched on."""
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """x (…, in) → (…, out)."""
         if args or kwargs or self.disable_adapters or self.merged or len(self.active_adapters) != 1:
             return super().forward(x, *args, **kwargs)
         [name] = self.active_adapters
-        dropout = self.lora_dropout[name]
-        if name in self.lora_variant or (self.training and not isinstance(dropout, torch.nn.Identity)):
+        if name in self.lora_variant:
             return super().forward(x)
-        base = self.get_base_layer()
+        base, dropout, rows = self.get_base_layer(), self.lora_dropout[name], x.reshape(-1, x.shape[-1])
+        drops = self.training and not isinstance(dropout, torch.nn.Identity)
         a, b = self.lora_A[name].weight, self.lora_B[name].weight
         result: torch.Tensor = _Product.apply(
-            x.reshape(-1, x.shape[-1]), base.weight, base.bias, a, b, self.scaling[name]
+            rows, dropout(rows) if drops else None, base.weight, base.bias, a, b, self.scaling[name]
         )
         return result.reshape(*x.shape[:-1], -1)

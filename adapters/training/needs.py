@@ -59,15 +59,14 @@ class Needs:
         linears = [(name, part) for name, part in model.named_modules() if hasattr(part, "lora_A")]
         on_gpu = model.device.type == "cuda"
         inputs: dict[str, int] = {}
-        fused = False
+        fused = not on_gpu
         for name, part in linears:
             dropped = part.lora_dropout["default"].__class__.__name__ != "Identity"
-            fused = not on_gpu and not dropped
             # PEFT's linear casts its input to float32. Where it is that already, or the linear is our fused one, those
             # that begin alike share it.
             apart = dropped or (size < 4 and not fused)
             key = name if apart else f"{name.rpartition('.')[0]} {part.in_features}"
-            # Dropout keeps what it multiplied by: bits on a GPU, float32 on a CPU.
+            # Dropout keeps what it multiplied by: bits on a GPU, as wide as the input on a CPU.
             copies = (1.25 if on_gpu else 2) if dropped else 1
             inputs[key] = int(copies * part.in_features) * (size if fused else 4)
         return Needs(

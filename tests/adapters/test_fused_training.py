@@ -86,15 +86,17 @@ def test_a_fused_layer_gives_what_pefts_gives_for_every_shape(bias: bool, shape:
     assert not torch.allclose(ours(x), without)
 
 
-def test_dropout_is_pefts_own_and_is_off_outside_training() -> None:
-    plain, ours = layer(dropout=0.5)
-    x = torch.randn(4, 12)
-    torch.manual_seed(3)
-    expected = plain.train()(x)
-    torch.manual_seed(3)
-    torch.testing.assert_close(ours.train()(x), expected)
-    torch.testing.assert_close(ours.eval()(x), plain.eval()(x))
-    assert not torch.allclose(ours(x), expected)
+def test_dropout_drops_what_pefts_does_with_its_gradients_and_nothing_outside_training() -> None:
+    answers = []
+    for model in layer(dropout=0.5):
+        torch.manual_seed(3)
+        x = torch.randn(4, 12, requires_grad=True)
+        answer = model.train()(x)
+        answer.sin().sum().backward()
+        trained = [part.grad for part in model.parameters() if part.requires_grad]
+        answers.append([answer, x.grad, *trained, model.eval()(x)])
+    torch.testing.assert_close(answers[1], answers[0])
+    assert not torch.allclose(answers[0][0], answers[0][-1])
 
 
 @pytest.mark.parametrize("pieces", [[0, 3, 5, 1], [4, 3, 5, 1], [2, 7], [0, 6]])
