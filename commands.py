@@ -232,8 +232,8 @@ def export_persona(options: argparse.Namespace) -> int:
     base = None if options.base == "embedded" else options.base
     if base and os.path.isdir(base):
         base = os.path.abspath(base)
-    rated = Ratings(places.data).good_chats(persona.name) if options.to == DATASET else ()
-    parcel = write(persona, options.to, base, os.path.abspath(adapter) if adapter else None, rated)
+    rated, unfit = Ratings(places.data).to_train_on(persona.name) if options.to == DATASET else ([], 0)
+    parcel = write(persona, options.to, base, os.path.abspath(adapter) if adapter else None, rated, unfit)
     try:
         durable.write_bytes(out, parcel.content)
     except OSError as error:

@@ -106,6 +106,16 @@ class Ratings:
             if all(chat[: place + 1] in good for place, said in enumerate(chat) if said.role == "assistant")
         ]
 
+    def to_train_on(self, persona: str) -> tuple[builtins.list[tuple[Message, ...]], int]:
+        """`good_chats`, and how many of this persona's good answers end none of them."""
+        good = {
+            (*rating.conversation, rating.answer)
+            for rating in self.list()
+            if rating.persona == persona and rating.verdict == "good"
+        }
+        chats = self.good_chats(persona)
+        return chats, len(good) - len(chats)
+
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)

@@ -34,6 +34,7 @@ class Train:
         self.prepared = gr.State(None)
         self.known = gr.State(None)
         self.published = gr.State(None)
+        self.guess = gr.State("")
         with gr.Row(elem_id="train", elem_classes=["cp-tab", "cp-browser"]):
             with gr.Column(scale=1, min_width=260, elem_classes=["cp-list"]):
                 gr.Markdown(say("train_lead"), elem_classes=["cp-caption"], latex_delimiters=[])
@@ -60,10 +61,16 @@ class Train:
             **QUIET,
         ).then(
             guarded(self._check),
-            [self.file, self.title],
-            [self.prepared, self.report, self.lengths, self.rows, self.title, self.start],
+            self.file,
+            [self.prepared, self.report, self.lengths, self.rows, self.start],
             show_progress="minimal",
             api_visibility="private",
+        ).then(
+            # Afterwards, since a person may type a title meanwhile.
+            guarded(_guessed),
+            [self.file, self.title, self.guess],
+            [self.title, self.guess],
+            **QUIET,
         )
         self.start.click(
             guarded(self._start),
@@ -110,12 +117,13 @@ class Train:
         with gr.Accordion(label("train_more"), open=False, elem_classes=["cp-fold"], elem_id="train-more"):
             gr.Markdown(say("train_more_hint"), elem_classes=["cp-caption"], latex_delimiters=[])
             with gr.Row():
+                # Not number fields: Gradio fills an empty one with a 0 as soon as it is seen.
                 self.settings = [
-                    gr.Number(
-                        None,
+                    gr.Textbox(
+                        "",
                         label=label(f"train_set_{name}"),
                         placeholder=label("train_as_preset"),
-                        minimum=0,
+                        max_length=24,
                         min_width=150,
                         elem_id=f"train-{name.replace('_', '-')}",
                     )
@@ -230,20 +238,15 @@ class Train:
             return False
         return found.sha256 == run.passport.adapter_sha256
 
-    def _check(self, file: str | None, title: str) -> list[Any]:
+    def _check(self, file: str | None) -> list[Any]:
         if not file:
-            return [None, "", "", "", gr.skip(), gr.Button(interactive=False)]
-        path = Path(file)
-        prepared = prepare(path, self.parts.adapters.base())
-        guess = (
-            gr.skip() if title.strip() else path.stem.replace("_", " ").replace("-", " ").strip().capitalize()
-        )
+            return [None, "", "", "", gr.Button(interactive=False)]
+        prepared = prepare(Path(file), self.parts.adapters.base())
         return [
             prepared,
             training_told.report(prepared),
             curves.lengths(prepared.report.data.lengths),
             training_told.rows(prepared),
-            guess,
             gr.Button(interactive=not prepared.report.problems),
         ]
 
@@ -253,11 +256,10 @@ class Train:
         title: str,
         preset: Any,
         persona: str | None,
-        *settings: float | None,
+        *settings: str,
     ) -> list[Any]:
         if prepared is None:
             raise CounterpointError(say("train_nothing"))
-        given = {name: value for name, value in zip(SETTINGS, settings, strict=False) if value is not None}
         begun = job(
             prepared,
             self.parts.adapters.base(),
@@ -265,7 +267,7 @@ class Train:
             title,
             preset,
             persona or None,
-            given,
+            _numbers(settings),
         )
         name = begun.recipe.name
         if any(entry.name == name for entry in self.parts.adapters.list()):
@@ -292,6 +294,29 @@ class Train:
         return self.refresh(name)
 
 
+def _guessed(file: str | None, title: str, guess: str) -> list[str]:
+    """The title and what it was guessed to be: a file's name stands there until a person types another."""
+    if not file or title.strip() not in ("", guess):
+        return [title, guess]
+    words = Path(file).stem.replace("_", " ").replace("-", " ").strip().capitalize()
+    return [words, words]
+
+
+def _numbers(texts: Sequence[str]) -> dict[str, float]:
+    """Of the fields that are not empty. Raises CounterpointError that names each that holds no number."""
+    found, wrong = {}, []
+    for name, text in zip(SETTINGS, texts, strict=False):
+        text = (text or "").strip().replace(",", ".")
+        try:
+            if text:
+                found[name] = float(text)
+        except ValueError:
+            wrong.append(say("number", field=say(f"train_set_{name}"), text=text[:20]))
+    if wrong:
+        raise CounterpointError(" ".join(wrong))
+    return found
+
+
 def _mark(run: Run) -> tuple[str, int, int]:
     """What changes where there is something new to show."""
     told = run.testing.done + 1 if run.testing else -1 if run.estimate else 0
@@ -299,4 +324,5 @@ def _mark(run: Run) -> tuple[str, int, int]:
 
 
 def _listed(run: Run) -> str:
-    return f"{run.name} · {say('train_state_' + run.state)}"
+    title = run.passport.title if run.passport else run.name
+    return f"{title} · {say('train_state_' + run.state)}"

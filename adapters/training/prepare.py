@@ -113,7 +113,9 @@ def job(
     try:
         return Job(Recipe.model_validate(values | chosen), train, heldout)
     except ValidationError as error:
-        told = [f"{dotted(one['loc'])}: {friendly(one)}" for one in error.errors(include_url=False)]
+        # Alpha follows from the rank: nobody has set it.
+        wrong = [one for one in error.errors(include_url=False) if one["loc"] != ("alpha",)]
+        told = [f"{dotted(one['loc'])}: {friendly(one)}" for one in wrong]
         raise CounterpointError(joined(told)) from None
 
 

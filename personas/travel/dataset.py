@@ -12,10 +12,10 @@ from personas.schema import Persona
 from personas.travel.parcel import Parcel, names
 
 
-def write(persona: Persona, rated: Sequence[Sequence[Message]] = ()) -> Parcel:
+def write(persona: Persona, rated: Sequence[Sequence[Message]] = (), unfit: int = 0) -> Parcel:
     """One row an example, its variables filled with their defaults, and one each of `rated`: chats that end with an
     answer of the persona's. No row has the persona's prompt, since an adapter is to answer so without it, and none is
-    there twice.
+    there twice. `unfit` answers were rated good as well, but are none to train on.
 
     Raises CounterpointError where there is nothing to make rows of.
     """
@@ -37,8 +37,11 @@ def write(persona: Persona, rated: Sequence[Sequence[Message]] = ()) -> Parcel:
     told = ["role", "instructions", "context", "constraints", "style", "greeting"]
     unsaid = [name for name in told if getattr(persona, name)]
     sources = (("examples", len(examples)), ("answers rated good", len(rated)))
+    left = [f"{names(unsaid)}: answers have to show it"] if unsaid else []
+    if unfit:
+        left.append(f"answers rated good ({unfit}): cut off, or after one that is not rated good")
     return Parcel(
         "".join(rows).encode(),
-        (f"{names(unsaid)}: answers have to show it",) if unsaid else (),
+        tuple(left),
         tuple(f"{what} ({count})" for what, count in sources if count),
     )

@@ -94,9 +94,10 @@ def write(
     base: str | None = None,
     adapter: str | None = None,
     rated: Sequence[Sequence[Message]] = (),
+    unfit: int = 0,
 ) -> Parcel:
     """The persona as a file of the format `to`; only a Modelfile names a base and an adapter, only a dataset holds chats
-    whose answers are `rated` good.
+    whose answers are `rated` good, and says how many such are `unfit` for it.
 
     Raises CounterpointError for an unknown format, or what the format cannot hold.
     """
@@ -106,7 +107,7 @@ def write(
         return modelfile.write(persona, base, adapter)
     if adapter:
         raise CounterpointError("Only a Modelfile can name an adapter: choose the format modelfile.")
-    return dataset.write(persona, rated) if to == DATASET else FORMATS[to].write(persona)
+    return dataset.write(persona, rated, unfit) if to == DATASET else FORMATS[to].write(persona)
 
 
 def _format(raw: bytes, source: str) -> str:

@@ -100,6 +100,7 @@ def test_answers_rated_good_become_rows_after_the_examples_each_once(tmp_path: P
         ["Hi", "Hello!"],
     ]
     assert parcel.carried == ("examples (1)", "answers rated good (3)")
+    assert "answers rated good (2): cut off" in write(persona, "dataset", unfit=2).left[-1]
 
 
 def test_a_persona_with_neither_examples_nor_good_answers_makes_no_rows() -> None:

@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 import pytest
@@ -23,7 +22,7 @@ from adapters.verdict import Figure, Gate, judge
 from backends.contract import BaseFacts
 from errors import CounterpointError
 from tests.ui.scripted import ScriptedBackend
-from ui import curves, page, training_told, verdict
+from ui import curves, page, train, training_told, verdict
 from ui.page import status_html
 from ui.parts import Parts
 from ui.train import NEW, Train
@@ -77,7 +76,8 @@ def progress(step: int, look: Look | None = None) -> Progress:
 def test_a_file_is_shown_as_the_base_reads_it_with_what_is_learned_marked_and_nothing_live(
     tab: Train, table: Path
 ) -> None:
-    prepared, report, lengths, rows, title, start = tab._check(str(table), "")
+    prepared, report, lengths, rows, start = tab._check(str(table))
+    title, _ = train._guessed(str(table), "", "")
     assert "Sound rows: **12**" in report
     assert len(prepared.rows) == 12
     assert lengths.count("<rect") >= 1
@@ -87,15 +87,16 @@ def test_a_file_is_shown_as_the_base_reads_it_with_what_is_learned_marked_and_no
     assert start.interactive
 
 
-def test_what_a_person_called_it_stays_when_another_file_comes(tab: Train, table: Path) -> None:
-    title: Any = tab._check(str(table), "Zoo")[4]
-    assert title["__type__"] == "update"
-    assert "value" not in title
+def test_what_a_person_called_it_stays_when_another_file_comes_and_a_guess_does_not() -> None:
+    title, guess = train._guessed("/up/my_zoo.csv", "", "")
+    assert title == guess == "My zoo"
+    assert train._guessed("/up/our-farm.csv", title, guess) == ["Our farm", "Our farm"]
+    assert train._guessed("/up/our-farm.csv", "Zoo", guess) == ["Zoo", guess]
 
 
 def test_a_file_with_problems_is_told_with_lines_and_cannot_be_trained(tab: Train, table: Path) -> None:
     table.write_text(table.read_text() + "only a question,\n")
-    prepared, report, *_, start = tab._check(str(table), "")
+    prepared, report, *_, start = tab._check(str(table))
     assert "Line 14:" in report
     assert not start.interactive
     with pytest.raises(CounterpointError, match="mend them and upload it again"):
@@ -113,7 +114,7 @@ def test_nothing_to_train_on_is_told_in_one_line(tab: Train) -> None:
     ids=["none", "signs", "long"],
 )
 def test_a_title_of_which_no_name_can_be_made_is_told(tab: Train, table: Path, title: str, told: str) -> None:
-    prepared = tab._check(str(table), "")[0]
+    prepared = tab._check(str(table))[0]
     with pytest.raises(CounterpointError, match=told):
         tab._start(prepared, title, "quick", "")
 
@@ -122,7 +123,7 @@ def test_a_title_whose_name_an_adapter_has_already_is_refused_before_anything_is
     tab: Train, parts: Parts, table: Path, tmp_path: Path, tiny_adapters: dict[str, Path]
 ) -> None:
     shutil.copytree(tiny_adapters["one"], tmp_path / "adapters" / "zoo")
-    prepared = tab._check(str(table), "")[0]
+    prepared = tab._check(str(table))[0]
     with pytest.raises(CounterpointError, match="an adapter zoo already: give this one another title"):
         tab._start(prepared, "Zoo", "quick", "")
     assert not parts.runs.list()
@@ -131,7 +132,7 @@ def test_a_title_whose_name_an_adapter_has_already_is_refused_before_anything_is
 def test_a_run_is_begun_with_the_chosen_preset_and_its_rows_are_split(
     tab: Train, parts: Parts, table: Path, tmp_path: Path
 ) -> None:
-    prepared = tab._check(str(table), "")[0]
+    prepared = tab._check(str(table))[0]
     tab._start(prepared, "My Zoo!", "thorough", "support-desk")
     [run] = parts.runs.list()
     assert run.name == "my-zoo"
@@ -151,11 +152,11 @@ def test_a_run_is_begun_with_the_chosen_preset_and_its_rows_are_split(
 def test_what_is_set_beside_the_preset_is_in_the_recipe_and_the_split_is_by_its_seed(
     tab: Train, parts: Parts, table: Path, tmp_path: Path
 ) -> None:
-    prepared = tab._check(str(table), "")[0]
+    prepared = tab._check(str(table))[0]
     heldout = []
     for seed in (1, 2):
-        values = {"rank": 4, "batch_size": 2.0, "learning_rate": 0.001, "seed": seed}
-        tab._start(prepared, f"Zoo {seed}", "quick", "", *(values.get(name) for name in SETTINGS))
+        values = {"rank": "4", "batch_size": " 2.0", "learning_rate": "0,001", "seed": str(seed)}
+        tab._start(prepared, f"Zoo {seed}", "quick", "", *(values.get(name, "") for name in SETTINGS))
         run = parts.runs.get(f"zoo-{seed}")
         recipe = read_recipe(run.folder / "recipe.yaml")
         assert (recipe.rank, recipe.alpha, recipe.batch_size) == (4, 8, 2)
@@ -171,14 +172,16 @@ def test_what_is_set_beside_the_preset_is_in_the_recipe_and_the_split_is_by_its_
         ("batch_size", 1.5, "batch_size: must be a whole number"),
         ("learning_rate", 0, "learning_rate: must be above 0"),
         ("seed", -1, "seed: must be 0 or more"),
+        ("passes", "many", "Passes over the rows"),
+        ("passes", "nan", "passes: "),
     ],
 )
 def test_a_setting_that_a_recipe_does_not_take_is_told_before_anything_is_trained(
-    tab: Train, parts: Parts, table: Path, name: str, value: float, told: str
+    tab: Train, parts: Parts, table: Path, name: str, value: float | str, told: str
 ) -> None:
-    prepared = tab._check(str(table), "")[0]
+    prepared = tab._check(str(table))[0]
     with pytest.raises(CounterpointError, match=told):
-        tab._start(prepared, "Zoo", "quick", "", *(value if each == name else None for each in SETTINGS))
+        tab._start(prepared, "Zoo", "quick", "", *(str(value) if each == name else "" for each in SETTINGS))
     assert not parts.runs.list()
 
 
@@ -194,7 +197,7 @@ def test_rows_that_are_longer_than_usual_are_taken_as_far_as_the_base_reads(
     with gr.Blocks(analytics_enabled=False):
         tab = Train(parts)
     table.write_text(table.read_text() + f"tell me all,{'a long story ' * 300}\n")
-    prepared = tab._check(str(table), "")[0]
+    prepared = tab._check(str(table))[0]
     longest = prepared.report.data.lengths.max
     assert longest > 512
     tab._start(prepared, "Zoo", "quick", "")
@@ -206,14 +209,14 @@ def test_rows_of_which_too_few_can_be_held_out_are_refused_before_anything_is_tr
 ) -> None:
     table.write_text("\n".join(table.read_text().splitlines()[:6]) + "\n")
     with pytest.raises(CounterpointError, match="the test after training needs 3: give more rows"):
-        tab._start(tab._check(str(table), "")[0], "Zoo", "quick", "")
+        tab._start(tab._check(str(table))[0], "Zoo", "quick", "")
     assert not parts.runs.list()
 
 
 def test_a_failed_run_says_so_and_can_be_gone_on_with_or_deleted(
     tab: Train, parts: Parts, table: Path
 ) -> None:
-    tab._start(tab._check(str(table), "")[0], "Zoo", "quick", "")
+    tab._start(tab._check(str(table))[0], "Zoo", "quick", "")
     parts.runs.stop("zoo")
     (parts.runs.get("zoo").folder / "errors.txt").write_text("counterpoint: the disk is full: make room.\n")
     shown = dict(zip(map(id, tab.refreshed), tab.refresh("zoo"), strict=True))
