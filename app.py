@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that --help answers at o
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from errors import BAD_INPUT, FAILED, CounterpointError, WorkFailed
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""How an output fails that goes to a full or failing disk."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -222,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"counterpoint: {' '.join(str(error).split())}", file=sys.stderr)
         return FAILED if isinstance(error, WorkFailed) else BAD_INPUT
     except OSError as error:
-        if error.filename is not None:  # of a file, so not our output's
+        if error.filename is not None or error.errno not in NO_ROOM:  # not our output's
             raise
         _leave_unsaid()
         why = error.strerror or error

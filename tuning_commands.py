@@ -234,7 +234,14 @@ def _print(line: str, stream: TextIO) -> None:
     """Tells how work goes on. Where that cannot be written, on a full disk or a terminal that is gone, the work goes on
     all the same: what it makes lies elsewhere."""
     with suppress(OSError):
-        print(line, file=stream, flush=True)
+        try:
+            descriptor = stream.fileno()
+        except ValueError:  # no file behind it, so none that is full
+            print(line, file=stream, flush=True)
+        else:
+            # Past the stream's buffer: what stayed in there would fail again wherever somebody flushes it, as
+            # multiprocessing does before it starts the engine.
+            os.write(descriptor, f"{line}\n".encode())
 
 
 def export_adapter(options: argparse.Namespace) -> int:
