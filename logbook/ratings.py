@@ -65,10 +65,8 @@ class Ratings:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path.with_name(f".{FILE}.lock"), LOCK_S)
             with lock, open(self.path, "ab+", opener=_private) as file:
-                if not _ends_whole(file):
-                    line = (
-                        b"\n" + line
-                    )  # A line that a full disk cut off stays one that cannot be read, alone.
+                if not _ends_whole(file):  # what a full disk cut off shall be no part of this line
+                    line = b"\n" + line
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
@@ -92,29 +90,24 @@ class Ratings:
             newest[rating.answer_id] = rating
         return tuple(rating for rating in newest.values() if rating.verdict)
 
-    def good_chats(self, persona: str) -> builtins.list[tuple[Message, ...]]:
-        """The conversations whose every answer is whole, this persona's, with an adapter or without and on whatever
-        backend, and rated good: training learns all answers of a conversation, not its last one alone."""
-        good = {
-            (*rating.conversation, Said(role="assistant", content=rating.answer)): None
-            for rating in self.list()
-            if rating.persona == persona and rating.verdict == "good" and not rating.cut_off
-        }
-        return [
-            tuple(Message(role=said.role, content=said.content) for said in chat)
-            for chat in good
-            if all(chat[: place + 1] in good for place, said in enumerate(chat) if said.role == "assistant")
-        ]
-
     def to_train_on(self, persona: str) -> tuple[builtins.list[tuple[Message, ...]], int]:
-        """`good_chats`, and how many of this persona's good answers end none of them."""
-        good = {
-            (*rating.conversation, rating.answer)
-            for rating in self.list()
-            if rating.persona == persona and rating.verdict == "good"
+        """The conversations whose every answer is whole, this persona's, with an adapter or without and on whatever
+        backend, and rated good; and how many of its good answers end none of them.
+
+        Training learns all answers of a conversation, not its last one alone.
+        """
+        rated = [each for each in self.list() if each.persona == persona and each.verdict == "good"]
+        whole = {
+            (*each.conversation, Said(role="assistant", content=each.answer)): None
+            for each in rated
+            if not each.cut_off
         }
-        chats = self.good_chats(persona)
-        return chats, len(good) - len(chats)
+        chats = [
+            tuple(Message(role=said.role, content=said.content) for said in chat)
+            for chat in whole
+            if all(chat[: place + 1] in whole for place, said in enumerate(chat) if said.role == "assistant")
+        ]
+        return chats, len({(each.conversation, each.answer) for each in rated}) - len(chats)
 
 
 def _private(path: str, flags: int) -> int:

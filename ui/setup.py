@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from backends.contract import Sampling
@@ -222,17 +222,7 @@ def sampling(values: Mapping[str, str | None]) -> dict[str, float | int]:
 
     Raises CounterpointError that names every field that holds no number.
     """
-    found: dict[str, float | int] = {}
-    wrong = []
-    for name, text in values.items():
-        text = (text or "").strip().replace(",", ".")
-        if not text:
-            continue
-        try:
-            found[name] = int(text) if name in WHOLE else float(text)
-        except ValueError:
-            kind = "whole_number" if name in WHOLE else "number"
-            wrong.append(say(kind, field=say(name), text=text[:20]))
+    found, wrong = numbers(values, WHOLE)
     try:
         Sampling(**found)  # type: ignore[arg-type]
     except CounterpointError as error:
@@ -240,3 +230,22 @@ def sampling(values: Mapping[str, str | None]) -> dict[str, float | int]:
     if wrong:
         raise CounterpointError(" ".join(wrong))
     return found
+
+
+def numbers(
+    values: Mapping[str, str | None], whole: Container[str] = (), prefix: str = ""
+) -> tuple[dict[str, float | int], list[str]]:
+    """The numbers in the fields that are not empty, and a sentence on each that holds none; `whole` names those that
+    must be whole, and `prefix` stands before a field's name in its key among the words."""
+    found: dict[str, float | int] = {}
+    wrong = []
+    for name, text in values.items():
+        text = (text or "").strip().replace(",", ".")
+        if not text:
+            continue
+        try:
+            found[name] = int(text) if name in whole else float(text)
+        except ValueError:
+            kind = "whole_number" if name in whole else "number"
+            wrong.append(say(kind, field=say(prefix + name), text=text[:20]))
+    return found, wrong

@@ -13,7 +13,7 @@ import gradio as gr
 from adapters.training.prepare import SETTINGS, Prepared, job, prepare
 from adapters.training.runs import Run
 from errors import CounterpointError
-from ui import curves, training_told, verdict
+from ui import curves, setup, training_told, verdict
 from ui.guard import guarded, inform
 from ui.parts import Parts
 from ui.personas import picker_updates
@@ -260,6 +260,9 @@ class Train:
     ) -> list[Any]:
         if prepared is None:
             raise CounterpointError(say("train_nothing"))
+        given, wrong = setup.numbers(dict(zip(SETTINGS, settings, strict=False)), prefix="train_set_")
+        if wrong:
+            raise CounterpointError(" ".join(wrong))
         begun = job(
             prepared,
             self.parts.adapters.base(),
@@ -267,7 +270,7 @@ class Train:
             title,
             preset,
             persona or None,
-            _numbers(settings),
+            given,
         )
         name = begun.recipe.name
         if any(entry.name == name for entry in self.parts.adapters.list()):
@@ -300,21 +303,6 @@ def _guessed(file: str | None, title: str, guess: str) -> list[str]:
         return [title, guess]
     words = Path(file).stem.replace("_", " ").replace("-", " ").strip().capitalize()
     return [words, words]
-
-
-def _numbers(texts: Sequence[str]) -> dict[str, float]:
-    """Of the fields that are not empty. Raises CounterpointError that names each that holds no number."""
-    found, wrong = {}, []
-    for name, text in zip(SETTINGS, texts, strict=False):
-        text = (text or "").strip().replace(",", ".")
-        try:
-            if text:
-                found[name] = float(text)
-        except ValueError:
-            wrong.append(say("number", field=say(f"train_set_{name}"), text=text[:20]))
-    if wrong:
-        raise CounterpointError(" ".join(wrong))
-    return found
 
 
 def _mark(run: Run) -> tuple[str, int, int]:

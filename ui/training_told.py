@@ -15,6 +15,7 @@ _SHOWN_PROBLEMS = 5
 
 
 def about(run: Run, published: bool) -> str:
+    """The run's heading, how it stands, and what can be done with it."""
     title = run.passport.title if run.passport else run.name
     lines = [f"## {markup.plain(title)}", f"**{say('train_state_' + run.state)}**"]
     if run.problem:
@@ -43,6 +44,7 @@ def about(run: Run, published: bool) -> str:
 
 
 def bar(run: Run) -> str:
+    """How far it is, and what its last step was."""
     if not run.steps:
         return f"<p>{html.escape(say('train_beginning'))}</p>" if run.state == "running" else ""
     last = run.steps[-1]
@@ -76,6 +78,7 @@ def _duration(seconds: float) -> str:
 
 
 def samples(run: Run) -> str:
+    """Held-out questions as it answered them last."""
     look = next((step.look for step in reversed(run.steps) if step.look and step.look.samples), None)
     if look is None:
         return ""
@@ -93,6 +96,7 @@ def _cell(text: str) -> str:
 
 
 def report(prepared: Prepared) -> str:
+    """What was understood of a file, and all kinds of what is wrong with it."""
     report = prepared.report
     reading = report.data.reading
     lines = [
@@ -110,6 +114,7 @@ def report(prepared: Prepared) -> str:
 
 
 def rows(prepared: Prepared) -> str:
+    """The first rows as the base reads them, with what is learned marked."""
     if not prepared.shown:
         return ""
     shown = []

@@ -127,7 +127,7 @@ class Workplace:
         except (OSError, SafetensorError) as error:
             raise self._unwritten(getattr(error, "strerror", None) or str(error)) from error
         except RuntimeError as error:  # its text names places in torch's source
-            if is_out_of_memory(error):
+            if _is_out_of_memory(error):
                 raise
             raise self._unwritten("torch could not write all of a file") from error
 
@@ -142,7 +142,7 @@ class Workplace:
         try:
             yield
         except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
+            if not _is_out_of_memory(error):
                 raise
             raise WorkFailed(
                 f"the memory is used up: end other programs and go on, or begin anew with a smaller batch_size. "
@@ -210,7 +210,7 @@ def _read(file: Path) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     """Whether an error of Python or torch is that; torch's for a CPU is told by its text alone."""
     told = str(error).casefold()
     return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told

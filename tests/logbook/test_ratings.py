@@ -40,7 +40,7 @@ def test_the_last_verdict_on_an_answer_counts_and_one_that_was_taken_back_does_n
 
 
 def chats(ratings: Ratings, persona: str = "ann") -> list[list[str]]:
-    return [[turn["content"] for turn in chat] for chat in ratings.good_chats(persona)]
+    return [[turn["content"] for turn in chat] for chat in ratings.to_train_on(persona)[0]]
 
 
 def test_good_answers_of_a_persona_are_whole_chats_and_those_of_others_are_not_among_them(
@@ -70,7 +70,7 @@ def test_a_good_answer_after_one_that_is_not_is_no_row(tmp_path: Path, first: An
     ratings = Ratings(tmp_path)
     ratings.add(rating("one", **first))
     spoken = (("user", "Who are you?\n"), ("assistant", "one"), ("user", "And?"))
-    before = tuple(Said(role=role, content=text) for role, text in spoken)  # type: ignore[arg-type]
+    before = tuple(Said.model_validate({"role": role, "content": text}) for role, text in spoken)
     ratings.add(rating("two", conversation=before))
     assert (["Who are you?\n", "one", "And?", "two"] in chats(ratings)) is kept
 

@@ -9,11 +9,11 @@ import pytest
 from errors import CounterpointError
 from logbook.ratings import Ratings
 from ui.rating import rate
-from ui.transcript import PaneState, Turn, foot_classes
+from ui.transcript import PaneState, Turn, TurnState, foot_classes
 
 
-def turn(question: str, answer: str, state: str = "done", mode: str = "persona:ann") -> Turn:
-    return Turn(question, mode, "Ann", "prompted", state, answer, receipt={"seed": 7})  # type: ignore[arg-type]
+def turn(question: str, answer: str, state: TurnState = "done", mode: str = "persona:ann") -> Turn:
+    return Turn(question, mode, "Ann", "prompted", state, answer, receipt={"seed": 7})
 
 
 def test_a_verdict_is_kept_with_the_panes_own_conversation(tmp_path: Path) -> None:
