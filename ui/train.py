@@ -123,6 +123,7 @@ class Train:
                         "",
                         label=label(f"train_set_{name}"),
                         placeholder=label("train_as_preset"),
+                        max_lines=1,
                         max_length=24,
                         min_width=150,
                         elem_id=f"train-{name.replace('_', '-')}",
