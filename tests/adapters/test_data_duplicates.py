@@ -83,6 +83,15 @@ def test_texts_that_all_begin_alike_give_no_square_of_pairs_and_stay_connected()
     assert set(groups(len(alike), [pair[:2] for pair in pairs])) == {0}
 
 
+def test_of_many_that_are_alike_each_new_one_is_found_beside_one_of_the_few_known_ones() -> None:
+    shared = texts(1, seed=9, words=200)[0]
+    alike = [shared + " " + text for text in texts(600, words=4)]
+    known = 2
+    beside = {pair.second for pair in near_pairs(alike, known) if pair.first < known <= pair.second}
+    assert beside == set(range(known, len(alike)))
+    assert {pair[:2] for pair in near_pairs(alike)} <= {pair[:2] for pair in near_pairs(alike, known)}
+
+
 def test_groups_are_what_is_connected() -> None:
     assert groups(6, [(4, 5), (1, 2), (2, 4)]) == [0, 1, 1, 3, 1, 1]
     assert near_pairs([]) == near_pairs(["alone"]) == groups(0, []) == []

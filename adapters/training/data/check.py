@@ -160,14 +160,17 @@ def _near(readings: Sequence[Reading]) -> None:
     """Near duplicates among questions that differ: within each file, and of held-out ones with those trained on."""
     places: dict[str, tuple[Reading, int]] = {}
     wordings: list[str] = []
+    known = 0
     for reading in readings:
+        known = len(wordings)
         for line, row in reading.entries:
             if row.asked not in places:
                 places[row.asked] = (reading, line)
                 wordings.append(row.wording)
     where = list(places.values())
     told: set[tuple[Name, int]] = set()
-    best_first = sorted(near_pairs(wordings), key=lambda pair: (pair.second, -pair.resemblance))
+    pairs = near_pairs(wordings, known)
+    best_first = sorted(pairs, key=lambda pair: (pair.second, -pair.resemblance))
     for first, second, resemblance in best_first:
         (reading, line), (other, other_line) = where[second], where[first]
         kind: Name = "near-duplicates" if other is reading else "near-heldout-overlap"

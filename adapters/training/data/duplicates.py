@@ -17,7 +17,7 @@ and 30 MB; it brings scipy, and numpy is here anyway.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,16 +48,17 @@ class Pair(NamedTuple):
     resemblance: float
 
 
-def near_pairs(texts: Sequence[str]) -> list[Pair]:
+def near_pairs(texts: Sequence[str], known: int = 0) -> list[Pair]:
     """The pairs of near duplicates among `texts`, by their places.
 
-    Of many that are alike not every pair is given, but enough to connect them.
+    Of many that are alike not every pair is given, but enough to connect them; and of each after the first `known`,
+    one with those, if it has any.
     """
     if len(texts) < 2:
         return []
     hashes = _min_hashes(texts)
     found: dict[int, float] = {}
-    for pairs in _candidates(hashes):
+    for pairs in _candidates(hashes, known):
         for start in range(0, len(pairs), _PAIRS):
             some = pairs[start : start + _PAIRS]
             alike = np.mean(hashes[some[:, 0]] == hashes[some[:, 1]], axis=1)
@@ -132,8 +133,9 @@ def _shingles(
     return (mixed >> np.uint64(32)).astype(np.uint32)[inside], starts
 
 
-def _candidates(hashes: NDArray[np.uint32]) -> Any:
-    """Of each band, pairs that agree in it: [pairs, 2], the lower place first."""
+def _candidates(hashes: NDArray[np.uint32], known: int) -> Any:
+    """Of each band, pairs that agree in it: [pairs, 2], the lower place first. A text that is not among the first
+    `known` is paired with the ones of those nearest to it in its bucket, too, however many others lie between."""
     keys = np.stack([_key(hashes[:, at : at + _ROWS]) for at in range(0, HASHES, _ROWS)])
     for band, key in enumerate(keys):
         # Within a bucket those that agree in the next band too come together.
@@ -145,8 +147,22 @@ def _candidates(hashes: NDArray[np.uint32]) -> Any:
         for step in range(1, _NEIGHBOURS + 1):
             together = bucket[step:] == bucket[:-step]
             pairs.append(np.stack([order[:-step][together], order[step:][together]], axis=1))
+        pairs += _across(order, bucket, known)
         if found := [each for each in pairs if len(each)]:
             yield np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+
+
+def _across(order: NDArray[np.int64], bucket: NDArray[np.int64], known: int) -> Iterator[NDArray[np.int64]]:
+    """Each text from place `known` on with the last before it, and the first after it, that lies before that place and in
+    the same bucket; `order` is that of the texts, by their buckets."""
+    at = np.arange(len(order))
+    new = order >= known
+    before = np.maximum.accumulate(np.where(new, -1, at))
+    after = np.minimum.accumulate(np.where(new, len(order), at)[::-1])[::-1]
+    for nearest in (before, after):
+        there = new & (nearest >= 0) & (nearest < len(order))
+        there[there] = bucket[nearest[there]] == bucket[there]
+        yield np.stack([order[nearest[there]], order[there]], axis=1)
 
 
 def _key(band: NDArray[np.uint32]) -> NDArray[np.uint64]:
