@@ -120,8 +120,8 @@ FILES: list[tuple[str, str | bytes, str]] = [
     ("d.csv", b"PK\x03\x04" + b"x" * 99, "d.csv: it is an Excel or zip file: save the table as CSV (UTF-8)"),
     ("d.jsonl", gzip.compress(GOOD.encode()), "d.jsonl: it is a gzip file: unpack it first"),
     ("d.parquet", b"PAR1....", "d.parquet: it is a Parquet file: save it as JSONL"),
-    ("d.csv", "a,b\nc,d\n", "d.csv:1: a table begins with a header that has a question"),
-    ("d.csv", "question,title\nc,d\n", "d.csv:1: a table begins with a header that has a question"),
+    ("d.csv", "a,b\nc,d\n", "d.csv:1: the header has 'a', 'b', and no question ("),
+    ("d.csv", "question,title\nc,d\n", "d.csv:1: the header has 'question', 'title', and no question ("),
     ("d.csv", "question,answer,Answer\na,b,c\n", "d.csv:1: the header has the column 'answer' twice"),
     ("d.csv", HEADER + "a,b,c\n", "d.csv:2: it has 3 cells, and the header has 2"),
     ("d.csv", HEADER + "a\n", "d.csv:2: it has 1 cells, and the header has 2"),
@@ -254,9 +254,7 @@ def test_what_takes_far_more_room_in_memory_than_in_the_file_is_not_kept(
     assert told(file) == ["d.jsonl:3: only the first 3 messages are read"]
     monkeypatch.setattr(reader, "MAX_VALUES", 10)
     (tmp_path / "d.json").write_text(f"[{GOOD},{GOOD},{GOOD}]")
-    assert told(tmp_path / "d.json") == [
-        "d.json: the array is too large: write its rows as JSONL, one a line"
-    ]
+    assert told(tmp_path / "d.json") == ["d.json: so large an array is read only as JSONL, one row a line"]
 
 
 def test_a_json_array_may_be_one_long_line(tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ def describe(report: Report) -> list[str]:
 def _summary(part: Part, max_length: int) -> Iterator[str]:
     reading, lengths = part.reading, part.lengths
     formats = ", ".join(f"{count:,} {name}" for name, count in reading.formats.items()) or "no known format"
-    yield f"{clean(reading.file, 80)}: {len(reading.entries):,} sound rows ({reading.container}: {formats})"
+    sound = "1 sound row" if len(reading.entries) == 1 else f"{len(reading.entries):,} sound rows"
+    yield f"{clean(reading.file, 80)}: {sound} ({reading.container}: {formats})"
     if lengths:
         yield (
             f"  tokens: shortest {lengths.min:,}, median {lengths.median:,}, 95th percentile {lengths.p95:,}, "

@@ -160,7 +160,7 @@ def _objects(source: Iterable[Line], findings: Findings) -> Iterator[tuple[int, 
 def _array(raw: bytes, findings: Findings) -> Iterator[tuple[int, object]]:
     """The items of one JSON array, each with the line that it begins on."""
     if len(raw) > MAX_ARRAY or sum(map(raw.count, (b"[", b"{", b","))) > MAX_VALUES:
-        findings.add("too-large", 0, "the array is too large: write its rows as JSONL, one a line")
+        findings.add("too-large", 0, "so large an array is read only as JSONL, one row a line")
         return
     try:
         text = raw.decode("utf-8")

@@ -100,8 +100,8 @@ def _usable(names: list[str], line: int, findings: Findings) -> bool:
         findings.add(
             "unknown-format",
             line,
-            f"a table begins with a header that has a question ({', '.join(QUESTIONS)}, instruction) and an answer "
-            f"({', '.join(ANSWERS)}), and this one has {told}",
+            f"the header has {told}, and no question ({', '.join(QUESTIONS)}, instruction) with an answer "
+            f"({', '.join(ANSWERS)})",
         )
     else:
         return True
