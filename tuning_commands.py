@@ -227,7 +227,8 @@ def _testing(progress: Examining, as_json: bool) -> None:
     if as_json:
         _print(json.dumps({"event": "testing", **dataclasses.asdict(progress)}), sys.stdout)
     else:
-        _print(f"testing {progress.done + 1}/{progress.parts}: {progress.part}", sys.stderr)
+        left = "" if progress.seconds_left is None else f"  {progress.seconds_left / 60:.1f} min left"
+        _print(f"testing {progress.done + 1}/{progress.parts}: {progress.part}{left}", sys.stderr)
 
 
 def _print(line: str, stream: TextIO) -> None:

@@ -63,6 +63,13 @@ class Gate(_Strict):
         )
 
     @property
+    def unclear(self) -> tuple[Part, ...]:
+        """The parts that do not keep it from being offered, and for which the rows were too few to tell."""
+        return tuple(
+            one.part for one in self.findings if one.verdict == "unclear" and one.part not in self.failed
+        )
+
+    @property
     def passed(self) -> bool:
         return not self.failed and any(one.part == "loss" for one in self.findings)
 

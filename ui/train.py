@@ -306,10 +306,9 @@ def _guessed(file: str | None, title: str, guess: str) -> list[str]:
     return [words, words]
 
 
-def _mark(run: Run) -> tuple[str, int, int]:
+def _mark(run: Run) -> tuple[str, int, str]:
     """What changes where there is something new to show."""
-    told = run.testing.done + 1 if run.testing else -1 if run.estimate else 0
-    return (run.state, run.steps[-1].step if run.steps else 0, told)
+    return (run.state, run.steps[-1].step if run.steps else 0, repr(run.testing or run.estimate))
 
 
 def _listed(run: Run) -> str:

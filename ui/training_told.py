@@ -60,6 +60,8 @@ def bar(run: Run) -> str:
         done, parts = run.testing.done, run.testing.parts
         title = TITLES[run.testing.part].lower()
         told = say("train_testing", part=done + 1, parts=parts, title=title)
+        if run.testing.seconds_left is not None:
+            told = say("train_left", left=_duration(run.testing.seconds_left)) + " · " + told
         return _progress(100 * done / parts, told)
     if run.state == "running":
         told = say("train_left", left=_duration(last.seconds_left)) + " · " + told
@@ -106,11 +108,13 @@ def report(prepared: Prepared) -> str:
         for each in found:
             told = f"{KINDS[each.kind].title}: {each.count:,} ({say('train_mend')} {each.mend})"
             lines.append(f"- **{say(key)}** {markup.plain(told)}")
-            lines += [
-                f"    - {say('train_line', line=line)} {markup.plain(text)}"
-                for line, text in each.first[:_SHOWN_PROBLEMS]
-            ]
+            lines += [f"    - {_at(line)}{markup.plain(text)}" for line, text in each.first[:_SHOWN_PROBLEMS]]
     return "\n".join([lines[0], "", *lines[1:]])
+
+
+def _at(line: int) -> str:
+    """Where something was found; nothing where it is the file as a whole."""
+    return f"{say('train_line', line=line)} " if line else ""
 
 
 def rows(prepared: Prepared) -> str:

@@ -17,7 +17,9 @@ def page(gate: Gate | None) -> str:
         return ""
     told = say("gate_verdict_passed")
     if not gate.passed:
-        told = say("gate_verdict_failed", parts=", ".join(tell.TITLES[part].lower() for part in gate.failed))
+        told = say("gate_verdict_failed", parts=tell.names(gate.failed))
+    elif gate.unclear:
+        told = say("gate_verdict_unclear", parts=tell.names(gate.unclear))
     omitted = "".join(
         f"<p>{html.escape(say('gate_omitted', title=tell.TITLES[part], why=why))}</p>"
         for part, why in gate.omitted.items()

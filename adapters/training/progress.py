@@ -44,8 +44,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Examining:
-    """How far the test after training is: `part` is being measured, `done` of `parts` are behind."""
+    """How far the test after training is: `part` is being measured, `done` of `parts` are behind. `seconds_left` is
+    there as soon as answers have been timed, which are what takes long."""
 
     part: Part
     done: int
     parts: int
+    seconds_left: float | None = None

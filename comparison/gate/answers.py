@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 from itertools import combinations
@@ -28,9 +29,17 @@ TOKENS = 64
 class Asked:
     """Asks the bare base, the prompted one where there is a persona, and the adapter."""
 
-    def __init__(self, trained: Trained, persona: Persona | None, backend: Backend) -> None:
-        self._marks, self._backend = trained.recipe.gate, backend
-        self._heldout = trained.heldout
+    def __init__(
+        self,
+        trained: Trained,
+        persona: Persona | None,
+        backend: Backend,
+        told: Callable[[float], None] = lambda seconds_left: None,
+    ) -> None:
+        """`told` hears after every few answers how long the others will take, in seconds."""
+        self._marks, self._backend, self._told = trained.recipe.gate, backend, told
+        self._checked = [row for row in trained.heldout if row.checks]
+        self._repeated = trained.heldout[: self._marks.questions]
         tuned = replace(DEFAULT_SAMPLING, **trained.recipe.sampling.model_dump())
         # What nobody set is as long as the adapter's answers: the others are asked the same questions.
         bare = replace(DEFAULT_SAMPLING, max_tokens=tuned.max_tokens)
@@ -38,6 +47,8 @@ class Asked:
         if persona:
             self._modes["prompted"] = (persona.sampling.over(bare), persona, None)
         self._modes["adapter"] = (tuned, None, trained.recipe.name)
+        self._began = time.monotonic()
+        self._tokens = 0
 
     def steps(self) -> Iterator[Step]:
         """Each part with what measures it."""
@@ -46,7 +57,7 @@ class Asked:
 
     def checks(self) -> Finding | Omitted:
         """The share of the held-out rows with checks whose answers pass them, sampled as each mode is in the app."""
-        rows = [row for row in self._heldout if row.checks]
+        rows = self._checked
         if not rows:
             return Omitted("no held-out row has checks")
         passed = {
@@ -59,7 +70,7 @@ class Asked:
     def consistency(self) -> Finding:
         """How alike the answers to one question are with several seeds: the mean share of words that two of them have
         in common, in order. What is judged is how much more that is than the bare base's."""
-        rows = self._heldout[: self._marks.questions]
+        rows = self._repeated
         alike: dict[str, list[float]] = {}
         for mode in self._modes:
             answers = [self._ask(mode, rows, seed) for seed in range(self._marks.seeds)]
@@ -75,9 +86,29 @@ class Asked:
         """Answers to the rows' questions as the mode samples; with a seed, at TEMPERATURE and no longer than TOKENS."""
         sampling, persona, adapter = self._modes[mode]
         if seed is not None:
-            most = min(TOKENS, sampling.max_tokens)
+            most = _repeated_tokens(sampling)
             sampling = replace(sampling, temperature=TEMPERATURE, seed=seed, max_tokens=most)
-        return through_backend(self._backend, sampling, adapter)([asked(persona, row) for row in rows])
+
+        def answered(count: int) -> None:
+            self._tokens += count * sampling.max_tokens
+            a_token = (time.monotonic() - self._began) / self._tokens
+            self._told(a_token * (self._most_tokens() - self._tokens))
+
+        ask = through_backend(self._backend, sampling, adapter, answered=answered)
+        return ask([asked(persona, row) for row in rows])
+
+    def _most_tokens(self) -> int:
+        """Of all answers that are asked for, if each were as long as it may be."""
+        return sum(
+            len(self._checked) * sampling.max_tokens
+            + len(self._repeated) * self._marks.seeds * _repeated_tokens(sampling)
+            for sampling, _, _ in self._modes.values()
+        )
+
+
+def _repeated_tokens(sampling: Sampling) -> int:
+    """The most of an answer to a question that is asked several times."""
+    return min(TOKENS, sampling.max_tokens)
 
 
 def _alike(one: str, other: str) -> float:

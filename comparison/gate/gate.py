@@ -63,8 +63,8 @@ def examine(
 
     `facts` are the base's, `cache` is where fetched bases lie, `persona` is the prompted counterpart if there is
     one. Of each dataset at most `gate.rows` rows are measured, drawn by the recipe's seed: files are often sorted.
-    `report` is called before each part. Raises CounterpointError or WorkFailed where the engine that is asked
-    cannot answer.
+    `report` is called before each part, and as answers come. Raises CounterpointError or WorkFailed where the engine
+    that is asked cannot answer.
     """
     began = time.monotonic()
     draw, most = random.Random(trained.recipe.seed), trained.recipe.gate.rows
@@ -76,9 +76,16 @@ def examine(
     found: list[Finding] = []
     omitted: dict[Part, str] = {}
 
+    now: Part = PARTS[0]
+
+    def told(seconds_left: float | None = None) -> None:
+        report(Examining(now, len(found) + len(omitted), len(PARTS), seconds_left))
+
     def measure(steps: Iterator[Step]) -> None:
+        nonlocal now
         for part, step in steps:
-            report(Examining(part, len(found) + len(omitted), len(PARTS)))
+            now = part
+            told()
             outcome = step()
             if isinstance(outcome, Omitted):
                 omitted[part] = outcome.why
@@ -89,7 +96,7 @@ def examine(
         measure(Losses(trained, persona, answers).steps())
     with closing(_engine(trained, facts, cache)) as engine:
         engine.wait()
-        measure(Asked(trained, persona, engine).steps())
+        measure(Asked(trained, persona, engine, told).steps())
     return Gate(
         persona=persona.name if persona else None,
         persona_sha256=persona.sha256 if persona else None,

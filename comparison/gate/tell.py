@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from adapters.verdict import Figure, Finding, Gate, Part
 
@@ -41,9 +42,14 @@ def lines(gate: Gate) -> list[str]:
 
 def verdict(gate: Gate) -> str:
     """Whether it passed, and where not, why."""
-    if gate.passed:
-        return "passed its test"
-    return f"did not pass its test: {', '.join(TITLES[part].lower() for part in gate.failed)}"
+    if not gate.passed:
+        return f"did not pass its test: {names(gate.failed)}"
+    return "passed its test" + (f"; too few rows to tell of: {names(gate.unclear)}" if gate.unclear else "")
+
+
+def names(parts: Iterable[Part]) -> str:
+    """The parts' titles in a sentence."""
+    return ", ".join(TITLES[part].lower() for part in parts)
 
 
 def judged(one: Finding) -> str:

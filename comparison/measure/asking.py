@@ -11,9 +11,13 @@ Answer = Callable[[Sequence[Sequence[Message]]], list[str]]
 
 
 def through_backend(
-    backend: Backend, sampling: Sampling, adapter: str | None = None, at_once: int = 16
+    backend: Backend,
+    sampling: Sampling,
+    adapter: str | None = None,
+    at_once: int = 16,
+    answered: Callable[[int], None] = lambda count: None,
 ) -> Answer:
-    """An Answer that asks a backend, `at_once` questions in one call."""
+    """An Answer that asks a backend, `at_once` questions in one call; `answered` is told how many after each."""
 
     def answer(questions: Sequence[Sequence[Message]]) -> list[str]:
         texts = ["" for _ in questions]
@@ -30,6 +34,7 @@ def through_backend(
                     raise CounterpointError(event.message)
                 if isinstance(event, Delta):
                     texts[int(event.request_id.removeprefix("score-"))] += event.text
+            answered(len(batch))
         return texts
 
     return answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,44 +15,21 @@ from adapters.training import lora
 from adapters.training.data.row import Row
 from adapters.training.encoding import Encoded, encoded
 from adapters.training.recipe import Recipe
-from adapters.training.run import Trained, loaded, train
+from adapters.training.run import Trained, loaded
 from adapters.verdict import Finding, Gate, Part
-from backends.contract import BaseFacts, Delta, Event, Message, Request
+from backends.contract import BaseFacts, Message
 from backends.local.fetch import cache_folder, locate
-from comparison.gate import answers, losses, tell
-from comparison.gate.gate import examine, refuse
+from comparison.gate import losses, tell
+from comparison.gate.gate import examine
 from comparison.gate.likelihood import Likely, Reader, as_saved
 from comparison.gate.losses import Losses
 from comparison.gate.pairs import PAIRS
 from comparison.gate.steps import Omitted, asked_as
 from errors import CounterpointError
 from personas.schema import Persona
-from tests.adapters.small_run import RECIPE, row
+from tests.adapters.small_run import RECIPE
 
 LIBRARY = Path(__file__).parents[2] / "adapters" / "library"
-TRAIN = [("a fox?", "jumps"), ("a dog?", "is lazy"), ("an order?", "ships"), ("a bridge?", "opens today")]
-HELDOUT = [("the quick fox?", "jumps"), ("the lazy dog?", "is lazy"), ("the new bridge?", "opens today")]
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """An adapter that knows its four rows as well as so small a base can."""
-    folder = tmp_path_factory.mktemp("gate")
-    (folder / "data").mkdir()
-    for name, pairs in (("train", TRAIN), ("heldout", HELDOUT)):
-        (folder / "data" / f"{name}.jsonl").write_text("".join(row(*pair) for pair in pairs))
-    longer = RECIPE.replace("passes: 6", "passes: 100").replace("batch_size: 2", "batch_size: 4")
-    (folder / "recipe.yaml").write_text(
-        longer.replace("rank: 4", "rank: 32").replace("alpha: 8", "alpha: 32")
-    )
-    kept: list[Trained] = []
-
-    def keep(made: Trained) -> Gate:
-        kept.append(made)
-        return Gate(findings=(), omitted={}, seconds=0)
-
-    train(folder / "recipe.yaml", folder / "made", tiny_base, test=keep)
-    return replace(kept[0], folder=folder / "made")
 
 
 def reader(trained: Trained) -> Reader:
@@ -290,91 +267,6 @@ def test_pairs_differ_in_one_thing_and_stand_for_nobody_twice(attribute: str) ->
     sides = [text for pair in PAIRS[attribute] for text in pair]
     assert len(set(sides)) == len(sides)
     assert all(len(one.split()) == len(other.split()) for one, other in PAIRS[attribute])
-
-
-class Answering:
-    """A backend that says what a function makes of a request."""
-
-    def __init__(self, say: Any) -> None:
-        self.asked: list[Request] = []
-        self._say = say
-
-    def stream(self, requests: list[Request]) -> Iterator[Event]:
-        self.asked += requests
-        for request in requests:
-            yield Delta(request.id, self._say(request), 1)
-
-
-def asked(trained: Trained, backend: Any, persona: Persona | None = None) -> answers.Asked:
-    return answers.Asked(trained, persona, backend)
-
-
-def test_answers_that_vary_with_the_seed_are_inconsistent_and_asked_warm(trained: Trained) -> None:
-    def say(request: Request) -> str:
-        return f"number {request.sampling.seed}" if request.adapter else "always this"
-
-    backend = Answering(say)
-    told = asked(trained, backend).consistency()
-    assert told.figures["base"].value == 1.0
-    assert told.figures["adapter"].value == 0.5
-    assert told.judged.value == -0.5
-    assert told.verdict == "failed"
-    assert {request.sampling.temperature for request in backend.asked} == {answers.TEMPERATURE}
-    assert {request.sampling.seed for request in backend.asked} == {0, 1, 2, 3}
-
-
-def test_an_adapter_that_says_nothing_is_not_consistent(trained: Trained) -> None:
-    told = asked(trained, Answering(lambda request: "" if request.adapter else "always this")).consistency()
-    assert (told.figures["base"].value, told.figures["adapter"].value) == (1.0, 0.0)
-    assert told.verdict == "failed"
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        {"type": "llm-rubric", "value": "is polite"},
-        {"type": "contains"},
-        {"type": "regex", "value": "("},
-        {"type": "assert-set"},
-        {"type": "assert-set", "assert": []},
-        {"type": "not-contains-all", "value": 3},
-    ],
-)
-def test_a_check_that_cannot_be_made_is_told_before_anything_is_trained(
-    trained: Trained, facts: BaseFacts, check: dict[str, Any]
-) -> None:
-    good = {"type": "contains", "value": "x"}
-    rows = [
-        trained.heldout[0],
-        trained.heldout[1].model_copy(update={"checks": (good, check)}),
-    ]
-    with pytest.raises(CounterpointError, match=r"^gate: held-out row 2: ") as error:
-        refuse(None, rows, facts)
-    assert "\n" not in str(error.value)
-    refuse(None, [rows[0], rows[0].model_copy(update={"checks": (good,)})], facts)
-
-
-def test_checks_are_counted_for_each_mode_as_it_samples_in_the_app(trained: Trained) -> None:
-    rows = [
-        one.model_copy(update={"checks": ({"type": "equals", "value": one.answer},)})
-        for one in trained.heldout
-    ]
-    right = {one.question[-1]["content"]: one.answer for one in rows}
-    recipe = trained.recipe.model_copy(
-        update={"sampling": trained.recipe.sampling.model_copy(update={"temperature": 0.4})}
-    )
-    checked = replace(trained, heldout=rows, recipe=recipe)
-    backend = Answering(lambda request: right[request.messages[-1]["content"]] if request.adapter else "no")
-    told = asked(checked, backend).checks()
-    assert isinstance(told, Finding)
-    assert (told.figures["base"].value, told.figures["adapter"].value) == (0.0, 1.0)
-    assert told.judged == told.figures["adapter"]
-    assert {request.sampling.temperature for request in backend.asked if request.adapter} == {0.4}
-
-
-def test_rows_without_checks_are_told(trained: Trained) -> None:
-    told = asked(trained, Answering(lambda request: "")).checks()
-    assert told == Omitted("no held-out row has checks")
 
 
 def test_every_part_has_words() -> None:

@@ -103,6 +103,12 @@ def test_a_file_with_problems_is_told_with_lines_and_cannot_be_trained(tab: Trai
         tab._start(prepared, "Zoo", "quick", "")
 
 
+def test_what_is_wrong_with_a_file_as_a_whole_is_on_no_line(tab: Train, table: Path) -> None:
+    table.write_text("")
+    report = tab._check(str(table))[1]
+    assert "    - there is no row in it" in report
+
+
 def test_nothing_to_train_on_is_told_in_one_line(tab: Train) -> None:
     with pytest.raises(CounterpointError, match="upload a file first"):
         tab._start(None, "Zoo", "quick", "")
@@ -265,6 +271,8 @@ def test_the_test_after_training_is_shown_with_its_marks_its_reasons_and_what_is
     assert shown.count("<svg") == 3
     assert [shown.count(f'cp-verdict-{one}">') for one in ("passed", "unclear", "failed")] == [1, 1, 2]
     assert "too few for an interval" in shown
+    unharmed = verdict.page(Gate(findings=(good, few), omitted={}, seconds=1))
+    assert "It passed its test. Too few rows to tell of: generalises." in unharmed
     assert "&lt;b&gt;no&lt;/b&gt; checks" in shown
     assert verdict.page(None) == ""
 
@@ -273,6 +281,8 @@ def test_a_run_that_is_tested_says_which_part_is_measured(tmp_path: Path) -> Non
     run = Run("zoo", tmp_path, "running", None, None, (progress(10),), testing=Examining("bias", 4, 7))
     assert "Testing, part 5 of 7: bias" in training_told.bar(run)
     assert 'value="57"' in training_told.bar(run)
+    timed = dataclasses.replace(run, testing=Examining("consistency", 6, 7, seconds_left=40.2))
+    assert "40 s left · Testing, part 7 of 7: consistent" in training_told.bar(timed)
 
 
 def test_an_adapter_that_did_not_pass_is_offered_only_where_somebody_presses_use_it(

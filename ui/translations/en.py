@@ -320,6 +320,7 @@ TEXTS = {
     "gate_unclear": "unclear",
     "gate_failed": "not passed",
     "gate_verdict_passed": "It passed its test.",
+    "gate_verdict_unclear": "It passed its test. Too few rows to tell of: {parts}.",
     "gate_verdict_failed": "It did not pass its test: {parts}.",
     "gate_lead": (
         "On held-out rows, with 95 % intervals. The dashed line is the pass mark, its shaded side meets "
