@@ -13,10 +13,10 @@ from adapters.training.data.row import Row
 from adapters.training.run import Trained
 from adapters.verdict import Finding, judge
 from backends.contract import Backend, Sampling
+from comparison.checks.check import parse, passes
 from comparison.gate import intervals
 from comparison.gate.steps import Omitted, Step, about, asked
 from comparison.measure.asking import through_backend
-from comparison.measure.checks import passes
 from comparison.modes import DEFAULT_SAMPLING
 from personas.schema import Persona
 
@@ -60,8 +60,9 @@ class Asked:
         rows = self._checked
         if not rows:
             return Omitted("no held-out row has checks")
+        checks = [parse(row.checks, "a held-out row") for row in rows]
         passed = {
-            mode: [passes(row.checks, text) for row, text in zip(rows, self._ask(mode, rows), strict=True)]
+            mode: [passes(of_row, text) for of_row, text in zip(checks, self._ask(mode, rows), strict=True)]
             for mode in self._modes
         }
         figures = {mode: intervals.share(hits, about(rows)) for mode, hits in passed.items()}

@@ -23,11 +23,11 @@ from backends import pretrained
 from backends.contract import AdapterSource, BaseFacts
 from backends.local.backend import LocalBackend
 from backends.local.protocol import Options
+from comparison.checks.check import parse
 from comparison.gate.answers import Asked
 from comparison.gate.likelihood import as_saved
 from comparison.gate.losses import Losses
 from comparison.gate.steps import Omitted, Step, asked_as
-from comparison.measure.checks import refuse_unknown
 from errors import CounterpointError
 from personas.schema import Persona
 
@@ -36,7 +36,7 @@ def refuse(persona: Persona | None, rows: Sequence[Row], facts: BaseFacts) -> No
     """Raises CounterpointError for what could not be measured of held-out `rows`, before anything is trained: a check
     that cannot be made, a persona that the base cannot read with each row's question and right answer."""
     for number, row in enumerate(rows, start=1):
-        refuse_unknown(row.checks, f"gate: held-out row {number}")
+        parse(row.checks, f"gate: held-out row {number}")
     if persona is None:
         return
     context = pretrained.context_of(facts.folder)

@@ -25,8 +25,8 @@ from adapters.training.recipe import dataset_path
 from backends.local.backend import LocalBackend
 from backends.local.fetch import cache_folder
 from backends.local.protocol import Options
+from comparison.checks.check import parse, passes
 from comparison.measure.asking import through_backend
-from comparison.measure.checks import passes
 from comparison.modes import FAMILIES, Catalogue, ModeId, job
 from errors import CounterpointError
 from personas.render import render
@@ -57,7 +57,9 @@ def measure(rows: Sequence[Row], answers: Sequence[str]) -> Measured:
     unchecked = sum(not row.checks for row in rows)
     if unchecked or not rows:
         raise CounterpointError(f"{unchecked or 'all'} held-out rows have no checks: give each its `checks`.")
-    passed = [passes(row.checks, text) for row, text in zip(rows, answers, strict=True)]
+    passed = [
+        passes(parse(row.checks, "a held-out row"), text) for row, text in zip(rows, answers, strict=True)
+    ]
     return Measured(list(answers), passed)
 
 

@@ -11,49 +11,9 @@ import pytest
 from adapters import passport as passports
 from adapters.training.dataset import Row
 from comparison.measure import heldout as score
-from comparison.measure.checks import passes
 from errors import CounterpointError
 
 LIBRARY = Path(passports.__file__).parent / "library"
-
-
-@pytest.mark.parametrize(
-    ("check", "right", "wrong"),
-    [
-        ({"type": "equals", "value": "Yes"}, "Yes\n", "yes"),
-        ({"type": "equals", "value": {"a": [1, None]}}, '{"a": [1, null]}', '{"a": [true, null]}'),
-        ({"type": "equals", "value": {"a": 1}}, ' {"a": 1}', '{"a": 1, "b": 2}'),
-        ({"type": "equals", "value": {"a": 1}}, '{"a":1}', 'Sure! {"a": 1}'),
-        ({"type": "contains", "value": "Bus"}, "a Bus", "a bus"),
-        ({"type": "icontains", "value": "Bus"}, "a bus", "a car"),
-        ({"type": "contains-all", "value": ["a", "b"]}, "ab", "aB"),
-        ({"type": "icontains-all", "value": ["a", "b"]}, "AB", "AC"),
-        ({"type": "contains-any", "value": ["x", "b"]}, "ab", "AB"),
-        ({"type": "icontains-any", "value": ["x", "b"]}, "AB", "AC"),
-        ({"type": "starts-with", "value": "No"}, "No way", "Oh No"),
-        ({"type": "regex", "value": "£ ?5\\b"}, "it is £5.", "it is £50."),
-        ({"type": "is-json"}, "[1]", "[1"),
-        ({"type": "not-icontains", "value": "sorry"}, "Fine.", "Sorry."),
-    ],
-)
-def test_a_check_passes_what_is_right_and_fails_what_is_wrong(
-    check: dict[str, Any], right: str, wrong: str
-) -> None:
-    assert passes([check], right)
-    assert not passes([check], wrong)
-
-
-def test_an_assert_set_passes_at_its_threshold() -> None:
-    parts = [{"type": "contains", "value": letter} for letter in "abcd"]
-    check = {"type": "assert-set", "threshold": 0.75, "assert": parts}
-    assert passes([check], "abc")
-    assert not passes([check], "ab")
-    assert not passes([{"type": "assert-set", "assert": parts}], "abc")
-
-
-def test_an_unknown_check_is_an_error_that_lists_the_known() -> None:
-    with pytest.raises(CounterpointError, match="'looks-nice' is not known: use one of equals"):
-        passes([{"type": "looks-nice"}], "x")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Checks on an answer, under promptfoo's names and with their meaning."""
