@@ -50,10 +50,10 @@ class _Processor:
 
 def ours(recipe_path: Path, base: Path, folder: Path) -> dict[str, Any]:
     """Trains as `python app.py train` does."""
-    from adapters.training import lora
+    from adapters.training import token_loss
     from adapters.training.run import train
 
-    summed_loss, counted, processor = lora.summed_loss, 0, _Processor()
+    summed_loss, counted, processor = token_loss.summed, 0, _Processor()
 
     def counting(model: Any, batch: Any) -> tuple[Any, int]:
         nonlocal counted
@@ -62,7 +62,7 @@ def ours(recipe_path: Path, base: Path, folder: Path) -> dict[str, Any]:
         counted += tokens if model.training else 0
         return loss, tokens
 
-    lora.summed_loss = counting
+    token_loss.summed = counting
     done = train(recipe_path, folder / "ours", base, report=lambda _: processor.stepped()).training
     return {
         "steps": done.steps,
@@ -78,7 +78,7 @@ def plain(recipe_path: Path, base: Path, folder: Path, steps: int, dtype_of: str
     from peft import get_peft_model
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, set_seed
 
-    from adapters.training import dataset, fit, lora
+    from adapters.training import dataset, fit, lora, token_loss
     from adapters.training.recipe import dataset_path, read
 
     recipe = read(recipe_path)
@@ -123,7 +123,7 @@ def plain(recipe_path: Path, base: Path, folder: Path, steps: int, dtype_of: str
         "seconds": round(time.monotonic() - started, 1),
         "processor_seconds": processor.seconds,
         **counted,
-        "heldout_loss": lora.mean_loss(model, heldout, recipe.batch_size),
+        "heldout_loss": token_loss.mean(model, heldout, recipe.batch_size),
     }
 
 

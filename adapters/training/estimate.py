@@ -15,6 +15,7 @@ from typing import Any
 from adapters.training import free_memory
 from adapters.training.encoding import Encoded
 from adapters.training.needs import Needs, common_beginning
+from adapters.training.progress import SAMPLE_TOKENS
 from adapters.training.recipe import Recipe
 from errors import CounterpointError
 
@@ -43,10 +44,12 @@ def before(
     model: Any,
     recipe: Recipe,
     rows: Sequence[Encoded],
+    heldout: Sequence[Encoded],
     announce: Callable[[Estimate], None] | None,
     done: int = 0,
 ) -> None:
-    """Tells `announce` what training `model` on `rows` will take; `done` steps of it are behind already.
+    """Tells `announce` what training `model` on `rows` and looking at `heldout` ones will take; `done` steps of it are
+    behind already.
 
     Without `announce` no time is spent on a probe. Raises CounterpointError where memory will not do, with the
     setting that would.
@@ -64,10 +67,24 @@ def before(
         return
     from adapters.training import probe
 
-    left = 1 - done / recipe.steps(len(rows))
+    steps = recipe.steps(len(rows))
     a_token = probe.seconds_a_token(model, median(rows, recipe.batch_size), recipe.packing)
-    seconds = a_token * tokens(recipe, rows) * left
+    seconds = a_token * tokens(recipe, rows) * (1 - done / steps)
+    looks = looks_left(recipe, done, steps)
+    if looks:
+        # A look reads without going back: of a step with a frozen base that is about half.
+        a_look = a_token * sum(len(row.input_ids) for row in heldout) / 2
+        if recipe.samples:
+            answers = min(recipe.samples, len(heldout)) * min(SAMPLE_TOKENS, recipe.sampling.max_tokens)
+            a_look += answers * probe.seconds_an_answer_token(model, heldout[0])
+        seconds += looks * a_look
     announce(Estimate(seconds=seconds, memory_bytes=memory, available_bytes=available))
+
+
+def looks_left(recipe: Recipe, done: int, steps: int) -> int:
+    """How many looks at the held-out rows there are after step `done`, the one after the last step with them."""
+    every = recipe.evaluate_every
+    return steps // every - done // every + bool(steps % every) if every and done < steps else 0
 
 
 def what_fits(needs: Needs, recipe: Recipe, available: int) -> str:

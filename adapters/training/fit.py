@@ -7,12 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainingArguments
 
 from adapters.training import lora
+from adapters.training.batches import put_together
 from adapters.training.dataset import Encoded
 from adapters.training.looks import Looks
 from adapters.training.progress import Look, Progress
@@ -23,8 +25,8 @@ from errors import WorkFailed
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What the steps came to. `kept_step` is the step whose weights the model has now; `loss` is the mean training
-    loss of the last pass, in nats a token."""
+    """What the steps came to. `kept_step` is the step whose weights the model has now; `loss` is the mean of the
+    steps' training losses over the last pass, in nats a token."""
 
     steps: int
     kept_step: int
@@ -54,7 +56,7 @@ def fit(
         model,
         arguments(model, recipe, workplace.folder, steps),
         encoded,
-        lora.collator(recipe),
+        partial(put_together, packing=recipe.packing),
         watch,
         workplace.writing,
     )

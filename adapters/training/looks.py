@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from adapters.training import lora
+from adapters.training import lora, token_loss
 from adapters.training.dataset import ChatTokenizer, Encoded, Row
-from adapters.training.progress import Look, Sample
+from adapters.training.probe import greedily
+from adapters.training.progress import SAMPLE_TOKENS, Look, Sample
 from adapters.training.recipe import Recipe
 
 BEST = "best.safetensors"
 """In a checkpoint: the weights of the best look until then, which need not be the checkpoint's own."""
-_SAMPLE_TOKENS = 64
 
 
 class Looks:
@@ -64,7 +64,8 @@ class Looks:
 
     def take(self, step: int) -> Look:
         """A look after `step` steps."""
-        loss = lora.mean_loss(self._model, self._encoded, self._recipe.batch_size)
+        recipe = self._recipe
+        loss = token_loss.mean(self._model, self._encoded, recipe.batch_size, recipe.packing)
         self.curve.append((step, loss))
         if self._recipe.patience is not None and self.best_step == step:
             self._best = {name: part.detach().cpu().clone() for name, part in lora.trained(self._model)}
@@ -92,19 +93,9 @@ class Looks:
 
     def _answer(self, ids: list[int]) -> str:
         """What the model says to a prompt as it is now, greedily."""
-        prompt = torch.tensor([ids], device=self._model.device)
-        with torch.inference_mode():
-            made = self._model.generate(
-                input_ids=prompt,
-                attention_mask=torch.ones_like(prompt),
-                max_new_tokens=min(_SAMPLE_TOKENS, self._recipe.sampling.max_tokens),
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                pad_token_id=0,  # nothing is padded: named only so that nobody warns
-            )
-        said: str = self._tokenizer.decode(made[0, len(ids) :], skip_special_tokens=True)
+        most = min(SAMPLE_TOKENS, self._recipe.sampling.max_tokens)
+        made = greedily(self._model, ids, most)
+        said: str = self._tokenizer.decode(made, skip_special_tokens=True)
         return said
 
 

@@ -1,4 +1,4 @@
-"""The parts of training that need torch: the base as it will answer, the adapter on it, the loss, the file.
+"""The parts of training that need torch: the base as it will answer, the adapter on it, its trainer, its file.
 
 Kept apart so that the rest of the room can be imported in no time.
 """
@@ -9,7 +9,7 @@ import functools
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from transformers import (
     set_seed,
 )
 
-from adapters.training import packed_attention
-from adapters.training.dataset import NO_LOSS, Encoded
+from adapters.training import packed_attention, token_loss
+from adapters.training.batches import Batch
+from adapters.training.dataset import Encoded
 from adapters.training.fused_lora import FusedLora
 from adapters.training.recipe import Recipe
 from backends import nf4, pretrained
@@ -37,8 +38,6 @@ from errors import CounterpointError
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-
-Batch = dict[str, torch.Tensor]
 
 
 def compute_dtype(recipe: Recipe) -> torch.dtype:
@@ -132,103 +131,8 @@ def lora_config(recipe: Recipe) -> LoraConfig:
     )
 
 
-def pack(rows: Sequence[Encoded]) -> Batch:
-    """The rows as one sequence without padding, their common beginning computed once.
-
-    Every row begins with the chat template's own system line, often a third of its tokens. Here it stands
-    once; each row's rest follows, sees that beginning and itself, and keeps its own positions: the same
-    numbers as row by row, for fewer tokens. Returns input_ids, position_ids and labels (1, length), and a
-    boolean attention_mask (1, 1, length, length). `labels` are shifted already: the token to predict *after* each.
-    `pieces` (1 + rows,) are the lengths of the beginning and of each row's rest.
-    """
-    # The token that predicts a row's first learned token must be the row's own.
-    shared = min(next(i for i, label in enumerate(row.labels) if label != NO_LOSS) - 1 for row in rows)
-    first = rows[0].input_ids
-    while any(row.input_ids[:shared] != first[:shared] for row in rows):
-        shared -= 1
-    ids, positions, labels, owners = first[:shared], list(range(shared)), [NO_LOSS] * shared, [-1] * shared
-    for owner, row in enumerate(rows):
-        rest = range(shared, len(row.input_ids))
-        ids += row.input_ids[shared:]
-        positions += rest
-        labels += [*row.labels[shared + 1 :], NO_LOSS]
-        owners += [owner] * len(rest)
-    owner_of = torch.tensor(owners)
-    own = owner_of[:, None] == owner_of[None, :]
-    mask = (own | (owner_of == -1)[None, :]).tril()
-    return {
-        "input_ids": torch.tensor([ids]),
-        "position_ids": torch.tensor([positions]),
-        "attention_mask": mask[None, None],
-        "labels": torch.tensor([labels]),
-        "pieces": torch.tensor([shared, *(len(row.input_ids) - shared for row in rows)]),
-    }
-
-
-def pad(rows: Sequence[Encoded]) -> Batch:
-    """The rows one below the other, padded on the right to the longest: what `pack` is measured against.
-
-    Returns input_ids, position_ids, labels, shifted as in `pack`, and an attention_mask of what is no padding, all
-    (rows, longest).
-    """
-    longest = max(len(row.input_ids) for row in rows)
-
-    def even(values: list[int], padding: int) -> list[int]:
-        return values + [padding] * (longest - len(values))
-
-    return {
-        "input_ids": torch.tensor([even(row.input_ids, 0) for row in rows]),
-        "position_ids": torch.arange(longest).expand(len(rows), longest).contiguous(),
-        "attention_mask": torch.tensor([even([1] * len(row.input_ids), 0) for row in rows]),
-        "labels": torch.tensor([even([*row.labels[1:], NO_LOSS], NO_LOSS) for row in rows]),
-    }
-
-
-def collator(recipe: Recipe) -> Callable[[Sequence[Encoded]], Batch]:
-    """How the recipe puts rows together."""
-    return pack if recipe.packing else pad
-
-
-def learned_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of a batch's tokens that carry loss: logits (tokens, vocabulary) in float32, and labels (tokens,).
-
-    The vocabulary projection, a third of the work of a small model, is computed for those tokens only.
-    """
-    causal = model.get_base_model()
-    packed = "pieces" in batch and packed_attention.is_used(causal)
-    hidden = causal.base_model(
-        input_ids=batch["input_ids"],
-        position_ids=batch["position_ids"],
-        attention_mask=batch["attention_mask"],
-        use_cache=False,
-        **({"pieces": batch["pieces"]} if packed else {}),
-    ).last_hidden_state
-    learned = batch["labels"] != NO_LOSS
-    return causal.get_output_embeddings()(hidden[learned]).float(), batch["labels"][learned]
-
-
-def summed_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, int]:
-    """Cross entropy of a batch, summed over the tokens that carry loss, and their number."""
-    logits, labels = learned_logits(model, batch)
-    return functional.cross_entropy(logits, labels, reduction="sum"), len(labels)
-
-
-def mean_loss(model: Any, rows: Sequence[Encoded], batch_size: int) -> float:
-    """Mean cross entropy in nats over all tokens of `rows` that carry loss; its exp is the perplexity."""
-    model.eval()
-    total, count = 0.0, 0
-    ordered = sorted(rows, key=lambda row: len(row.input_ids))
-    with torch.inference_mode():
-        for start in range(0, len(ordered), batch_size):
-            batch = pack(ordered[start : start + batch_size])
-            loss, tokens = summed_loss(model, {name: part.to(model.device) for name, part in batch.items()})
-            total += loss.item()
-            count += tokens
-    return total / max(1, count)
-
-
 class LoraTrainer(Trainer):
-    """Trainer with the loss of `summed_loss`, which counts what it reads and saves checkpoints within `writing`."""
+    """Trainer with the loss of `token_loss.summed`, which counts what it reads and saves checkpoints within `writing`."""
 
     tokens = 0
     writing: Callable[[], AbstractContextManager[None]]
@@ -238,16 +142,16 @@ class LoraTrainer(Trainer):
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """The batch's share of the step's mean loss."""
-        summed, count = summed_loss(model, inputs)
-        loss = summed / (count if num_items_in_batch is None else num_items_in_batch)
+        summed, count = token_loss.summed(model, inputs)
+        share = summed / (count if num_items_in_batch is None else num_items_in_batch)
         self.tokens += inputs["input_ids"].numel()
-        self._loss += loss.item()
-        return loss
+        self._loss += share.item()
+        return share
 
     def take_loss(self) -> float:
         """The mean loss since it was last taken: one optimizer step's."""
-        loss, self._loss = self._loss, 0.0
-        return loss
+        taken, self._loss = self._loss, 0.0
+        return taken
 
     def _save_checkpoint(self, *given: Any, **named: Any) -> None:
         with self.writing():
@@ -280,6 +184,21 @@ def trainer(
 def trained(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
     """The adapter's own weights, which are what is trained, with their names."""
     return ((name, part) for name, part in model.named_parameters() if part.requires_grad)
+
+
+@contextmanager
+def as_saved(model: Any) -> Iterator[None]:
+    """The adapter's weights as its file has them, in bfloat16, while it is measured."""
+    before = [(part, part.detach().clone()) for _, part in trained(model)]
+    with torch.no_grad():
+        for part, _ in before:
+            part.copy_(part.to(torch.bfloat16))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for part, kept in before:
+                part.copy_(kept)
 
 
 def is_finite(model: Any) -> bool:

@@ -148,7 +148,7 @@ class Needs:
 
 
 def common_beginning(rows: Sequence[Encoded]) -> int:
-    """How many tokens every batch has in common: what lora.pack computes once, if not more."""
+    """How many tokens every batch has in common: what batches.pack computes once, if not more."""
     # In the order of lists, what the first and the last begin with is what all begin with.
     first, last = min(row.input_ids for row in rows), max(row.input_ids for row in rows)
     alike = next(

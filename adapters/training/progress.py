@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from adapters.verdict import Part
 
+SAMPLE_TOKENS = 64
+"""The most of an answer that a look gives."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

@@ -24,6 +24,7 @@ from adapters.training.recipe import Recipe, dataset_path
 from adapters.training.recipe import read as read_recipe
 from adapters.training.workplace import Workplace
 from adapters.verdict import Gate
+from backends import pretrained
 from backends.contract import BaseFacts
 from errors import CounterpointError
 
@@ -33,7 +34,7 @@ _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "t
 @dataclass(frozen=True, slots=True)
 class Trained:
     """What steps have made, before it is published: a PEFT model with its tokenizer, the rows, and the `folder` with
-    the adapter's files."""
+    the adapter's files. The `recipe` packs no rows where the model cannot."""
 
     model: Any
     tokenizer: ChatTokenizer
@@ -86,21 +87,26 @@ def train(
     with workplace.opened(job, resume), workplace.within_memory():
         import torch
 
-        from adapters.training import lora
+        from adapters.training import lora, token_loss
         from adapters.training.fit import diverged, fit
         from adapters.training.looks import Looks
 
         # Tried for milliseconds, so another time it might be another.
         dtype = workplace.decided("dtype", lambda: str(lora.compute_dtype(recipe)).removeprefix("torch."))
         loaded, tokenizer = lora.load_base(folder, recipe, getattr(torch, dtype))
-        encoded = dataset.encode(train_rows, tokenizer, recipe.max_length, train_path.name)
-        heldout = dataset.encode(heldout_rows, tokenizer, recipe.max_length, heldout_path.name)
+        most = min(recipe.max_length, pretrained.context_of(folder) or recipe.max_length)
+        encoded = dataset.encode(train_rows, tokenizer, most, train_path.name)
+        heldout = dataset.encode(heldout_rows, tokenizer, most, heldout_path.name)
         model = lora.adapted(loaded, recipe)
+        longest = max(len(row.input_ids) for row in (*encoded, *heldout))
+        if recipe.packing and not token_loss.packs(model, longest):
+            recipe = recipe.model_copy(update={"packing": False})
         kept = workplace.checkpoint()
-        estimate.before(model, recipe, encoded, announce, done=kept.step if kept else 0)
+        estimate.before(model, recipe, encoded, heldout, announce, done=kept.step if kept else 0)
         looks = Looks(model, tokenizer, recipe, heldout_rows, heldout)
         trained = fit(model, recipe, encoded, looks, workplace, report)
-        heldout_loss = lora.mean_loss(model, heldout, recipe.batch_size)
+        with lora.as_saved(model):
+            heldout_loss = token_loss.mean(model, heldout, recipe.batch_size, recipe.packing)
         if not math.isfinite(heldout_loss):
             raise diverged("The held-out loss is not a finite number", trained.steps, recipe, workplace)
         with workplace.writing():
@@ -169,8 +175,8 @@ def loaded(folder: Path, base: BaseFacts, recipe_path: Path | None = None) -> Tr
         )
     train_rows = _rows_of(dataset_path(recipe_path, recipe.train), passport.train)
     heldout_rows = _rows_of(dataset_path(recipe_path, recipe.heldout), passport.heldout)
-    pretrained, tokenizer = lora.load_base(base_folder, recipe)
-    model = lora.adapted(pretrained, recipe)
+    base_model, tokenizer = lora.load_base(base_folder, recipe)
+    model = lora.adapted(base_model, recipe)
     lora.load(model, folder)
     return Trained(model, tokenizer, recipe, train_rows, heldout_rows, base_folder, folder)
 

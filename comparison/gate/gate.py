@@ -15,6 +15,7 @@ from pathlib import Path
 
 from adapters.training.data.row import Row
 from adapters.training.encoding import Refused, encoded
+from adapters.training.lora import as_saved
 from adapters.training.progress import Examining
 from adapters.training.run import Trained
 from adapters.validator import inspect
@@ -25,7 +26,6 @@ from backends.local.backend import LocalBackend
 from backends.local.protocol import Options
 from comparison.checks.check import parse
 from comparison.gate.answers import Asked
-from comparison.gate.likelihood import as_saved
 from comparison.gate.losses import Losses
 from comparison.gate.steps import Omitted, Step, asked_as
 from errors import CounterpointError

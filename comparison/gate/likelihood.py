@@ -7,14 +7,15 @@ each of its tokens is the likeliest one after those before it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from adapters.training import lora
+from adapters.training import token_loss
+from adapters.training.batches import put_together
 from adapters.training.data.row import Row
 from adapters.training.encoding import NO_LOSS, ChatTokenizer, Encoded, encoded
 from backends.contract import Message
@@ -40,9 +41,11 @@ class Likely:
 class Reader:
     """Reads conversations that end with an answer, through the base's chat template, and plain texts."""
 
-    def __init__(self, model: Any, tokenizer: ChatTokenizer, context: int, batch_size: int) -> None:
+    def __init__(
+        self, model: Any, tokenizer: ChatTokenizer, context: int, batch_size: int, packing: bool = True
+    ) -> None:
         self._model, self._tokenizer = model, tokenizer
-        self._context, self._batch_size = context, batch_size
+        self._context, self._batch_size, self._packing = context, batch_size, packing
 
     def talks(self, talks: Sequence[Sequence[Message]], adapted: bool) -> list[Likely | None]:
         """The last answer of each; None for one that the context does not hold or the template refuses."""
@@ -72,28 +75,15 @@ class Reader:
         return [found[number] for number in range(len(rows))]
 
     def _batch(self, rows: Sequence[Encoded]) -> Iterator[Likely]:
-        batch = {name: part.to(self._model.device) for name, part in lora.pack(rows).items()}
-        logits, labels = lora.learned_logits(self._model, batch)
+        batch = {
+            name: part.to(self._model.device) for name, part in put_together(rows, self._packing).items()
+        }
+        logits, labels = token_loss.learned_logits(self._model, batch)
         losses = functional.cross_entropy(logits, labels, reduction="none")
         hit = logits.argmax(-1) == labels
         counts = [row.trained for row in rows]
-        for loss, right in zip(losses.split(counts), hit.split(counts), strict=True):
-            yield Likely(loss.sum().item(), len(loss), bool(right.all()))
-
-
-@contextmanager
-def as_saved(model: Any) -> Iterator[None]:
-    """The adapter's weights as its file has them, in bfloat16, while the model is measured."""
-    before = [(part, part.detach().clone()) for _, part in lora.trained(model)]
-    with torch.no_grad():
-        for part, _ in before:
-            part.copy_(part.to(torch.bfloat16))
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for part, kept in before:
-                part.copy_(kept)
+        for of_row, right in zip(losses.split(counts), hit.split(counts), strict=True):
+            yield Likely(of_row.sum().item(), len(of_row), bool(right.all()))
 
 
 def _last_answer(row: Encoded) -> Encoded:

@@ -33,7 +33,8 @@ class Losses:
         self._answers = {row.answered for row in trained.train} if answers is None else answers
         self._marks, self._persona = trained.recipe.gate, persona
         context = pretrained.context_of(trained.base_folder) or trained.recipe.max_length
-        self._reader = Reader(trained.model, trained.tokenizer, context, trained.recipe.batch_size)
+        recipe = trained.recipe
+        self._reader = Reader(trained.model, trained.tokenizer, context, recipe.batch_size, recipe.packing)
         self._train, self._heldout = trained.train, trained.heldout
         self._of_heldout: list[Likely] = []
 

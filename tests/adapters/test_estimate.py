@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 import app
-from adapters.training import dataset, free_memory, lora, probe
+from adapters.training import batches, dataset, free_memory, lora, probe, token_loss
 from adapters.training.dataset import Encoded
 from adapters.training.estimate import Estimate, median, tokens
 from adapters.training.needs import Needs
@@ -136,13 +137,13 @@ def test_a_probe_that_fails_leaves_no_trace_either(
     model, _recipe, rows = prepared(path, tiny_base)
     modes = [module.training for module in model.modules()]
     random_before = torch.random.get_rng_state()
-    loss = lora.summed_loss
+    loss = token_loss.summed
 
-    def stopped(model: Any, batch: lora.Batch) -> Any:
+    def stopped(model: Any, batch: batches.Batch) -> Any:
         loss(model, batch)[0].backward()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lora, "summed_loss", stopped)
+    monkeypatch.setattr(token_loss, "summed", stopped)
     with pytest.raises(KeyboardInterrupt):
         probe.seconds_a_token(model, rows[:2])
     assert all(part.grad is None for part in model.parameters())
@@ -190,7 +191,7 @@ def test_the_formula_counts_what_autograd_keeps(
         path, tiny_base, dtype=dtype, dropout=dropout, targets=targets, packing=packing
     )
     model.train()
-    batch = lora.collator(recipe)(rows[-8:])
+    batch = batches.put_together(rows[-8:], recipe.packing)
     weights = {part.untyped_storage().data_ptr() for part in (*model.parameters(), *model.buffers())}
     kept: dict[int, Any] = {}
 
@@ -213,7 +214,7 @@ def test_no_batch_has_more_tokens_than_memory_is_reckoned_for(
     path: Path, tiny_base: Path, packing: bool
 ) -> None:
     model, recipe, rows = prepared(path, tiny_base, packing=packing)
-    needs, collate = Needs.of(model, rows, packing), lora.collator(recipe)
+    needs, collate = Needs.of(model, rows, packing), partial(batches.put_together, packing=packing)
     draw = random.Random(1)
     for size in (1, 3, 8, 40):
         most, most_learned = needs.largest_batch(size, recipe.max_length)

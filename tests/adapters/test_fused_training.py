@@ -11,7 +11,7 @@ import torch
 from peft import get_peft_model
 from torch.nn.functional import scaled_dot_product_attention
 
-from adapters.training import lora, packed_attention
+from adapters.training import batches, lora, packed_attention, token_loss
 from adapters.training.dataset import encode
 from adapters.training.fused_lora import FusedLora
 from adapters.training.recipe import Recipe
@@ -34,7 +34,7 @@ def with_effect(model: Any) -> Any:
 
 
 def gradients(model: Any, batch: lora.Batch) -> tuple[float, dict[str, torch.Tensor]]:
-    loss, _ = lora.summed_loss(model, batch)
+    loss, _ = token_loss.summed(model, batch)
     loss.backward()
     return loss.item(), {name: part.grad for name, part in model.named_parameters() if part.grad is not None}
 
@@ -48,7 +48,7 @@ def test_loss_and_gradients_are_pefts_and_transformers_own(
     bare = base.model.to(dtype)
     plain = with_effect(get_peft_model(copy.deepcopy(bare), lora.lora_config(RECIPE)))
     ours = with_effect(lora.adapted(bare, RECIPE))
-    batch = lora.pack(rows)
+    batch = batches.pack(rows)
     loss, told = gradients(ours, batch)
     expected_loss, expected = gradients(plain, batch)
     assert packed_attention.is_used(ours.get_base_model())

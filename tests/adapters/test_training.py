@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import app
 import durable
 from adapters import passport as passports
-from adapters.training import dataset, lora
+from adapters.training import dataset, lora, token_loss
 from adapters.training.progress import Progress
 from adapters.training.run import train
 from adapters.training.workplace import Workplace
@@ -76,9 +76,9 @@ def test_peft_loads_what_a_run_makes_and_finds_the_loss_of_its_passport(
     rows = dataset.read(tmp_path / "data" / "heldout.jsonl")
     encoded = dataset.encode(rows, AutoTokenizer.from_pretrained(tiny_base), 100, "rows")
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), out)
-    loss = lora.mean_loss(model, encoded, 2)
+    loss = token_loss.mean(model, encoded, 2)
     with model.disable_adapter():
-        untrained = lora.mean_loss(model, encoded, 2)
+        untrained = token_loss.mean(model, encoded, 2)
     # The file is in bfloat16, the passport's loss was taken before.
     assert loss == pytest.approx(passport.training.heldout_loss, rel=0.01)
     assert passport.training.dtype == str(lora.compute_dtype(passport.recipe)).removeprefix("torch.")

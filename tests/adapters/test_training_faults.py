@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from adapters.training import lora
-from adapters.training.dataset import Encoded
+from adapters.training import lora, token_loss
 from adapters.training.progress import Progress
 from adapters.training.run import train
 from adapters.training.workplace import Workplace
@@ -30,13 +29,13 @@ def spoil_loss(
     monkeypatch: pytest.MonkeyPatch, call: int, spoil: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
     """From the given call on, the loss is what `spoil` makes of it."""
-    loss, calls = lora.summed_loss, itertools.count(1)
+    loss, calls = token_loss.summed, itertools.count(1)
 
     def spoiled(model: Any, batch: lora.Batch) -> tuple[torch.Tensor, int]:
         summed, count = loss(model, batch)
         return (spoil(summed) if next(calls) >= call else summed), count
 
-    monkeypatch.setattr(lora, "summed_loss", spoiled)
+    monkeypatch.setattr(token_loss, "summed", spoiled)
 
 
 @pytest.mark.parametrize(
@@ -85,15 +84,15 @@ def test_a_disk_that_is_full_at_the_end_is_one_line_and_nothing_is_trained_again
     writer: str,
     error: Exception,
 ) -> None:
-    loss = lora.mean_loss
+    loss = token_loss.mean
 
-    def full_from(model: Any, rows: Sequence[Encoded], batch_size: int) -> float:
+    def full_from(*given: Any) -> float:
         fails.setattr(writer, failing(error))
-        return loss(model, rows, batch_size)
+        return loss(*given)
 
     out = tmp_path / "made"
     with monkeypatch.context() as fails:
-        fails.setattr(lora, "mean_loss", full_from)
+        fails.setattr(token_loss, "mean", full_from)
         with pytest.raises(WorkFailed, match=r"make room .*step 12 is kept"):
             train(recipe, out, tiny_base)
     assert not out.exists()
@@ -118,7 +117,7 @@ def test_memory_that_is_used_up_is_one_line_and_the_checkpoint_before_is_gone_on
 ) -> None:
     def full_from(progress: Progress) -> None:
         if progress.step == 7:
-            fails.setattr(lora, "summed_loss", failing(error))
+            fails.setattr(token_loss, "summed", failing(error))
 
     with monkeypatch.context() as fails, pytest.raises(WorkFailed, match="memory is used up") as told:
         train(recipe, tmp_path / "made", tiny_base, report=full_from)

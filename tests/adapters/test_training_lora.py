@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from adapters.training import lora
+from adapters.training import batches, lora, token_loss
 from adapters.training.dataset import NO_LOSS, Encoded, Row, encode
 from adapters.training.recipe import Recipe
 from backends.local.prompt import tokenize
@@ -60,9 +60,9 @@ def test_packed_rows_have_the_loss_and_the_gradients_of_rows_alone(
     base: Pretrained, recipe: Recipe, rows: list[Encoded]
 ) -> None:
     together, alone = adapted(base, recipe), adapted(base, recipe)
-    packed = lora.pack(rows)
+    packed = batches.pack(rows)
     assert packed["input_ids"].numel() < sum(len(row.input_ids) for row in rows)
-    loss, count = lora.summed_loss(together, packed)
+    loss, count = token_loss.summed(together, packed)
     loss.backward()
     total, tokens = 0.0, 0
     for row in rows:
@@ -85,8 +85,8 @@ def test_padded_rows_have_the_loss_and_the_gradients_of_packed_ones(
 ) -> None:
     packed, padded = adapted(base, recipe), adapted(base, recipe)
     losses = []
-    for model, batch in ((packed, lora.pack(rows)), (padded, lora.pad(rows))):
-        loss, count = lora.summed_loss(model, batch)
+    for model, batch in ((packed, batches.pack(rows)), (padded, batches.pad(rows))):
+        loss, count = token_loss.summed(model, batch)
         loss.backward()
         losses.append((loss.item(), count))
     assert losses[0] == (pytest.approx(losses[1][0], rel=1e-5), losses[1][1])
@@ -99,8 +99,8 @@ def test_padded_rows_have_the_loss_and_the_gradients_of_packed_ones(
 def test_rows_that_share_their_whole_question_pack_too(base: Pretrained, recipe: Recipe) -> None:
     same = encode([chat("What is it?", "A fox."), chat("What is it?", "A dog.")], base.tokenizer, 500, "rows")
     model = adapted(base, recipe)
-    loss, _ = lora.summed_loss(model, lora.pack(same))
-    singly = sum(lora.summed_loss(model, lora.pack([row]))[0].item() for row in same)
+    loss, _ = token_loss.summed(model, batches.pack(same))
+    singly = sum(token_loss.summed(model, batches.pack([row]))[0].item() for row in same)
     assert loss.item() == pytest.approx(singly, rel=1e-5)
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from adapters.training import lora
+from adapters.training import lora, token_loss
 from adapters.training.data.row import Row
 from adapters.training.encoding import Encoded, encoded
 from adapters.training.recipe import Recipe
@@ -21,7 +21,7 @@ from backends.contract import BaseFacts, Message
 from backends.local.fetch import cache_folder, locate
 from comparison.gate import losses, tell
 from comparison.gate.gate import examine
-from comparison.gate.likelihood import Likely, Reader, as_saved
+from comparison.gate.likelihood import Likely, Reader
 from comparison.gate.losses import Losses
 from comparison.gate.pairs import PAIRS
 from comparison.gate.steps import Omitted, asked_as
@@ -48,7 +48,7 @@ def test_an_answers_likelihood_is_what_training_reckons_with(trained: Trained) -
     told = reader(trained).talks([one.talk for one in trained.heldout], adapted=True)
     likely = [one for one in told if one]
     mean = sum(one.loss for one in likely) / sum(one.tokens for one in likely)
-    assert mean == pytest.approx(lora.mean_loss(trained.model, read, 2), rel=1e-5)
+    assert mean == pytest.approx(token_loss.mean(trained.model, read, 2), rel=1e-5)
 
 
 def test_without_the_adapter_the_base_is_measured(trained: Trained, tiny_base: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_row_that_the_base_cannot_read_is_left_out(trained: Trained) -> None:
 
 def test_the_adapter_is_measured_as_its_file_has_it_and_left_as_it_was(trained: Trained) -> None:
     before = {name: part.clone() for name, part in lora.trained(trained.model)}
-    with as_saved(trained.model):
+    with lora.as_saved(trained.model):
         rounded = {name: part.clone() for name, part in lora.trained(trained.model)}
     assert all(torch.equal(rounded[name], part.bfloat16().float()) for name, part in before.items())
     assert any(not torch.equal(rounded[name], part) for name, part in before.items())
