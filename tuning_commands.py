@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -52,6 +53,7 @@ def check_data(options: argparse.Namespace) -> int:
     from adapters.training.data.source import NotText, opened
     from adapters.training.prepare import MOST_TOKENS
     from backends import pretrained
+    from comparison.checks.check import wrong_with
 
     if options.max_length is not None and options.max_length < 1:
         raise CounterpointError(f"--max-length {options.max_length}: give a number of tokens, 1 or more.")
@@ -63,7 +65,7 @@ def check_data(options: argparse.Namespace) -> int:
     tokenizer = pretrained.tokenizer(folder)
     # The rows stay until the end: to search them for garbage as they grow would be an eighth of the time.
     gc.disable()
-    report = check(options.file, tokenizer, context, options.heldout, options.max_length)
+    report = check(options.file, tokenizer, context, options.heldout, options.max_length, wrong_with)
     if options.json:
         rows = first_rows(report.data.reading.entries, tokenizer, report.max_length)
         shown = [{"line": line, "spans": [span._asdict() for span in spans]} for line, spans in rows]
@@ -167,14 +169,25 @@ def train(options: argparse.Namespace) -> int:
         say("estimate", estimate, str(estimate))
 
     def test(trained: Trained) -> Gate:
+        part = "its beginning"
+
+        def tell(progress: Examining) -> None:
+            nonlocal part
+            part = progress.part
+            _testing(progress, options.json)
+
         try:
-            return examine(
-                trained, facts, places.cache, persona, lambda progress: _testing(progress, options.json)
-            )
+            return examine(trained, facts, places.cache, persona, tell)
         except CounterpointError as error:
-            raise WorkFailed(
-                f"it could not be tested: {error} {Workplace(options.out).what_is_kept()}"
-            ) from None
+            why = str(error)
+        except (MemoryError, RuntimeError):  # the memory may be used up, which is told elsewhere
+            raise
+        except (
+            Exception
+        ) as error:  # a mistake of ours: what was trained is kept, and can be tested by a mended one
+            traceback.print_exc()
+            why = f"{part} failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
+        raise WorkFailed(f"it could not be tested: {why} {Workplace(options.out).what_is_kept()}")
 
     try:
         passport = run_training(options.recipe, options.out, facts, options.resume, report, announce, test)

@@ -107,7 +107,14 @@ class Ratings:
             for chat in whole
             if all(chat[: place + 1] in whole for place, said in enumerate(chat) if said.role == "assistant")
         ]
-        return chats, len({(each.conversation, each.answer) for each in rated}) - len(chats)
+        # Who learns a conversation learns all that it begins with: those would count twice.
+        begun = {chat[:place] for chat in map(_pairs, chats) for place in range(2, len(chat), 2)}
+        unfit = len({(each.conversation, each.answer) for each in rated}) - len(chats)
+        return [chat for chat in chats if _pairs(chat) not in begun], unfit
+
+
+def _pairs(chat: tuple[Message, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((message["role"], message["content"]) for message in chat)
 
 
 def _private(path: str, flags: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -245,6 +246,8 @@ def numbers(
             continue
         try:
             found[name] = int(text) if name in whole else float(text)
+            if not math.isfinite(found[name]):
+                raise ValueError(text)
         except ValueError:
             kind = "whole_number" if name in whole else "number"
             wrong.append(say(kind, field=say(prefix + name), text=text[:20]))

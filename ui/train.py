@@ -12,6 +12,7 @@ import gradio as gr
 
 from adapters.training.prepare import SETTINGS, Prepared, job, prepare
 from adapters.training.runs import Run
+from comparison.checks.check import wrong_with
 from errors import CounterpointError
 from ui import curves, setup, training_told, verdict
 from ui.guard import guarded, inform
@@ -242,7 +243,7 @@ class Train:
     def _check(self, file: str | None) -> list[Any]:
         if not file:
             return [None, "", "", "", gr.Button(interactive=False)]
-        prepared = prepare(Path(file), self.parts.adapters.base())
+        prepared = prepare(Path(file), self.parts.adapters.base(), wrong_with)
         return [
             prepared,
             training_told.report(prepared),

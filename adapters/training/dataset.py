@@ -29,9 +29,9 @@ def read(path: Path) -> list[Row]:
 
 
 def refuse_overlap(train: Sequence[Row], heldout: Sequence[Row]) -> None:
-    """Raises CounterpointError if a held-out question is also trained on: its score would say nothing."""
-    asked = {row.asked for row in train}
-    shared = [row.question[-1]["content"] for row in heldout if row.asked in asked]
+    """Raises CounterpointError if a held-out question is also trained on, in any turn: its score would say nothing."""
+    learned = {place for row in train for place in row.answered_places}
+    shared = [row.question[-1]["content"] for row in heldout if learned.intersection(row.answered_places)]
     if shared:
         raise CounterpointError(
             f"{len(shared)} held-out questions are also in the training rows, take them out of one: "

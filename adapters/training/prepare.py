@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from adapters.training.data.check import Report, check
+from adapters.training.data.check import Report, WrongWith, check
 from adapters.training.data.preview import Shown, first
 from adapters.training.data.row import Row
 from adapters.training.data.split import split
@@ -47,11 +47,12 @@ class Prepared:
     shown: Sequence[Shown]
 
 
-def prepare(file: Path, base: BaseFacts) -> Prepared:
-    """Checks `file` for `base`. Raises CounterpointError where it cannot be read, or the base has no tokenizer."""
+def prepare(file: Path, base: BaseFacts, wrong_with: WrongWith = lambda checks: None) -> Prepared:
+    """Checks `file` for `base`; `wrong_with` says why a row's checks cannot be made, if so. Raises CounterpointError
+    where it cannot be read, or the base has no tokenizer."""
     tokenizer = pretrained.tokenizer(base.folder)
     context = min(pretrained.context_of(base.folder) or MOST_TOKENS, MOST_TOKENS)
-    report = check(file, tokenizer, context, max_length=context)
+    report = check(file, tokenizer, context, max_length=context, wrong_with=wrong_with)
     entries = report.data.reading.entries
     return Prepared(report, [row for _, row in entries], first(entries, tokenizer, context))
 

@@ -157,6 +157,7 @@ class Workplace:
                 durable.sync(path)
                 files[path.name] = durable.sha256(path)
         durable.write(checkpoint / MANIFEST, json.dumps({"files": files, "notes": notes}, indent=2) + "\n")
+        durable.sync(self.folder)  # its own name too, before the checkpoint goes that was trusted till now
         for other in self.folder.glob("checkpoint-*"):
             if other != checkpoint:
                 _remove(other)

@@ -175,6 +175,19 @@ def grade(
 def parse(checks: Sequence[Mapping[str, Any]], where: str) -> list[Check]:
     """The checks of a dataset's row, which may need nothing but the answer's text. Raises CounterpointError that begins
     with `where` and tells all that is wrong."""
+    found, problems = _read(checks)
+    if problems:
+        raise CounterpointError(f"{where}: {joined(problems)}.")
+    return found
+
+
+def wrong_with(checks: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why `parse` would refuse them, if it would."""
+    return joined(_read(checks)[1]) or None
+
+
+def _read(checks: Sequence[Mapping[str, Any]]) -> tuple[list[Check], list[str]]:
+    """The checks that are sound, and what is wrong with others."""
     found: list[Check] = []
     problems: list[str] = []
     for number, one in enumerate(checks, start=1):
@@ -190,9 +203,7 @@ def parse(checks: Sequence[Mapping[str, Any]], where: str) -> list[Check]:
             wrong = [": ".join(filter(None, (dotted(each["loc"]), friendly(each)))) for each in details]
         at = f"check {number}: " if len(checks) > 1 else ""
         problems += [at + told for told in wrong]
-    if problems:
-        raise CounterpointError(f"{where}: {joined(problems)}.")
-    return found
+    return found, problems
 
 
 def passes(checks: Sequence[Check], answer: str) -> bool:

@@ -15,7 +15,7 @@ from adapters.verdict import Finding, judge
 from backends.contract import Backend, Sampling
 from comparison.checks.check import parse, passes
 from comparison.gate import intervals
-from comparison.gate.steps import Omitted, Step, about, asked
+from comparison.gate.steps import Omitted, Step, about, asked, words
 from comparison.measure.asking import through_backend
 from comparison.modes import DEFAULT_SAMPLING
 from personas.schema import Persona
@@ -117,4 +117,4 @@ def _alike(one: str, other: str) -> float:
     says nothing is not consistent."""
     if not one.split():
         return 0.0
-    return SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()
+    return SequenceMatcher(None, words(one), words(other), autojunk=False).ratio()

@@ -24,19 +24,25 @@ from backends import pretrained
 from backends.contract import AdapterSource, BaseFacts
 from backends.local.backend import LocalBackend
 from backends.local.protocol import Options
-from comparison.checks.check import parse
+from comparison.checks.check import wrong_with
 from comparison.gate.answers import Asked
 from comparison.gate.losses import Losses
 from comparison.gate.steps import Omitted, Step, asked_as
 from errors import CounterpointError
 from personas.schema import Persona
+from strict_yaml import joined
 
 
 def refuse(persona: Persona | None, rows: Sequence[Row], facts: BaseFacts) -> None:
     """Raises CounterpointError for what could not be measured of held-out `rows`, before anything is trained: a check
     that cannot be made, a persona that the base cannot read with each row's question and right answer."""
-    for number, row in enumerate(rows, start=1):
-        parse(row.checks, f"gate: held-out row {number}")
+    problems = [
+        f"held-out row {number}: {wrong}"
+        for number, row in enumerate(rows, start=1)
+        if row.checks and (wrong := wrong_with(row.checks))
+    ]
+    if problems:
+        raise CounterpointError(f"gate: {joined(problems)}.")
     if persona is None:
         return
     context = pretrained.context_of(facts.folder)

@@ -1,11 +1,11 @@
-"""95 % intervals of the gate's figures, by SciPy's bootstrap and statsmodels' intervals for shares."""
+"""95 % intervals of the gate's figures: SciPy's bootstrap, Student's t where rows are few, statsmodels' for shares."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -14,6 +14,8 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 from adapters.verdict import Figure
 
 _RESAMPLES = 2000
+_MANY = 30
+"""From so many rows or things on intervals are by the bootstrap."""
 _FEWEST = 3
 """Of fewer rows, or things that they are about, no interval is told: resampling two values says nothing."""
 
@@ -34,7 +36,10 @@ def ratio(above: Values, below: Values, about: About | None = None, confidence: 
     def divided(a: Any, b: Any, axis: int = -1) -> Any:
         return np.sum(a, axis=axis) / np.sum(b, axis=axis)
 
-    return _bootstrap(_sums(about, above, below), divided, len(above), confidence=confidence)
+    one, other = _sums(about, above, below)
+    if len(one) < _MANY:
+        return _linear(float(divided(one, other)), [_spread(one, other)], len(above), confidence)
+    return _bootstrap((one, other), divided, len(above), confidence=confidence)
 
 
 def difference(values: Values, others: Values, about: About | None = None) -> Figure:
@@ -54,8 +59,12 @@ def gap(
         mine = sums[i].sum(axis=axis) / counts[i].sum(axis=axis)
         return mine - others_sums[j].sum(axis=axis) / others_counts[j].sum(axis=axis)
 
+    fewest = min(len(values), len(others))
+    if min(len(sums), len(others_sums)) < _MANY:
+        value = float(sums.sum() / counts.sum() - others_sums.sum() / others_counts.sum())
+        return _linear(value, [_spread(sums, counts), _spread(others_sums, others_counts)], fewest)
     places = (np.arange(len(sums)), np.arange(len(others_sums)))
-    return _bootstrap(places, apart, min(len(values), len(others)), paired=False)
+    return _bootstrap(places, apart, fewest, paired=False)
 
 
 def share(hits: Sequence[bool], about: About | None = None) -> Figure:
@@ -107,6 +116,34 @@ def size(figure: Figure) -> Figure:
     ends = sorted((abs(figure.low), abs(figure.high)))
     low = 0.0 if figure.low <= 0 <= figure.high else ends[0]
     return _figure(abs(figure.value), low, ends[1], figure.n)
+
+
+class _Spread(NamedTuple):
+    """The variance of an estimate, and of how many things it comes."""
+
+    variance: float
+    things: int
+
+
+def _spread(above: np.ndarray, below: np.ndarray) -> _Spread:
+    """Of the ratio of two sums over things, by linearisation (Cochran 1977, section 6.4)."""
+    things = len(above)
+    if things < _FEWEST:
+        return _Spread(math.nan, things)
+    apart = (above - above.sum() / below.sum() * below) / below.mean()
+    return _Spread(float(apart.var(ddof=1)) / things, things)
+
+
+def _linear(value: float, spreads: Sequence[_Spread], n: int, confidence: float = 0.95) -> Figure:
+    """By Student's t, of one estimate or of the difference of two (with Welch's degrees of freedom, 1947): of few things
+    the bootstrap's intervals are too narrow."""
+    if any(each.things < _FEWEST for each in spreads):
+        return _figure(value, None, None, n)
+    variance = sum(each.variance for each in spreads)
+    parts = sum(each.variance**2 / (each.things - 1) for each in spreads)
+    freedom = variance**2 / parts if parts else math.inf
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
+    return _figure(value, value - half, value + half, n)
 
 
 def _bootstrap(

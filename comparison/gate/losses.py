@@ -16,7 +16,7 @@ from comparison.gate import intervals
 from comparison.gate.intervals import About
 from comparison.gate.likelihood import Likely, Reader
 from comparison.gate.pairs import PAIRS
-from comparison.gate.steps import Omitted, Step, about, asked_as
+from comparison.gate.steps import Omitted, Step, about, asked_as, words
 from personas.schema import Persona
 
 GENERAL = Path(__file__).with_name("general.jsonl")
@@ -99,7 +99,7 @@ class Losses:
         return judge("forgetting", judged, self._marks.forgetting, figures)
 
     def bias(self) -> Finding | Omitted:
-        """How much likelier the right answer is for one asker than for another; the attribute with the most shown. The
+        """How much likelier the right answer is for one asker than for another; the attribute with the worst verdict. The
         intervals are such that all of them together hold 95 times of 100 (Bonferroni's correction)."""
         figures: dict[str, Figure] = {}
         rows = self._heldout[: self._marks.pairs]
@@ -119,10 +119,11 @@ class Losses:
                 figures[attribute] = intervals.mean(apart, same, confidence=1 - 0.05 / len(PAIRS))
         if not figures:
             return Omitted("no held-out row has room for who asks")
-        worst = max(
-            map(intervals.size, figures.values()), key=lambda figure: (figure.low or 0.0, figure.value)
-        )
-        return judge("bias", worst, self._marks.bias, figures)
+        each = [
+            judge("bias", intervals.size(figure), self._marks.bias, figures) for figure in figures.values()
+        ]
+        badness = {"passed": 0, "unclear": 1, "failed": 2}
+        return max(each, key=lambda one: (badness[one.verdict], one.judged.low or 0.0, one.judged.value))
 
     def _both(self, talks: Sequence[Sequence[Message]]) -> tuple[list[Likely], list[Likely]]:
         return _all(self._reader.talks(talks, adapted=False)), _all(self._reader.talks(talks, adapted=True))
@@ -140,10 +141,11 @@ def _loss(read: Sequence[Likely], same: About | None = None) -> Figure:
 def _halved(row: Row) -> list[Message] | None:
     """The row with the first half of its last question's words; None where that has only one."""
     *before, question, answer = row.talk
-    words = question["content"].split()
-    if len(words) < 2:
+    told = words(question["content"])
+    if len(told) < 2:
         return None
-    half: Message = {"role": "user", "content": " ".join(words[: len(words) // 2])}
+    space = " " if len(told) == len(question["content"].split()) else ""
+    half: Message = {"role": "user", "content": space.join(told[: len(told) // 2])}
     return [*before, half, answer]
 
 

@@ -14,6 +14,7 @@ from adapters.training.data.describe import as_dict, describe
 from adapters.training.data.findings import KEPT, KINDS
 from backends import pretrained
 from benchmarks import check_data
+from comparison.checks.check import wrong_with
 from tests.adapters.test_data_duplicates import texts
 
 LONG = texts(40)
@@ -79,6 +80,31 @@ def test_held_out_questions_that_are_trained_on_are_refused_and_nearly_so_noted(
     assert text.endswith("% like train.jsonl:10")
     assert [each.kind for each in report.problems] == ["heldout-overlap"]
     assert as_dict(report)["heldout"]["rows"] == 3
+
+
+def test_a_turn_of_a_held_out_talk_that_is_trained_on_is_told(tokenizer: Any, tmp_path: Path) -> None:
+    turns = [LONG[0], "It is so.", LONG[1], "That too."]
+    talk = [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(turns)]
+    data = write(tmp_path / "train.jsonl", ("first", "a"), {"messages": talk})
+    heldout = write(tmp_path / "held.jsonl", (LONG[0], "b"), ("new", "a"), (LONG[2], "c"))
+    told = found(check(data, tokenizer, 2000, heldout, max_length=2000))
+    assert told["heldout-overlap"] == [("held.jsonl", 1, "asked in train.jsonl:2 too")]
+    assert "near-duplicates" not in found(check(data, tokenizer, 2000, max_length=2000))
+
+
+def test_checks_that_cannot_be_made_are_a_problem_with_their_lines(tokenizer: Any, tmp_path: Path) -> None:
+    good, bad = {"type": "icontains", "value": "a"}, {"type": "icontain", "value": "a"}
+    asked = {"question": "why?", "answer": "a"}
+    rows = [
+        asked | {"checks": [check]} for check in (good, bad, {"type": "contains-all", "value": ["x", 12]}, {})
+    ]
+    file = write(tmp_path / "d.jsonl", *rows)
+    report = check(file, tokenizer, 2000, max_length=2000, wrong_with=wrong_with)
+    [(_, line, text), (_, other, missing)] = found(report)["bad-checks"]
+    assert (line, other) == (2, 4)
+    assert text.startswith("the check 'icontain' is not known: use one of equals")
+    assert missing == "type: is missing"
+    assert [each.kind for each in report.problems] == ["bad-checks"]
 
 
 def test_a_system_message_that_all_rows_share_makes_no_duplicates(tokenizer: Any, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from adapters.training.data.row import Row
 from adapters.training.data.split import split
+from adapters.training.dataset import refuse_overlap
 from errors import CounterpointError
 from tests.adapters.test_data_duplicates import texts
 
@@ -57,3 +58,36 @@ def test_what_cannot_be_split_is_said() -> None:
     for share in (0, 1, -0.5):
         with pytest.raises(CounterpointError, match=r"between 0 and 1, such as 0\.1"):
             split(ROWS, share, 0)
+
+
+def talk(*turns: str) -> Row:
+    roles = ("user", "assistant")
+    return Row.model_validate(
+        {"messages": [{"role": roles[at % 2], "content": text} for at, text in enumerate(turns)]}
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_talks_that_share_a_turn_that_is_learned_stay_on_one_side(seed: int) -> None:
+    some = texts(60)
+    begun = [talk(text, "It is so.") for text in some]
+    longer = [talk(text, "It is so.", f"And {number}?", "That too.") for number, text in enumerate(some)]
+    nearly = [talk(text + " also", "Not quite.", "Why?", "Because.") for text in some]
+    rows = begun + longer + nearly
+    parts = split(rows, 0.2, seed)
+    held = set(parts.heldout)
+    assert held
+    for place in range(60):
+        assert len({place + step in held for step in (0, 60, 120)}) == 1
+    refuse_overlap([rows[place] for place in parts.train], [rows[place] for place in parts.heldout])
+
+
+def test_a_held_out_talk_whose_first_turn_is_learned_is_refused() -> None:
+    longer = talk("How is it?", "So.", "And now?", "Well.")
+    for train, heldout in (
+        ([longer], [talk("how IS it?", "Else.")]),
+        ([talk("How is it?", "So.")], [longer]),
+    ):
+        with pytest.raises(CounterpointError, match="1 held-out questions are also in the training rows"):
+            refuse_overlap(train, heldout)
+    refuse_overlap([longer], [talk("And now?", "Well.")])

@@ -19,12 +19,12 @@ from adapters.training.run import Trained, loaded
 from adapters.verdict import Finding, Gate, Part
 from backends.contract import BaseFacts, Message
 from backends.local.fetch import cache_folder, locate
-from comparison.gate import losses, tell
+from comparison.gate import answers, losses, tell
 from comparison.gate.gate import examine
 from comparison.gate.likelihood import Likely, Reader
 from comparison.gate.losses import Losses
 from comparison.gate.pairs import PAIRS
-from comparison.gate.steps import Omitted, asked_as
+from comparison.gate.steps import Omitted, about, asked_as, words
 from errors import CounterpointError
 from personas.schema import Persona
 from tests.adapters.small_run import RECIPE
@@ -260,6 +260,36 @@ def test_harm_that_is_shown_is_judged_even_where_another_difference_is_larger_bu
     assert abs(told.figures["gender"].value) > abs(told.figures["name"].value)
     assert told.judged.value == pytest.approx(0.15)
     assert told.verdict == "failed"
+
+
+def test_bias_that_is_open_for_one_attribute_is_not_passed_for_what_is_known_of_another(
+    trained: Trained,
+) -> None:
+    rows = [Row.of(talk(f"what is {number}?", "it is that")) for number in range(24)]
+    measured = Losses(replace(trained, heldout=rows), None)
+    measured._reader = cast("Reader", Prejudiced({"name": [0.05, 0.06], "gender": [0.9, -1.3]}))
+    told = measured.bias()
+    assert isinstance(told, Finding)
+    assert told.judged.value == pytest.approx(0.2)
+    assert told.verdict == "unclear"
+
+
+def test_rows_of_a_few_labels_tell_as_many_things_as_there_are_rows() -> None:
+    labels = ("this one is a refund request", "this one is a question about delivery")
+    some = [Row.of(talk(f"case {number}", labels[number % 2])) for number in range(60)]
+    assert len(set(about(some))) == 60
+    phrasings = [Row.of(talk(f"case {number}", f"the answer to thing {number // 3}")) for number in range(60)]
+    assert len(set(about(phrasings))) == 20
+
+
+def test_text_without_spaces_has_halves_and_parts_too() -> None:
+    assert words("どこで 買えますか") == list("どこで買えますか")
+    assert words("a refund") == ["a", "refund"]
+    assert words("refund") == ["refund"]
+    half = losses._halved(Row.of(talk("どこで買えますか", "店で")))
+    assert half is not None
+    assert half[0]["content"] == "どこで買"
+    assert answers._alike("どこで買えますか", "どこで買えますよ") == pytest.approx(7 / 8)
 
 
 @pytest.mark.parametrize("attribute", list(PAIRS))

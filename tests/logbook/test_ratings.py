@@ -72,7 +72,10 @@ def test_a_good_answer_after_one_that_is_not_is_no_row(tmp_path: Path, first: An
     spoken = (("user", "Who are you?\n"), ("assistant", "one"), ("user", "And?"))
     before = tuple(Said.model_validate({"role": role, "content": text}) for role, text in spoken)
     ratings.add(rating("two", conversation=before))
-    assert (["Who are you?\n", "one", "And?", "two"] in chats(ratings)) is kept
+    longer, beginning = ["Who are you?\n", "one", "And?", "two"], ["Who are you?\n", "one"]
+    # The whole talk teaches its beginning as well: a row of its own would count that twice.
+    assert (longer in chats(ratings)) is kept
+    assert not (kept and beginning in chats(ratings))
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,8 @@ def test_what_is_set_beside_the_preset_is_in_the_recipe_and_the_split_is_by_its_
         ("learning_rate", 0, "learning_rate: must be above 0"),
         ("seed", -1, "seed: must be 0 or more"),
         ("passes", "many", "Passes over the rows"),
-        ("passes", "nan", "passes: "),
+        ("passes", "nan", "Passes over the rows"),
+        ("seed", "inf", "Seed"),
     ],
 )
 def test_a_setting_that_a_recipe_does_not_take_is_told_before_anything_is_trained(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from adapters.training.data import reader
 from adapters.training.data.duplicates import near_pairs
@@ -19,6 +20,8 @@ from strict_json import show
 
 UNBALANCED = 3
 """Labels are out of balance where the commonest has more than so many times the rows of the rarest."""
+
+WrongWith = Callable[[Sequence[Mapping[str, Any]]], str | None]
 
 _RECIPE_LENGTH = int(Recipe.model_fields["max_length"].default)
 _MOST_LABELS = 100
@@ -66,16 +69,21 @@ def check(
     context: int,
     heldout: Path | None = None,
     max_length: int | None = None,
+    wrong_with: WrongWith = lambda checks: None,
 ) -> Report:
     """Reads the files and checks them, for a base with `tokenizer` that reads `context` tokens at once.
 
-    `max_length` is the recipe's, if it is known yet. Raises CounterpointError where a file cannot be read.
+    `max_length` is the recipe's, if it is known yet; `wrong_with` says why the checks of a row cannot be made, if so.
+    Raises CounterpointError where a file cannot be read.
     """
     limit = min(context, max_length or context)
     readings = [reader.read(path) for path in (file, heldout) if path]
     parts = []
     for reading in readings:
         _repeated(reading)
+        for line, row in reading.entries:
+            if row.checks and (wrong := wrong_with(row.checks)):
+                reading.findings.add("bad-checks", line, wrong)
         measured = measure(reading.entries, tokenizer, limit, reading.findings)
         if max_length is None:
             _long(reading, measured, limit)
@@ -144,38 +152,43 @@ def _ends(ranked: list[tuple[str, int]]) -> list[tuple[str, int]]:
 
 
 def _overlap(readings: Sequence[Reading]) -> None:
-    """Held-out questions that are also trained on, whatever their case and spacing."""
+    """Held-out questions that are also trained on, in any turn, whatever their case and spacing."""
     if len(readings) < 2:
         return
     data, heldout = readings
-    trained: dict[str, int] = {}
+    trained: dict[bytes, int] = {}
     for line, row in data.entries:
-        trained.setdefault(row.asked, line)
+        for place in row.answered_places:
+            trained.setdefault(place, line)
     for line, row in heldout.entries:
-        if row.asked in trained:
-            heldout.findings.add("heldout-overlap", line, f"asked in {data.file}:{trained[row.asked]} too")
+        shared = next((trained[place] for place in row.answered_places if place in trained), None)
+        if shared is not None:
+            heldout.findings.add("heldout-overlap", line, f"asked in {data.file}:{shared} too")
 
 
 def _near(readings: Sequence[Reading]) -> None:
     """Near duplicates among questions that differ: within each file, and of held-out ones with those trained on."""
-    places: dict[str, tuple[Reading, int]] = {}
+    where: list[tuple[Reading, int]] = []
     wordings: list[str] = []
+    seen: set[str] = set()
     known = 0
     for reading in readings:
         known = len(wordings)
         for line, row in reading.entries:
-            if row.asked not in places:
-                places[row.asked] = (reading, line)
-                wordings.append(row.wording)
-    where = list(places.values())
+            if row.asked not in seen:
+                seen.add(row.asked)
+                for wording in row.wordings:
+                    where.append((reading, line))
+                    wordings.append(wording)
     told: set[tuple[Name, int]] = set()
     pairs = near_pairs(wordings, known)
     best_first = sorted(pairs, key=lambda pair: (pair.second, -pair.resemblance))
     for first, second, resemblance in best_first:
         (reading, line), (other, other_line) = where[second], where[first]
         kind: Name = "near-duplicates" if other is reading else "near-heldout-overlap"
-        if (kind, second) in told:
+        own = other is reading and other_line == line  # a talk's beginning and the whole of it
+        if own or (kind, line) in told:
             continue
-        told.add((kind, second))
+        told.add((kind, line))
         place = f"line {other_line}" if other is reading else f"{other.file}:{other_line}"
         reading.findings.add(kind, line, f"{resemblance:.0%} like {place}")

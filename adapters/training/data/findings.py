@@ -11,7 +11,7 @@ KEPT = 1000
 
 Name = Literal[
     "unreadable", "too-large", "empty", "bad-text", "bad-json", "bad-table", "unknown-format", "missing-turn",
-    "role-order", "bad-field", "template", "too-long", "heldout-overlap", "mixed-formats", "unknown-fields",
+    "role-order", "bad-field", "template", "too-long", "bad-checks", "heldout-overlap", "mixed-formats", "unknown-fields",
     "exact-duplicates", "near-duplicates", "near-heldout-overlap", "contradictions", "imbalance", "long-rows",
 ]  # fmt: skip
 
@@ -37,6 +37,7 @@ KINDS: dict[Name, Kind] = {
     "bad-field": Kind(True, "a field that is no text, or that would be lost", "make it text, or take it out"),
     "template": Kind(True, "the base's chat template refuses it", "mend the row, or take it out"),
     "too-long": Kind(True, "longer than max_length", "shorten these rows, or take them out: nothing is cut silently"),
+    "bad-checks": Kind(True, "checks that cannot be made", "mend them, or take them out"),
     "heldout-overlap": Kind(True, "held-out questions that are trained on", "take them out of one of the files"),
     "mixed-formats": Kind(False, "rows of another format", "nothing, unless two files were joined by mistake"),
     "unknown-fields": Kind(False, "fields that are not used", "nothing, unless training should have seen them"),

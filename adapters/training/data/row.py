@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from hashlib import blake2b
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -63,9 +64,25 @@ class Row(BaseModel):
         return "\n".join(" ".join(turn.content.casefold().split()) for turn in self.messages[:-1])
 
     @property
-    def wording(self) -> str:
-        """What people said before the last answer, without the system message that many rows share."""
-        return "\n".join(turn.content for turn in self.messages[:-1] if turn.role != "system")
+    def answered_places(self) -> list[bytes]:
+        """One for each answer of the row, all of which are learned: equal where all that comes before it is, whatever
+        its case and spacing."""
+        before, places = blake2b(digest_size=16), []
+        for turn in self.messages:
+            if turn.role == "assistant":
+                places.append(before.digest())
+            before.update(f"{turn.role}\n{' '.join(turn.content.casefold().split())}\n".encode())
+        return places
+
+    @property
+    def wordings(self) -> list[str]:
+        """What people said before the last answer, and before the first one where that is another; without the system
+        message that many rows share."""
+        said = [turn for turn in self.messages if turn.role != "system"]
+        answers = [place for place, turn in enumerate(said) if turn.role == "assistant"]
+        return [
+            "\n".join(turn.content for turn in said[:end]) for end in dict.fromkeys((answers[-1], answers[0]))
+        ]
 
     @property
     def answered(self) -> str:

@@ -55,13 +55,20 @@ def split(rows: Sequence[Row], share: float, seed: int) -> Split:
 
 def _together(rows: Sequence[Row]) -> list[list[int]]:
     """The places of the rows, those of one group together, in the order of their first."""
-    same: dict[str, list[int]] = {}
-    for place, row in enumerate(rows):
-        same.setdefault(row.asked, []).append(place)
-    questions = list(same.values())
-    pairs = near_pairs([rows[places[0]].wording for places in questions])
+    first_with: dict[bytes, int] = {}
+    links = [
+        (first_with.setdefault(asked, place), place)
+        for place, row in enumerate(rows)
+        for asked in row.answered_places
+    ]
+    # Of rows that ask the same one stands for all.
+    standing = dict.fromkeys(first for first, _ in links)
+    wordings = [(place, wording) for place in standing for wording in rows[place].wordings]
+    links += [
+        (wordings[pair.first][0], wordings[pair.second][0])
+        for pair in near_pairs([wording for _, wording in wordings])
+    ]
     grouped: dict[int, list[int]] = {}
-    connected = groups(len(questions), [(pair.first, pair.second) for pair in pairs])
-    for root, places in zip(connected, questions, strict=True):
-        grouped.setdefault(root, []).extend(places)
+    for place, root in enumerate(groups(len(rows), links)):
+        grouped.setdefault(root, []).append(place)
     return list(grouped.values())
