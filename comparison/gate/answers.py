@@ -13,8 +13,8 @@ from adapters.training.data.row import Row
 from adapters.training.run import Trained
 from adapters.verdict import Finding, judge
 from backends.contract import Backend, Sampling
+from comparison import intervals
 from comparison.checks.check import parse, passes
-from comparison.gate import intervals
 from comparison.gate.steps import Omitted, Step, about, asked, words
 from comparison.measure.asking import through_backend
 from comparison.modes import DEFAULT_SAMPLING

@@ -12,11 +12,11 @@ from adapters.training.run import Trained
 from adapters.verdict import Figure, Finding, Part, judge
 from backends import pretrained
 from backends.contract import Message
-from comparison.gate import intervals
-from comparison.gate.intervals import About
+from comparison import intervals
 from comparison.gate.likelihood import Likely, Reader
 from comparison.gate.pairs import PAIRS
 from comparison.gate.steps import Omitted, Step, about, asked_as, words
+from comparison.intervals import About
 from personas.schema import Persona
 
 GENERAL = Path(__file__).with_name("general.jsonl")

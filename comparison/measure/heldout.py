@@ -9,11 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from statsmodels.stats.proportion import proportion_confint
 
 import durable
 from adapters import passport as passports
@@ -25,7 +23,9 @@ from adapters.training.recipe import dataset_path
 from backends.local.backend import LocalBackend
 from backends.local.fetch import cache_folder
 from backends.local.protocol import Options
+from comparison import intervals
 from comparison.checks.check import parse, passes
+from comparison.gate.steps import about
 from comparison.measure.asking import through_backend
 from comparison.modes import FAMILIES, Catalogue, ModeId, job
 from errors import CounterpointError
@@ -41,14 +41,21 @@ class Measured:
 
     answers: list[str]
     passed: list[bool]
+    about: list[Hashable]
 
     def score(self, answered_by: str, persona: str | None = None) -> Score:
-        """The share that passed, with its 95 % interval."""
-        count, n = sum(self.passed), len(self.passed)
-        low, high = map(float, proportion_confint(count, n, method="wilson"))
-        share, low, high = (round(value, 4) for value in (count / n, low, high))
+        """The share that passed, with its 95 % interval over what the rows are about."""
+        found = intervals.share(self.passed, self.about)
+        assert found.low is not None
+        assert found.high is not None
         return Score(
-            passed=count, n=n, share=share, low=low, high=high, answered_by=answered_by, persona=persona
+            passed=sum(self.passed),
+            n=found.n,
+            share=round(found.value, 4),
+            low=round(found.low, 4),
+            high=round(found.high, 4),
+            answered_by=answered_by,
+            persona=persona,
         )
 
 
@@ -60,7 +67,7 @@ def measure(rows: Sequence[Row], answers: Sequence[str]) -> Measured:
     passed = [
         passes(parse(row.checks, "a held-out row"), text) for row, text in zip(rows, answers, strict=True)
     ]
-    return Measured(list(answers), passed)
+    return Measured(list(answers), passed, about(rows))
 
 
 def table(scores: Mapping[Family, Score]) -> str:

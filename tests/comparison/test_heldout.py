@@ -22,8 +22,16 @@ LIBRARY = Path(passports.__file__).parent / "library"
     [(90, 100, (0.8256, 0.9448)), (0, 60, (0.0, 0.0602)), (60, 60, (0.9398, 1.0))],
 )
 def test_the_interval_is_wilsons(passed: int, n: int, interval: tuple[float, float]) -> None:
-    told = score.Measured([""] * n, [place < passed for place in range(n)]).score("somebody")
+    told = score.Measured([""] * n, [place < passed for place in range(n)], list(range(n))).score("somebody")
     assert (told.low, told.high) == pytest.approx(interval, abs=5e-4)
+
+
+def test_phrasings_of_one_question_tell_no_more_than_one_of_them() -> None:
+    passed = [place < 30 for place in range(40)]
+    once = score.Measured([""] * 40, passed, list(range(40))).score("somebody")
+    twice = score.Measured([""] * 80, passed * 2, list(range(40)) * 2).score("somebody")
+    assert (twice.passed, twice.n) == (60, 80)
+    assert twice.high - twice.low == pytest.approx(once.high - once.low, rel=0.03)
 
 
 def row(question: str, *checks: dict[str, Any]) -> Row:

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from adapters.verdict import Figure
-from comparison.gate import intervals
+from comparison import intervals
 
 
 def test_a_difference_of_shares_has_newcombes_interval() -> None:
