@@ -47,6 +47,8 @@ def starts_with(check: Check, answer: Answer, tools: Tools) -> Grade:
 def regex(check: Check, answer: Answer, tools: Tools) -> Grade:
     try:
         found = regex_module.search(check.value, answer.text, timeout=_MOST_SECONDS)
+    except regex_module.error as error:  # one that variables made
+        raise CannotGrade(f"{check.value!r} is no regular expression ({error})") from None
     except TimeoutError:
         raise CannotGrade(f"the regular expression {check.value!r} takes too long: simplify it") from None
     return _told(found is not None, f"does not match {check.value!r}")

@@ -1,0 +1,139 @@
+"""A suite as a table, as promptfoo has them: each column a variable, each row a question, and what is expected in
+`__expected`, `__expected1`, `__expected2` and so on.
+
+An expectation is a text that the answer has to equal, or KIND:VALUE, or KIND(THRESHOLD):VALUE, with "not-" before it to
+turn it around: icontains:tomorrow, similar(0.8):You can skip a month.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from comparison.checks.check import Check
+from comparison.checks.kinds import KINDS
+from comparison.measure.suite import MAX_TESTS, QUESTION, Suite
+from errors import CounterpointError
+from strict_json import show
+from strict_yaml import dotted, friendly, joined
+
+_EXPECTED = re.compile(r"__expected\d*")
+_KNOWN = {"__description", "__metric", "__threshold"}
+_TYPED = re.compile(r"(?P<type>[a-z-]+)(?:\((?P<threshold>[0-9.]+)\))?(?::(?P<value>.*))?", re.DOTALL)
+_VALUED = {
+    "javascript": "its code is JavaScript",
+    "fn": "its code is JavaScript",
+    "eval": "its code is JavaScript",
+}
+
+
+def read_table(text: str, path: Path) -> Suite:
+    """The suite in a table. Raises CounterpointError with every problem and its line."""
+    try:
+        rows = list(
+            csv.reader(
+                io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True
+            )
+        )
+    except csv.Error as error:
+        raise CounterpointError(f"{path.name}: it is no table ({error}): mend its quotation marks.") from None
+    header, *lines = rows or [[]]
+    names = [name.strip() for name in header]
+    problems = [f"{path.name}:1: {told}" for told in _header_problems(names)]
+    tests = []
+    for number, cells in enumerate(lines, start=2):
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(names):
+            problems.append(f"{path.name}:{number}: has {len(cells)} cells, and the header {len(names)}")
+            continue
+        made, wrong = _test(dict(zip(names, cells, strict=True)))
+        problems += [f"{path.name}:{number}: {told}" for told in wrong]
+        tests.append(made)
+    if not tests and not problems:
+        problems.append(f"{path.name}: has no rows: give a header, and a row for each question")
+    if len(tests) > MAX_TESTS:
+        problems.append(f"{path.name}: has {len(tests):,} rows, and {MAX_TESTS:,} are taken: split it")
+    if problems:
+        raise CounterpointError(joined(problems))
+    stem = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-") or "suite"
+    told = {"name": stem[:64].strip("-"), "title": path.stem[:200], "tests": tests}
+    try:
+        return Suite.model_validate(told)
+    except ValidationError as error:
+        found = [
+            ": ".join(filter(None, (dotted(one["loc"]), friendly(one))))
+            for one in error.errors(include_url=False)
+        ]
+        raise CounterpointError(f"{path.name}: {joined(found)}") from None
+
+
+def expectation(text: str) -> dict[str, Any]:
+    """A check as a cell says it. Raises CounterpointError for one that is not known here."""
+    typed = _TYPED.fullmatch(text.strip())
+    kind = typed["type"].removeprefix("not-") if typed else ""
+    if typed and kind in _VALUED:
+        raise CounterpointError(f"the check {kind!r} is not known here: {_VALUED[kind]}; write it as python")
+    if typed and kind in ("grade", "llm-rubric"):
+        return {"type": "llm-rubric", "value": (typed["value"] or "").strip()}
+    if typed is None or kind not in KINDS:
+        return {"type": "equals", "value": text}
+    check: dict[str, Any] = {"type": typed["type"]}
+    if typed["value"] is not None and typed["value"].strip():
+        check["value"] = typed["value"].strip()
+    if typed["threshold"] is not None:
+        check["threshold"] = float(typed["threshold"])
+    return check
+
+
+def _header_problems(names: list[str]) -> list[str]:
+    problems = []
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice:
+        problems.append(f"the column {show(twice, 30)} is there twice")
+    if QUESTION not in names:
+        problems.append(f"there is no column {QUESTION}: name the one that asks so")
+    problems += [
+        f"the column {show(name, 30)} is not known here: take it out"
+        for name in names
+        if name.startswith("__") and name not in _KNOWN and not _EXPECTED.fullmatch(name)
+    ]
+    return problems
+
+
+def _test(cells: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """A row as a test, and what is wrong with it."""
+    checks, problems = [], []
+    metric = cells.get("__metric", "").strip()
+    for name, cell in cells.items():
+        if not _EXPECTED.fullmatch(name) or not cell.strip():
+            continue
+        try:
+            told = expectation(cell) | ({"metric": metric} if metric else {})
+            Check.model_validate(told)
+            checks.append(told)
+        except CounterpointError as error:
+            problems.append(f"{name}: {error}")
+        except ValidationError as error:
+            problems += [f"{name}: {friendly(one)}" for one in error.errors(include_url=False)]
+    test: dict[str, Any] = {
+        "vars": {name: cell for name, cell in cells.items() if name and not name.startswith("__")},
+        "assert": checks,
+    }
+    if not cells.get(QUESTION, "").strip():
+        problems.append(f"{QUESTION} is empty")
+    if not checks and not problems:
+        problems.append("nothing is expected of its answer: fill __expected")
+    if cells.get("__description", "").strip():
+        test["description"] = cells["__description"].strip()
+    if threshold := cells.get("__threshold", "").strip():
+        try:
+            test["threshold"] = float(threshold)
+        except ValueError:
+            problems.append(f"__threshold: {show(threshold, 20)} is no number")
+    return test, problems
