@@ -28,7 +28,7 @@ from comparison.modes import ModeId
 from errors import CounterpointError
 from personas.render import filled
 from personas.schema import Slug, placeholders
-from strict_yaml import load
+from strict_yaml import load, load_plain
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_TESTS = 2_000
@@ -189,6 +189,8 @@ class Suite(_Strict):
                 variables = {**self.default.vars, **test.vars}
                 if test.pairs and value is not None:
                     variables[test.pairs.var] = value
+                # As in promptfoo, a value may name others; what they put in is not looked at again.
+                variables = {name: filled(one, variables) for name, one in variables.items()}
                 yield Case(
                     test=number,
                     wording=wording,
@@ -232,6 +234,26 @@ class Case:
 
 def read(path: Path) -> Suite:
     """Reads the suite in `path`: YAML, or a table. Raises CounterpointError with every problem and its line."""
+    text = _text_of(path)
+    if path.suffix.lower() in (".csv", ".tsv"):
+        from comparison.measure.suite_table import read_table
+
+        return read_table(text, path)
+    return load(text, path.name, Suite)
+
+
+def read_any(path: Path) -> tuple[Suite, tuple[str, ...]]:
+    """A suite of ours or a promptfoo configuration, and what of that did not come along. Raises CounterpointError."""
+    from comparison.measure import promptfoo
+
+    if path.suffix.lower() in (".yaml", ".yml"):
+        text = _text_of(path)
+        if promptfoo.is_config(load_plain(text, path.name)):
+            return promptfoo.read_config(text, path)
+    return read(path), ()
+
+
+def _text_of(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -241,14 +263,9 @@ def read(path: Path) -> Suite:
     if len(raw) > MAX_BYTES:
         raise CounterpointError(f"{path} has {len(raw):,} bytes; a suite may have {MAX_BYTES:,}: split it.")
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise CounterpointError(f"{path} is not UTF-8 text: save it as that.") from None
-    if path.suffix.lower() in (".csv", ".tsv"):
-        from comparison.measure.suite_table import read_table
-
-        return read_table(text, path)
-    return load(text, path.name, Suite)
 
 
 def _filled(check: Check, variables: Mapping[str, str]) -> Check:

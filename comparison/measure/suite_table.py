@@ -33,18 +33,29 @@ _VALUED = {
 
 
 def read_table(text: str, path: Path) -> Suite:
-    """The suite in a table. Raises CounterpointError with every problem and its line."""
+    """The suite in a table whose column `question` asks. Raises CounterpointError with every problem and its line."""
+    tests = table_tests(text, path, QUESTION)
+    stem = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-") or "suite"
+    told = {"name": stem[:64].strip("-"), "title": path.stem[:200], "tests": tests}
     try:
-        rows = list(
-            csv.reader(
-                io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True
-            )
-        )
+        return Suite.model_validate(told)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        found = [": ".join(filter(None, (dotted(one["loc"]), friendly(one)))) for one in details]
+        raise CounterpointError(f"{path.name}: {joined(found)}") from None
+
+
+def table_tests(text: str, path: Path, asks: str | None = None) -> list[dict[str, Any]]:
+    """A table's rows as tests; `asks` is the column that has to be there and filled. Raises CounterpointError with every
+    problem and its line."""
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise CounterpointError(f"{path.name}: it is no table ({error}): mend its quotation marks.") from None
     header, *lines = rows or [[]]
     names = [name.strip() for name in header]
-    problems = [f"{path.name}:1: {told}" for told in _header_problems(names)]
+    problems = [f"{path.name}:1: {told}" for told in _header_problems(names, asks)]
     tests = []
     for number, cells in enumerate(lines, start=2):
         if not any(cell.strip() for cell in cells):
@@ -52,7 +63,7 @@ def read_table(text: str, path: Path) -> Suite:
         if len(cells) != len(names):
             problems.append(f"{path.name}:{number}: has {len(cells)} cells, and the header {len(names)}")
             continue
-        made, wrong = _test(dict(zip(names, cells, strict=True)))
+        made, wrong = _test(dict(zip(names, cells, strict=True)), asks)
         problems += [f"{path.name}:{number}: {told}" for told in wrong]
         tests.append(made)
     if not tests and not problems:
@@ -61,16 +72,7 @@ def read_table(text: str, path: Path) -> Suite:
         problems.append(f"{path.name}: has {len(tests):,} rows, and {MAX_TESTS:,} are taken: split it")
     if problems:
         raise CounterpointError(joined(problems))
-    stem = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-") or "suite"
-    told = {"name": stem[:64].strip("-"), "title": path.stem[:200], "tests": tests}
-    try:
-        return Suite.model_validate(told)
-    except ValidationError as error:
-        found = [
-            ": ".join(filter(None, (dotted(one["loc"]), friendly(one))))
-            for one in error.errors(include_url=False)
-        ]
-        raise CounterpointError(f"{path.name}: {joined(found)}") from None
+    return tests
 
 
 def expectation(text: str) -> dict[str, Any]:
@@ -91,13 +93,13 @@ def expectation(text: str) -> dict[str, Any]:
     return check
 
 
-def _header_problems(names: list[str]) -> list[str]:
+def _header_problems(names: list[str], asks: str | None) -> list[str]:
     problems = []
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice:
         problems.append(f"the column {show(twice, 30)} is there twice")
-    if QUESTION not in names:
-        problems.append(f"there is no column {QUESTION}: name the one that asks so")
+    if asks and asks not in names:
+        problems.append(f"there is no column {asks}: name the one that asks so")
     problems += [
         f"the column {show(name, 30)} is not known here: take it out"
         for name in names
@@ -106,7 +108,7 @@ def _header_problems(names: list[str]) -> list[str]:
     return problems
 
 
-def _test(cells: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+def _test(cells: dict[str, str], asks: str | None) -> tuple[dict[str, Any], list[str]]:
     """A row as a test, and what is wrong with it."""
     checks, problems = [], []
     metric = cells.get("__metric", "").strip()
@@ -125,8 +127,8 @@ def _test(cells: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
         "vars": {name: cell for name, cell in cells.items() if name and not name.startswith("__")},
         "assert": checks,
     }
-    if not cells.get(QUESTION, "").strip():
-        problems.append(f"{QUESTION} is empty")
+    if asks and not cells.get(asks, "").strip():
+        problems.append(f"{asks} is empty")
     if not checks and not problems:
         problems.append("nothing is expected of its answer: fill __expected")
     if cells.get("__description", "").strip():

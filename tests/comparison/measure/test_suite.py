@@ -122,8 +122,7 @@ def test_a_table_is_a_suite(tmp_path: Path) -> None:
     suite = read(path)
     assert (suite.name, suite.title) == ("my-shop", "My shop")
     one, two, three = suite.cases()
-    # What a cell says is the question as it is: the suite's template asks {{question}}, in which nothing more is filled.
-    assert one.question == "What is {{plan}}, then?"
+    assert one.question == "What is Heron, then?"
     assert [(check.type, check.value, check.metric) for check in one.checks] == [
         ("icontains", "14", "knowledge"),
         ("not-contains-any", 'free, "1,000"', "knowledge"),
