@@ -129,7 +129,7 @@ def train(options: argparse.Namespace) -> int:
     from adapters.store import AdapterStore
     from adapters.training import dataset
     from adapters.training.estimate import Estimate
-    from adapters.training.progress import Progress
+    from adapters.training.progress import Progress, curve
     from adapters.training.recipe import dataset_path
     from adapters.training.recipe import read as read_recipe
     from adapters.training.run import Trained
@@ -157,11 +157,17 @@ def train(options: argparse.Namespace) -> int:
         else:
             _print(line, sys.stderr)
 
+    losses: list[float] = []
+    looks: list[float] = []
+
     def report(progress: Progress) -> None:
-        step = f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  rate {progress.learning_rate:.1e}"
-        lines = [f"{step}  {progress.tokens_per_s:.0f} tokens/s  {progress.seconds_left / 60:.1f} min left"]
+        losses.append(progress.loss)
+        step = f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f} {curve(losses)}"
+        speed = f"rate {progress.learning_rate:.1e}  {progress.tokens_per_s:.0f} tokens/s"
+        lines = [f"{step}  {speed}  {progress.seconds_left / 60:.1f} min left"]
         if progress.look:
-            lines.append(f"  held-out loss {progress.look.loss:.3f}")
+            looks.append(progress.look.loss)
+            lines.append(f"  held-out loss {progress.look.loss:.3f} {curve(looks)}")
             lines += [f"  {sample.question!r}: {sample.answer!r}" for sample in progress.look.samples]
         say("progress", progress, "\n".join(lines))
 

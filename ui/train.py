@@ -227,7 +227,7 @@ class Train:
             gr.Button(visible=running),
             gr.Button(visible=run.state in ("stopped", "failed")),
             gr.Button(visible=run.state == "done" and not there),
-            gr.Button(visible=not running),
+            gr.Button(value=say("train_cancel" if running else "train_delete"), visible=True),
             run.name if there else None,
         ]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapters.verdict import Part
 
+_BARS = "▁▂▃▄▅▆▇█"
 SAMPLE_TOKENS = 64
 """The most of an answer that a look gives."""
 
@@ -54,3 +57,16 @@ class Examining:
     done: int
     parts: int
     seconds_left: float | None = None
+
+
+def curve(values: Sequence[float], width: int = 16) -> str:
+    """Values as a line of bars for a terminal, the lowest the smallest; of more than `width` the means of as many equal
+    parts. Values that are no finite numbers are gaps."""
+    parts = [values[at * len(values) // width : (at + 1) * len(values) // width] for at in range(width)]
+    shown = [sum(part) / len(part) for part in parts] if len(values) > width else list(values)
+    finite = [value for value in shown if math.isfinite(value)]
+    low, span = min(finite, default=0.0), max(finite, default=0.0) - min(finite, default=0.0)
+    return "".join(
+        _BARS[round((value - low) / span * (len(_BARS) - 1)) if span else 0] if math.isfinite(value) else " "
+        for value in shown
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.training import lora
-from adapters.training.progress import Progress
+from adapters.training.progress import Progress, curve
 from adapters.training.run import train
 from errors import CounterpointError
 from tests.adapters.small_run import RECIPE, failing, killed_at
@@ -101,3 +101,12 @@ def test_patience_without_looks_is_refused_in_one_line(recipe: Path, tiny_base: 
     recipe.write_text(RECIPE + "patience: 2\n")
     with pytest.raises(CounterpointError, match="give evaluate_every as well"):
         train(recipe, tmp_path / "made", tiny_base)
+
+
+def test_a_curve_in_a_terminal_is_as_high_as_its_values_and_no_wider_than_it_may_be() -> None:
+    assert curve([8, 6, 4, 2, 1]) == "█▆▄▂▁"
+    assert curve([3.0, 3.0]) == "▁▁"
+    assert curve([]) == ""
+    assert curve([1, float("nan"), 2]) == "▁ █"
+    falling = curve([100 - step for step in range(100)], width=8)
+    assert falling == "█▇▆▅▄▃▂▁"

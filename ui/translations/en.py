@@ -289,6 +289,7 @@ TEXTS = {
     "train_stop": "Stop",
     "train_resume": "Go on",
     "train_use": "Use it",
+    "train_cancel": "Cancel",
     "train_delete": "Delete",
     "train_delete_sure": "Delete this run and all that it made? An adapter that is in use already stays.",
     "train_nothing": "There is nothing to train on: upload a file first.",
