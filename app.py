@@ -158,7 +158,7 @@ def parser() -> _Parser:
     )
 
     test = commands.add_parser("test-adapter", parents=[engine], help="test a trained adapter again")
-    test.add_argument("folder", metavar="FOLDER", type=Path, help="with its passport")
+    test.add_argument("folder", metavar="FOLDER", type=Path, help="with its passport; or an adapter's name")
     test.add_argument(
         "--recipe",
         metavar="RECIPE",

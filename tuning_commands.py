@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from assembly import ROOT, Places, base_facts, persona_store
@@ -126,23 +127,27 @@ def split_data(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """Trains and tests an adapter; what it will take, progress and the verdict on stderr, or one JSON object each on
     stdout. Exit 1 where it did not pass."""
+    from adapters.training.recipe import read as read_recipe
+
+    places = Places.from_options(options)
+    recipe = read_recipe(options.recipe)  # before what takes seconds to import
     from adapters.store import AdapterStore
     from adapters.training import dataset
     from adapters.training.estimate import Estimate
     from adapters.training.progress import Progress, curve
     from adapters.training.recipe import dataset_path
-    from adapters.training.recipe import read as read_recipe
     from adapters.training.run import Trained
     from adapters.training.run import train as run_training
+    from adapters.training.stopping import Stopping
     from adapters.training.workplace import Workplace
     from adapters.verdict import Gate
     from comparison.gate import tell as words
     from comparison.gate.gate import examine, refuse
 
-    # Told to end from outside, it ends as it does by Ctrl-C: it says from where it can go on.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    places = Places.from_options(options)
-    recipe = read_recipe(options.recipe)
+    # Told to end, by Ctrl-C or from outside, it keeps the step under way and says from where it can go on.
+    stopping = Stopping()
+    for told_to_end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(told_to_end, stopping.hear)
     persona = _counterpart(recipe, places)
     facts = base_facts(options, places)
     store = None
@@ -188,15 +193,15 @@ def train(options: argparse.Namespace) -> int:
             why = str(error)
         except (MemoryError, RuntimeError):  # the memory may be used up, which is told elsewhere
             raise
-        except (
-            Exception
-        ) as error:  # a mistake of ours: what was trained is kept, and can be tested by a mended one
+        except Exception as error:  # a mistake of ours: what was trained is kept, for a mended test
             traceback.print_exc()
             why = f"{part} failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
         raise WorkFailed(f"it could not be tested: {why} {Workplace(options.out).what_is_kept()}")
 
     try:
-        passport = run_training(options.recipe, options.out, facts, options.resume, report, announce, test)
+        passport = run_training(
+            options.recipe, options.out, facts, options.resume, report, announce, test, stopping
+        )
     except KeyboardInterrupt:
         raise WorkFailed(f"stopped. {Workplace(options.out).what_is_kept()}") from None
     gate = passport.gate
@@ -215,26 +220,47 @@ def train(options: argparse.Namespace) -> int:
 def test_adapter(options: argparse.Namespace) -> int:
     """Tests an adapter again that was trained before, by the marks that its recipe has now, and notes the result in its
     passport. Exit 1 where it did not pass."""
+    places = Places.from_options(options)
+    folder, recipe_path = _to_test(options, places)
     from adapters import passport as passports
     from adapters.training.run import loaded
     from comparison.gate import tell as words
     from comparison.gate.gate import examine, refuse
 
-    places = Places.from_options(options)
     facts = base_facts(options, places)
-    trained = loaded(options.folder, facts, options.recipe)
+    trained = loaded(folder, facts, recipe_path)
     persona = _counterpart(trained.recipe, places)
     refuse(persona, trained.heldout, facts)
     gate = examine(trained, facts, places.cache, persona, lambda progress: _testing(progress, options.json))
-    passport = passports.read(options.folder)
+    passport = passports.read(folder)
     assert passport is not None
     recipe = passport.recipe.model_copy(update={"gate": trained.recipe.gate})
-    passports.write(options.folder, passport.model_copy(update={"gate": gate, "recipe": recipe}))
+    passports.write(folder, passport.model_copy(update={"gate": gate, "recipe": recipe}))
     if options.json:
         print(json.dumps({"event": "done", "gate": gate.model_dump(mode="json")}))
     else:
         print("\n".join(words.lines(gate)))
     return DONE if gate.passed else FAILED
+
+
+def _to_test(options: argparse.Namespace, places: Places) -> tuple[Path, Path | None]:
+    """The adapter's folder, which may be given by the adapter's name, and its recipe: the one that is given, the one in
+    there, or that of the run that it came of."""
+    folder = options.folder
+    if not folder.is_dir():
+        named = [parent / folder for parent in (places.data / "adapters", ROOT / "adapters" / "library")]
+        found = next((each for each in named if len(folder.parts) == 1 and each.is_dir()), None)
+        if found is None:
+            raise CounterpointError(f"{folder}: there is no such folder, and no adapter of that name.")
+        folder = found
+    if options.recipe is not None and not options.recipe.is_file():
+        raise CounterpointError(f"--recipe {options.recipe}: there is no such file.")
+    beside = [
+        folder / "recipe.yaml",
+        folder.parent / "recipe.yaml",
+        places.data / "runs" / folder.name / "recipe.yaml",
+    ]
+    return folder, options.recipe or next((each for each in beside if each.is_file()), None)
 
 
 def _counterpart(recipe: Recipe, places: Places) -> Persona | None:

@@ -16,7 +16,7 @@ import gradio as gr
 from adapters.inspection import Inspection
 from adapters.store import AdapterEntry
 from errors import CounterpointError
-from ui import figures, links, markup
+from ui import figures, links, markup, verdict
 from ui.guard import guarded, inform, warn
 from ui.outgoing import Outgoing
 from ui.parts import Parts
@@ -45,6 +45,7 @@ class Adapters:
                 self.facts = gr.Markdown(
                     "", elem_classes=["cp-receipt"], elem_id="adapter-facts", latex_delimiters=[]
                 )
+                self.gate = gr.HTML("", elem_classes=["cp-figure"], elem_id="adapter-gate", js_on_load=None)
                 self.delete = gr.Button(
                     label("delete"), size="sm", scale=0, min_width=90, visible=False, elem_id="adapter-delete"
                 )
@@ -53,7 +54,7 @@ class Adapters:
                     self._import()
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         self.quiet = quiet
-        self.shown = [self.about, self.scores, self.facts, self.delete]
+        self.shown = [self.about, self.scores, self.facts, self.gate, self.delete]
         self.list.change(guarded(self._select), self.list, self.shown, **quiet)
         self.outgoing.wire(self.list, **quiet)
         given = [self.path, self.files, self.name, self.override, self.accept]
@@ -120,13 +121,14 @@ class Adapters:
 
     def _select(self, name: str | None) -> list[Any]:
         if not name:
-            return ["", "", "", gr.Button(visible=False)]
+            return ["", "", "", "", gr.Button(visible=False)]
         entry = self.parts.adapters.get(name)
         passport = entry.inspection.passport
         return [
             about(entry),
             figures.score_bars(passport.scores) if passport else "",
             facts(entry.inspection),
+            verdict.page(passport.gate) if passport else "",
             gr.Button(visible=entry.origin == "yours"),
         ]
 

@@ -224,7 +224,7 @@ class Train:
             curves.losses(run.steps, run.steps[-1].steps if run.steps else 1),
             training_told.samples(run),
             verdict.page(run.passport.gate if run.passport else None),
-            gr.Button(visible=running),
+            gr.Button(visible=running and not run.stopping),
             gr.Button(visible=run.state in ("stopped", "failed")),
             gr.Button(visible=run.state == "done" and not there),
             gr.Button(value=say("train_cancel" if running else "train_delete"), visible=True),
@@ -249,7 +249,7 @@ class Train:
             training_told.report(prepared),
             curves.lengths(prepared.report.data.lengths),
             training_told.rows(prepared),
-            gr.Button(interactive=not prepared.report.problems),
+            gr.Button(interactive=not (prepared.report.problems or prepared.too_few)),
         ]
 
     def _start(
@@ -260,6 +260,8 @@ class Train:
         persona: str | None,
         *settings: str,
     ) -> list[Any]:
+        if busy := self.parts.runs.going_on():
+            raise CounterpointError(say("train_busy", name=busy))
         if prepared is None:
             raise CounterpointError(say("train_nothing"))
         given, wrong = setup.numbers(dict(zip(SETTINGS, settings, strict=False)), prefix="train_set_")
@@ -309,9 +311,9 @@ def _guessed(file: str | None, title: str, guess: str) -> list[str]:
 
 def _mark(run: Run) -> tuple[str, int, str]:
     """What changes where there is something new to show."""
-    return (run.state, run.steps[-1].step if run.steps else 0, repr(run.testing or run.estimate))
+    told = (run.testing or run.estimate, run.beginning, run.stopping)
+    return (run.state, run.steps[-1].step if run.steps else 0, repr(told))
 
 
 def _listed(run: Run) -> str:
-    title = run.passport.title if run.passport else run.name
-    return f"{title} · {say('train_state_' + run.state)}"
+    return f"{run.title or run.name} · {say('train_state_' + run.state)}"

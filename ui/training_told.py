@@ -16,8 +16,8 @@ _SHOWN_PROBLEMS = 5
 
 def about(run: Run, published: bool) -> str:
     """The run's heading, how it stands, and what can be done with it."""
-    title = run.passport.title if run.passport else run.name
-    lines = [f"## {markup.plain(title)}", f"**{say('train_state_' + run.state)}**"]
+    state = say("train_stopping" if run.stopping else "train_state_" + run.state)
+    lines = [f"## {markup.plain(run.title or run.name)}", f"**{state}** · `adapter:{run.name}`"]
     if run.problem:
         lines.append(f"**{say('problem')}** {markup.plain(run.problem)}")
     if run.state == "running":
@@ -45,8 +45,10 @@ def about(run: Run, published: bool) -> str:
 
 def bar(run: Run) -> str:
     """How far it is, and what its last step was."""
+    if run.state == "running" and run.beginning:
+        return f"<p>{html.escape(say('train_beginning'))}</p>"
     if not run.steps:
-        return f"<p>{html.escape(say('train_beginning'))}</p>" if run.state == "running" else ""
+        return ""
     last = run.steps[-1]
     told = say(
         "train_step",
@@ -109,6 +111,8 @@ def report(prepared: Prepared) -> str:
             told = f"{KINDS[each.kind].title}: {each.count:,} ({say('train_mend')} {each.mend})"
             lines.append(f"- **{say(key)}** {markup.plain(told)}")
             lines += [f"    - {_at(line)}{markup.plain(text)}" for line, text in each.first[:_SHOWN_PROBLEMS]]
+    if prepared.too_few:
+        lines.append(f"- **{say('problem')}** {markup.plain(prepared.too_few)}")
     return "\n".join([lines[0], "", *lines[1:]])
 
 

@@ -19,6 +19,7 @@ from adapters.training.dataset import Encoded
 from adapters.training.looks import Looks
 from adapters.training.progress import Look, Progress
 from adapters.training.recipe import Recipe
+from adapters.training.stopping import Stopping
 from adapters.training.workplace import Checkpoint, Workplace
 from errors import WorkFailed
 
@@ -42,16 +43,18 @@ def fit(
     looks: Looks,
     workplace: Workplace,
     report: Callable[[Progress], None],
+    stopping: Stopping,
 ) -> Fitted:
     """Trains `model` in place, from the newest checkpoint if there is one.
 
-    Raises WorkFailed where a loss or a weight is no finite number any more.
+    Raises WorkFailed where a loss or a weight is no finite number any more, KeyboardInterrupt where `stopping` was asked
+    for, with a checkpoint of the step that it ended after.
     """
     steps_a_pass, steps = recipe.steps_a_pass(len(encoded)), recipe.steps(len(encoded))
     found = workplace.checkpoint()
     if found:
         looks.go_on(found.notes["looks"], found.folder)
-    watch = _Watch(model, recipe, looks, workplace, report, steps, steps_a_pass, found)
+    watch = _Watch(model, recipe, looks, workplace, report, stopping, steps, steps_a_pass, found)
     trainer = lora.trainer(
         model,
         arguments(model, recipe, workplace.folder, steps),
@@ -64,7 +67,8 @@ def fit(
     if found and looks.is_enough:  # killed after its last step, before it was published
         ended = found.step
     else:
-        trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
+        with stopping.after_the_step():
+            trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
         ended = trainer.state.global_step
     looks.restore_best()
     return Fitted(
@@ -88,6 +92,7 @@ class _Watch(TrainerCallback):
         looks: Looks,
         workplace: Workplace,
         report: Callable[[Progress], None],
+        stopping: Stopping,
         steps: int,
         steps_a_pass: int,
         found: Checkpoint | None,
@@ -95,7 +100,7 @@ class _Watch(TrainerCallback):
         notes: dict[str, Any] = found.notes if found else {"tokens": 0, "seconds": 0.0, "losses": []}
         self.losses: deque[float] = deque(notes["losses"], maxlen=steps_a_pass)
         self._model, self._recipe, self._looks = model, recipe, looks
-        self._workplace, self._report = workplace, report
+        self._workplace, self._report, self._stopping = workplace, report, stopping
         self._steps, self._begun = steps, found.step if found else 0
         self._tokens_before, self._seconds_before = int(notes["tokens"]), float(notes["seconds"])
         self._started = time.monotonic()
@@ -140,6 +145,8 @@ class _Watch(TrainerCallback):
                 look=look,
             )
         )
+        if self._stopping.asked:
+            control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not lora.is_finite(self._model):

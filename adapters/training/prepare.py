@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ class Prepared:
     report: Report
     rows: Sequence[Row]
     shown: Sequence[Shown]
+    too_few: str | None = None
+    """Why so few rows, or so like each other, cannot be trained and tested, in one line."""
 
 
 def prepare(file: Path, base: BaseFacts, wrong_with: WrongWith = lambda checks: None) -> Prepared:
@@ -54,7 +57,22 @@ def prepare(file: Path, base: BaseFacts, wrong_with: WrongWith = lambda checks: 
     context = min(pretrained.context_of(base.folder) or MOST_TOKENS, MOST_TOKENS)
     report = check(file, tokenizer, context, max_length=context, wrong_with=wrong_with)
     entries = report.data.reading.entries
-    return Prepared(report, [row for _, row in entries], first(entries, tokenizer, context))
+    rows = [row for _, row in entries]
+    return Prepared(report, rows, first(entries, tokenizer, context), _too_few(rows) if rows else None)
+
+
+def _too_few(rows: Sequence[Row]) -> str | None:
+    """Why the test after training would have too few rows, if it had."""
+    try:
+        held = len(split(rows, heldout_share(len(rows)), 0).heldout)
+    except CounterpointError:
+        held = 0
+    if held >= _FEWEST_HELDOUT:
+        return None
+    return (
+        f"of {len(rows)} {'row' if len(rows) == 1 else 'rows'} {held} can be held out, and the test after training needs "
+        f"{_FEWEST_HELDOUT}: give more rows that ask different things."
+    )
 
 
 class Job(NamedTuple):
@@ -87,14 +105,11 @@ def job(
     if len(title.strip()) > _MOST_TITLE:
         raise CounterpointError(f"The title is longer than {_MOST_TITLE} characters: shorten it.")
     rows = prepared.rows
+    if prepared.too_few:
+        raise CounterpointError(prepared.too_few)
     chosen = {name: int(value) if float(value).is_integer() else value for name, value in settings.items()}
     sides = split(rows, heldout_share(len(rows)), int(chosen.get("seed", 0)))
     train, heldout = ([rows[place] for place in places] for places in sides)
-    if len(heldout) < _FEWEST_HELDOUT:
-        raise CounterpointError(
-            f"{len(heldout)} of {len(rows)} rows can be held out, and the test after training needs {_FEWEST_HELDOUT}: "
-            "give more rows that ask different things."
-        )
     values: dict[str, Any] = {
         "preset": preset,
         "name": named(title),
@@ -127,8 +142,10 @@ def heldout_share(rows: int) -> float:
 
 
 def named(title: str) -> str:
-    """A name made of a title: small letters, digits and hyphens."""
-    name = re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-")[:64].rstrip("-")
+    """A name made of a title: small letters without their accents, digits and hyphens."""
+    parts = unicodedata.normalize("NFKD", title)
+    plain = "".join(sign for sign in parts if not unicodedata.combining(sign)).casefold()
+    name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:64].rstrip("-")
     if not name:
         raise CounterpointError(
             f"No name can be made of the title {title!r}: use letters from a to z, or digits."

@@ -158,6 +158,10 @@ def read(path: Path) -> Recipe:
         raise CounterpointError(
             f"{path}: the recipe cannot be read ({why}): give the path of a YAML file."
         ) from None
+    if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".json"):
+        raise CounterpointError(
+            f"{path.name} is data, and here a recipe is wanted: a YAML file that names it (adapters/training/README.md)."
+        )
     recipe = strict_yaml.load(text, path.name, Recipe)
     missing = [
         f"{path.name}: {field}: there is no file {getattr(recipe, field)} (paths start at the recipe's folder)"

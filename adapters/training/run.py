@@ -22,6 +22,7 @@ from adapters.training.marks import Marks
 from adapters.training.progress import Progress
 from adapters.training.recipe import Recipe, dataset_path
 from adapters.training.recipe import read as read_recipe
+from adapters.training.stopping import Stopping
 from adapters.training.workplace import Workplace
 from adapters.verdict import Gate
 from backends import pretrained
@@ -53,6 +54,7 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,
     announce: Callable[[Estimate], None] | None = None,
     test: Callable[[Trained], Gate] | None = None,
+    stopping: Stopping | None = None,
 ) -> Passport:
     """Trains the recipe's adapter on `base` and puts it into the new folder `out`.
 
@@ -60,7 +62,8 @@ def train(
     checkpoints beside `out`; with `resume` a killed run goes on from the newest one that is whole, and ends
     with the weights that it would have had (on the same machine); without, it is left alone. `report` is called
     after each optimizer step; `announce`, if given, once before the first, after a batch or two to time it; `test`
-    after the last, for what the passport says of the gate. What it computes in is decided once for all of the run.
+    after the last, for what the passport says of the gate. `stopping` may be told to end it: then KeyboardInterrupt is
+    raised, after the step under way. What it computes in is decided once for all of the run.
     Raises CounterpointError for anything wrong with the recipe, the data, the base or `out`, or if memory will
     not do, all of it before the first step; WorkFailed where disk or memory is full or the loss no finite number any
     more, with the last good checkpoint kept.
@@ -104,7 +107,7 @@ def train(
         kept = workplace.checkpoint()
         estimate.before(model, recipe, encoded, heldout, announce, done=kept.step if kept else 0)
         looks = Looks(model, tokenizer, recipe, heldout_rows, heldout)
-        trained = fit(model, recipe, encoded, looks, workplace, report)
+        trained = fit(model, recipe, encoded, looks, workplace, report, stopping or Stopping())
         with lora.as_saved(model):
             heldout_loss = token_loss.mean(model, heldout, recipe.batch_size, recipe.packing)
         if not math.isfinite(heldout_loss):

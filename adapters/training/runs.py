@@ -41,6 +41,8 @@ STOPPED = "stopped"
 """How the last line of a run begins that somebody stopped."""
 RECIPE, TRAIN, HELDOUT = "recipe.yaml", "train.jsonl", "heldout.jsonl"
 _EVENTS, _ERRORS, _PROCESS, _ADAPTER = "events.jsonl", "errors.txt", "process.json", "adapter"
+_STOPPING = "stopping"
+"""There while a run is told to end."""
 _NICE = 10
 """Who asks a question while a run goes on is served first."""
 _WITHOUT_A_WORD = (
@@ -48,15 +50,17 @@ _WITHOUT_A_WORD = (
 )
 _CLOCK_S = 5.0
 """By how much the time of a process's beginning may change: it is reckoned from the clock, which may be set."""
-_END_S = 20
-"""How long a run may take to end when it is told to, before it is killed; its checkpoints are safe either way."""
+_END_S = 60
+"""How long a run may take to end when it is told to, which is a step and its checkpoint, before it is killed; the
+checkpoints of before are safe either way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run as its folder tells of it. `problem` says why it failed, with the mend; `kept_step` is that of the
     checkpoint from which it would go on. `steps` are those told so far, each once, the oldest first; `estimate` what
-    it was expected to take, and `testing` how far the test after the last of them is."""
+    it was expected to take, and `testing` how far the test after the last of them is. `beginning` is whether it has
+    done nothing yet since it was begun, or gone on with; `stopping` whether it was told to end."""
 
     name: str
     folder: Path
@@ -67,6 +71,9 @@ class Run:
     passport: Passport | None = None
     estimate: Estimate | None = None
     testing: Examining | None = None
+    title: str | None = None
+    beginning: bool = False
+    stopping: bool = False
 
     @property
     def adapter(self) -> Path:
@@ -139,13 +146,15 @@ class RunStore:
                 raise self._unwritten(error) from None
         return self.get(name)
 
-    def stop(self, name: str) -> Run:
-        """Ends the process of a run that goes on, and waits for that; its checkpoints stay."""
+    def stop(self, name: str, at_once: bool = False) -> Run:
+        """Ends the process of a run that goes on, and waits for that: after its step, which is kept, or `at_once`."""
         folder = self.get(name).folder
         process = _process(folder)
         if process:
+            with suppress(OSError):
+                (folder / _STOPPING).touch()
             with suppress(psutil.NoSuchProcess):
-                process.terminate()
+                (process.kill if at_once else process.terminate)()
                 try:
                     process.wait(_END_S)
                 except psutil.TimeoutExpired:
@@ -158,7 +167,7 @@ class RunStore:
 
     def delete(self, name: str) -> None:
         """Stops a run, if it goes on, and removes all that it made; what was published of it stays."""
-        folder = self.stop(name).folder
+        folder = self.stop(name, at_once=True).folder
         doomed = self._root / f".deleted-{name}"
         shutil.rmtree(doomed, ignore_errors=True)
         try:
@@ -205,6 +214,11 @@ class RunStore:
             "--json",
         ]
         (folder / _ERRORS).unlink(missing_ok=True)
+        (folder / _STOPPING).unlink(missing_ok=True)
+        kept = Workplace(folder / _ADAPTER).checkpoint()
+        begun = {"event": "begun", "kept": kept.step if kept else 0, "title": _title(folder)}
+        with (folder / _EVENTS).open("ab") as events:
+            events.write(f"\n{json.dumps(begun)}\n".encode())  # a killed process leaves half a line
         with (folder / _EVENTS).open("ab") as events, (folder / _ERRORS).open("ab") as errors:
             child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=events, stderr=errors, start_new_session=True
@@ -234,16 +248,28 @@ class RunStore:
         told = _told(folder / _EVENTS)
         if alive:  # also where its result is there: it may yet be published
             return Run(
-                folder.name, folder, "running", None, None, told.steps, None, told.estimate, told.testing
+                folder.name,
+                folder,
+                "running",
+                None,
+                None,
+                told.steps,
+                estimate=told.estimate,
+                testing=told.testing,
+                title=told.title,
+                beginning=told.beginning,
+                stopping=(folder / _STOPPING).exists(),
             )
         words = _last_words(folder / _ERRORS)
         if made:
-            return Run(folder.name, folder, "done", words, None, told.steps, made)
+            return Run(folder.name, folder, "done", words, None, told.steps, made, title=made.title)
         kept = Workplace(folder / _ADAPTER).checkpoint()
         step = kept.step if kept else None
         if words and words.startswith(STOPPED):
-            return Run(folder.name, folder, "stopped", None, step, told.steps)
-        return Run(folder.name, folder, "failed", words or _WITHOUT_A_WORD, step, told.steps)
+            return Run(folder.name, folder, "stopped", None, step, told.steps, title=told.title)
+        return Run(
+            folder.name, folder, "failed", words or _WITHOUT_A_WORD, step, told.steps, title=told.title
+        )
 
     def _unwritten(self, error: OSError) -> CounterpointError:
         why = error.strerror or error
@@ -265,10 +291,21 @@ def _process(folder: Path) -> psutil.Process | None:
     return None
 
 
+def _title(folder: Path) -> str | None:
+    """As the recipe says it."""
+    try:
+        told = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+        return str(told["title"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None
+
+
 class _Told(NamedTuple):
     steps: tuple[Progress, ...]
     estimate: Estimate | None
     testing: Examining | None
+    title: str | None
+    beginning: bool
 
 
 def _told(events: Path) -> _Told:
@@ -277,6 +314,8 @@ def _told(events: Path) -> _Told:
     steps: list[Progress] = []
     estimate: Estimate | None = None
     testing: Examining | None = None
+    title: str | None = None
+    beginning = True
     try:
         lines = events.read_bytes().splitlines()
     except OSError:
@@ -290,11 +329,16 @@ def _told(events: Path) -> _Told:
                     while steps and steps[-1].step >= step.step:
                         steps.pop()
                     steps.append(step)
+                    beginning = False
+                case "begun":
+                    while steps and steps[-1].step > told["kept"]:
+                        steps.pop()
+                    estimate, testing, title, beginning = None, None, told["title"], True
                 case "estimate":
-                    estimate, testing = Estimate(**told), None
+                    estimate = Estimate(**told)
                 case "testing":
-                    testing = Examining(**told)
-    return _Told(tuple(steps), estimate, testing)
+                    testing, beginning = Examining(**told), False
+    return _Told(tuple(steps), estimate, testing, title, beginning)
 
 
 def _look(told: dict[str, Any] | None) -> Look | None:

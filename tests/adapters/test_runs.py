@@ -142,7 +142,10 @@ def test_a_run_outlives_who_began_it_and_can_be_stopped_killed_gone_on_with_and_
     assert store.get("tiny") == stopped
     assert stopped.kept_step is not None
 
-    assert store.resume("tiny").state == "running"
+    # What it was told to end after is kept: nothing is done twice.
+    assert stopped.kept_step == stopped.steps[-1].step
+    begun = store.resume("tiny")
+    assert (begun.state, begun.stopping) == ("running", False)
     further = until(store, "tiny", lambda run: len(run.steps) > len(stopped.steps) + 2)
     assert [step.step for step in further.steps] == list(range(1, len(further.steps) + 1))
     assert further.steps[: stopped.kept_step] == stopped.steps[: stopped.kept_step]
@@ -225,6 +228,18 @@ def test_a_broken_passport_is_told_of_its_run_and_hides_no_other(done: RunStore,
     assert broken.state == "failed"
     assert broken.problem is not None
     assert "passport.json" in broken.problem
+
+
+def test_a_run_that_goes_on_tells_nothing_of_what_it_does_again(done: RunStore) -> None:
+    folder = done.get("tiny").folder
+    before = runs._told(folder / "events.jsonl")
+    assert not before.beginning
+    assert before.title == "A tiny adapter"
+    with (folder / "events.jsonl").open("a") as events:
+        events.write('{"event": "progress", "st\n{"event": "begun", "kept": 3, "title": "New"}\n')
+    after = runs._told(folder / "events.jsonl")
+    assert [step.step for step in after.steps] == [1, 2, 3]
+    assert (after.estimate, after.testing, after.title, after.beginning) == (None, None, "New", True)
 
 
 @pytest.mark.parametrize("name", ["process.json", "events.jsonl", "errors.txt"])

@@ -20,6 +20,7 @@ from adapters import passport as passports
 from adapters.training import dataset, lora, token_loss
 from adapters.training.progress import Progress
 from adapters.training.run import train
+from adapters.training.stopping import Stopping
 from adapters.training.workplace import Workplace
 from errors import FAILED, CounterpointError
 from tests.adapters.small_run import RECIPE, killed_at, row
@@ -102,6 +103,44 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(
     expected = load_file(whole / "adapter_model.safetensors")
     for name, tensor in load_file(out / "adapter_model.safetensors").items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+
+
+def test_a_run_that_is_told_to_end_keeps_the_step_under_way_and_ends_with_the_same_weights(
+    recipe: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    whole = tmp_path / "whole"
+    train(recipe, whole, tiny_base)
+    out, stopping = tmp_path / "resumed", Stopping()
+    seen: list[int] = []
+
+    def told_at_four(progress: Progress) -> None:
+        seen.append(progress.step)
+        if progress.step == 4:
+            stopping.hear()
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out, tiny_base, report=told_at_four, stopping=stopping)
+    assert seen == [1, 2, 3, 4]
+    kept = Workplace(out).checkpoint()
+    assert kept is not None
+    assert kept.step == 4  # checkpoint_every is 3
+    steps: list[int] = []
+    train(recipe, out, tiny_base, resume=True, report=lambda progress: steps.append(progress.step))
+    assert steps == list(range(5, 13))
+    expected = load_file(whole / "adapter_model.safetensors")
+    for name, tensor in load_file(out / "adapter_model.safetensors").items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+
+
+def test_a_run_is_interrupted_at_once_outside_of_steps_and_where_it_is_told_twice() -> None:
+    stopping = Stopping()
+    with pytest.raises(KeyboardInterrupt):
+        stopping.hear()
+    with pytest.raises(KeyboardInterrupt), stopping.after_the_step():  # noqa: PT012
+        stopping.hear()
+        assert stopping.asked
+        with pytest.raises(KeyboardInterrupt):
+            stopping.hear()
 
 
 def test_a_damaged_checkpoint_is_not_resumed_from(recipe: Path, tiny_base: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import durable
 from adapters import passport
 from adapters.store import AdapterStore
-from adapters.training.prepare import SETTINGS
+from adapters.training.prepare import SETTINGS, named
 from adapters.training.progress import Examining, Look, Progress, Sample
 from adapters.training.recipe import read as read_recipe
 from adapters.training.runs import Run, RunStore
@@ -209,6 +209,20 @@ def test_rows_that_are_longer_than_usual_are_taken_as_far_as_the_base_reads(
     assert longest > 512
     tab._start(prepared, "Zoo", "quick", "")
     assert read_recipe(parts.runs.get("zoo").folder / "recipe.yaml").max_length == longest
+
+
+def test_an_accent_is_no_gap_in_a_name() -> None:
+    assert named("Müséum: café №1") == "museum-cafe-no1"
+
+
+def test_a_run_that_is_told_to_end_or_has_just_begun_says_so(tmp_path: Path) -> None:
+    run = Run("zoo", tmp_path, "running", None, None, (progress(7),), title="The <zoo>")
+    assert "step 7 of 10" in training_told.bar(run)
+    assert training_told.about(run, False).startswith("## The \\<zoo\\>")
+    assert "**training** · `adapter:zoo`" in training_told.about(run, False)
+    begun = dataclasses.replace(run, beginning=True)
+    assert training_told.bar(begun) == "<p>Reading the data and the base …</p>"
+    assert "**stopping: the step" in training_told.about(dataclasses.replace(run, stopping=True), False)
 
 
 def test_rows_of_which_too_few_can_be_held_out_are_refused_before_anything_is_trained(
