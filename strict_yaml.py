@@ -128,6 +128,12 @@ def friendly(problem: ErrorDetails) -> str:
     return _FRIENDLY.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
 
 
+def sentences(error: ValidationError) -> list[str]:
+    """What pydantic found wrong, each with its place: "tests[0].vars: must be a mapping"."""
+    details = error.errors(include_url=False)
+    return [": ".join(filter(None, (dotted(one["loc"]), friendly(one)))) for one in details]
+
+
 def dotted(path: Sequence[str | int]) -> str:
     """A place in a file as it is written in messages: examples[0].user."""
     text = ""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from errors import CounterpointError
-from strict_yaml import dotted, friendly, joined
+from strict_yaml import joined, sentences
 
 Need = Literal["embedding", "logprobs", "latency", "cost", "python", "judge"]
 """What some checks cannot be made without, beside the answer's text."""
@@ -199,8 +199,7 @@ def _read(checks: Sequence[Mapping[str, Any]]) -> tuple[list[Check], list[str]]:
                 needed = ", ".join(sorted(check.needs))
                 wrong = [f"the check {check.type!r} needs more than a text ({needed}): use it in a suite"]
         except ValidationError as error:
-            details = error.errors(include_url=False)
-            wrong = [": ".join(filter(None, (dotted(each["loc"]), friendly(each)))) for each in details]
+            wrong = sentences(error)
         at = f"check {number}: " if len(checks) > 1 else ""
         problems += [at + told for told in wrong]
     return found, problems

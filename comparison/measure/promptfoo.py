@@ -21,7 +21,7 @@ from comparison.measure.suite import MAX_TESTS, QUESTION, Suite
 from comparison.measure.suite_table import table_tests
 from errors import CounterpointError
 from strict_json import show
-from strict_yaml import dotted, friendly, joined, load_plain
+from strict_yaml import friendly, joined, load_plain, sentences
 
 _CHECK_FIELDS = {"type", "value", "threshold", "weight", "metric", "assert"}
 _TEST_FIELDS = {"description", "vars", "assert", "threshold"}
@@ -83,9 +83,7 @@ class _Reading:
         try:
             return Import(Suite.model_validate(content), tuple(self._left))
         except ValidationError as error:
-            details = error.errors(include_url=False)
-            found = [": ".join(filter(None, (dotted(one["loc"]), friendly(one)))) for one in details]
-            raise CounterpointError(f"{self._path.name}: {joined(found)}.") from None
+            raise CounterpointError(f"{self._path.name}: {joined(sentences(error))}.") from None
 
     def _leave(self, place: str, why: str) -> None:
         self._left.append(f"{place}: {why}")

@@ -20,7 +20,7 @@ from comparison.checks.kinds import KINDS
 from comparison.measure.suite import MAX_TESTS, QUESTION, Suite
 from errors import CounterpointError
 from strict_json import show
-from strict_yaml import dotted, friendly, joined
+from strict_yaml import friendly, joined, sentences
 
 _EXPECTED = re.compile(r"__expected\d*")
 _KNOWN = {"__description", "__metric", "__threshold"}
@@ -40,9 +40,7 @@ def read_table(text: str, path: Path) -> Suite:
     try:
         return Suite.model_validate(told)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        found = [": ".join(filter(None, (dotted(one["loc"]), friendly(one)))) for one in details]
-        raise CounterpointError(f"{path.name}: {joined(found)}") from None
+        raise CounterpointError(f"{path.name}: {joined(sentences(error))}") from None
 
 
 def table_tests(text: str, path: Path, asks: str | None = None) -> list[dict[str, Any]]:
