@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import ValidationError
 
 from comparison.checks.check import SET, Check
@@ -174,7 +173,11 @@ class _Reading:
             self._leave(f"{place}.{name}", "is not known here")
         made = {name: check[name] for name in _CHECK_FIELDS & check.keys() if check[name] is not None}
         if kind in ("is-json", "contains-json") and isinstance(value, str):
-            made["value"] = yaml.safe_load(value)
+            try:
+                made["value"] = load_plain(value, "its schema")
+            except CounterpointError as error:
+                self._leave(place, str(error))
+                return []
         if kind == SET:
             parts = check.get("assert")
             listed = enumerate(parts if isinstance(parts, list) else [])

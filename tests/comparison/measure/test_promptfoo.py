@@ -106,6 +106,10 @@ tests:
         ),
         ("prompts: [x]\ntests: ['../x.csv']\n", "tests[0]: '../x.csv' is no CSV file beside it"),
         ("prompts: [x]\ntests: 3\n", "tests[0]: is no test"),
+        (
+            "prompts: [x]\ntests: [{assert: [{type: is-json, value: '[&a [x], *a]'}]}]\n",
+            "anchors and aliases are not allowed",
+        ),
     ],
 )
 def test_of_what_nothing_can_be_asked_is_told(tmp_path: Path, text: str, told: str) -> None:
