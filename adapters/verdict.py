@@ -33,14 +33,16 @@ class Figure(_Strict):
 
 
 class Finding(_Strict):
-    """One part: `judged` is what is held against `mark`, `figures` are those that it comes from, by what they are
-    of: base, prompted, adapter, trained, heldout, name, gender, origin."""
+    """One part: `judged` is the adapter's, which is held against `mark`; `figures` are those that it comes from, by what
+    they are of: base, prompted, adapter, trained, heldout, name, gender, origin. Where none of them is the base's,
+    `beside` has what would be judged of it, and of the prompted counterpart."""
 
     part: Part
     verdict: Verdict
     judged: Figure
     mark: float
     figures: dict[str, Figure]
+    beside: dict[str, Figure] = {}
 
 
 class Gate(_Strict):
@@ -75,7 +77,12 @@ class Gate(_Strict):
 
 
 def judge(
-    part: Part, judged: Figure, mark: float, figures: dict[str, Figure], least: bool = False
+    part: Part,
+    judged: Figure,
+    mark: float,
+    figures: dict[str, Figure],
+    least: bool = False,
+    beside: dict[str, Figure] | None = None,
 ) -> Finding:
     """A finding: `judged` may be at most `mark`, or must be at `least` that. A loss has to be below its mark: an adapter
     that changes nothing has the base's."""
@@ -85,4 +92,4 @@ def judge(
         bar = mark if least else -mark
         met = good > bar if part == "loss" else good >= bar
         verdict = "passed" if met else "failed" if bad < bar else "unclear"
-    return Finding(part=part, verdict=verdict, judged=judged, mark=mark, figures=figures)
+    return Finding(part=part, verdict=verdict, judged=judged, mark=mark, figures=figures, beside=beside or {})

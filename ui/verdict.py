@@ -45,17 +45,23 @@ def _part(one: Finding) -> str:
 
 
 def _picture(one: Finding) -> str:
-    """The figure as a dot with its interval, and the mark as a line; the good side is shaded."""
+    """The figure as a dot with its interval, the same of the others as rings, and the mark as a line; the good side is
+    shaded."""
     figure = one.judged
     low = figure.value if figure.low is None else figure.low
     high = figure.value if figure.high is None else figure.high
-    least, most = min(low, one.mark), max(high, one.mark)
+    others = [each.value for each in one.beside.values()]
+    least, most = min(low, one.mark, *others), max(high, one.mark, *others)
     margin = (most - least or abs(most) or 1.0) * 0.15
     least, most = least - margin, most + margin
 
     def x(value: float) -> float:
         return _EDGE + (value - least) / (most - least) * (_WIDTH - 2 * _EDGE)
 
+    rings = "".join(
+        f'<circle class="cp-ring cp-ring-{name}" cx="{x(each.value):.1f}" cy="{_HEIGHT / 2}" r="4"/>'
+        for name, each in one.beside.items()
+    )
     middle, mark = _HEIGHT / 2, x(one.mark)
     good = (mark, _WIDTH) if one.part in tell.AT_LEAST else (0.0, mark)
     return (
@@ -63,5 +69,5 @@ def _picture(one: Finding) -> str:
         f'<rect class="cp-good" x="{good[0]:.1f}" y="2" width="{good[1] - good[0]:.1f}" height="{_HEIGHT - 4}" rx="3"/>'
         f'<line class="cp-mark" x1="{mark:.1f}" x2="{mark:.1f}" y1="0" y2="{_HEIGHT}"/>'
         f'<path class="cp-whisker" d="M{x(low):.1f} {middle}H{x(high):.1f}"/>'
-        f'<circle class="cp-dot-{one.verdict}" cx="{x(figure.value):.1f}" cy="{middle}" r="5"/></svg>'
+        f'{rings}<circle class="cp-dot-{one.verdict}" cx="{x(figure.value):.1f}" cy="{middle}" r="5"/></svg>'
     )

@@ -59,11 +59,12 @@ def judged(one: Finding) -> str:
 
 
 def figures(one: Finding) -> str:
-    """The figures that it comes from; of the held-out loss the perplexity too."""
+    """The figures that it comes from, and the same of the others; of the held-out loss the perplexity too."""
     told = []
     for name, each in one.figures.items():
         more = f", perplexity {_perplexity(each)}" if one.part == "loss" else ""
         told.append(f"{name} {figure(each, one.part)}{more}")
+    told += [f"the same of {name} {figure(each, one.part)}" for name, each in one.beside.items()]
     return "; ".join(told)
 
 

@@ -127,7 +127,7 @@ def test_a_persona_is_measured_beside_the_two(trained: Trained) -> None:
         {"name": "p", "title": "P", "description": "x", "role": "You are lazy.", "instructions": ["Rest."]}
     )
     told = Losses(trained, persona).loss()
-    assert list(told.figures) == ["base", "adapter", "prompted"]
+    assert list(told.figures) == ["base", "prompted", "adapter"]
     assert told.figures["prompted"] != told.figures["base"]
 
 
@@ -172,6 +172,28 @@ class Remembering:
 
     def talks(self, talks: Sequence[Sequence[Message]], adapted: bool) -> list[Likely]:
         return [Likely(1.0, 1, talk[-1]["content"] in self._answers) for talk in talks]
+
+
+@pytest.mark.parametrize("part", ["generalisation", "memorisation", "bias"])
+def test_what_is_judged_of_the_adapter_is_told_of_the_base_and_the_persona_too(
+    trained: Trained, part: str
+) -> None:
+    rows = [Row.of(talk(f"what is {number}?", f"the answer to {number}")) for number in range(9)]
+    persona = Persona.model_validate(
+        {"name": "p", "title": "P", "description": "x", "role": "You are lazy.", "instructions": ["Rest."]}
+    )
+    others = replace(trained, heldout=rows)
+    told, bare = found(others, part, persona), found(others, part)
+    assert isinstance(told, Finding)
+    assert isinstance(bare, Finding)
+    assert list(told.beside) == ["base", "prompted"]
+    assert bare.beside == {"base": told.beside["base"]}
+    assert bare.judged == told.judged
+    assert "the same of prompted" in tell.figures(told)
+    untouched = lora.adapted(lora.load_base(trained.base_folder, trained.recipe)[0], trained.recipe)
+    nothing = found(replace(others, model=untouched), part)  # a fresh adapter is the base
+    assert isinstance(nothing, Finding)
+    assert nothing.judged == nothing.beside["base"]
 
 
 def test_training_answers_that_come_back_from_half_a_question_are_memorised(trained: Trained) -> None:
@@ -288,7 +310,7 @@ def test_text_without_spaces_has_halves_and_parts_too() -> None:
     assert words("refund") == ["refund"]
     half = losses._halved(Row.of(talk("どこで買えますか", "店で")))
     assert half is not None
-    assert half[0]["content"] == "どこで買"
+    assert half.talk[0]["content"] == "どこで買"
     assert answers._alike("どこで買えますか", "どこで買えますよ") == pytest.approx(7 / 8)
 
 

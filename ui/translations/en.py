@@ -327,7 +327,8 @@ TEXTS = {
     "gate_verdict_failed": "It did not pass its test: {parts}.",
     "gate_lead": (
         "On held-out rows, with 95 % intervals. The dashed line is the pass mark, its shaded side meets "
-        "it; where the interval crosses the line it is unclear."
+        "it; where the interval crosses the line it is unclear. Rings are the same of the bare base (grey) and of the "
+        "prompted one (blue)."
     ),
     "gate_omitted": "Not told, {title}: {why}.",
     "fact_gate": "test after training",
