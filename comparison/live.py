@@ -7,6 +7,7 @@ import dataclasses
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from backends.contract import (
@@ -42,7 +43,7 @@ class Pane:
 
     `persona` is a draft that stands in for the stored one of the mode; `variables` fill it. What `sampling`
     names (fields of Sampling) wins over what the mode says. `question` is asked here instead of the one that all
-    panes are asked.
+    panes are asked. With `logprobs` the answer says how likely its tokens were.
     """
 
     mode: str
@@ -52,6 +53,7 @@ class Pane:
     variables: Mapping[str, str] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     question: str | None = None
+    logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,15 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A pane's answer is complete, or was stopped ("cancelled")."""
+    """A pane's answer is complete, or was stopped ("cancelled").
+
+    `logprob` is the mean of its tokens' natural log-probabilities; None where nobody asked, or the backend told none.
+    """
 
     answer: str
     finish_reason: FinishReason
     receipt: Receipt
+    logprob: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +131,20 @@ class Comparison:
         self._backends = catalogue.backends
 
     def ask(
-        self, question: str, panes: Sequence[Pane], run_id: str | None = None, seed: int | None = None
+        self,
+        question: str,
+        panes: Sequence[Pane],
+        run_id: str | None = None,
+        seed: int | None = None,
+        most: int = MAX_PANES,
     ) -> Iterator[PaneEvent]:
-        """The panes' events as they happen, until every pane is Answered or Failed.
+        """The panes' events as they happen, until every pane is Answered or Failed; at `most` so many.
 
         All panes share the seed; without one a random one is drawn, and the receipts tell it. A pane that
         cannot be asked fails alone. Closing the iterator stops what is under way. Raises CounterpointError
         where nothing can be asked at all (no question, too many panes, the engine failed).
         """
-        check_question(question, len(panes))
+        check_question(question, len(panes), most)
         run_id = run_id or secrets.token_hex(8)
         seed = secrets.randbelow(2**31) if seed is None else seed
         requests: dict[str, tuple[int, Request, Persona | None]] = {}
@@ -147,12 +158,14 @@ class Comparison:
             except CounterpointError as error:
                 yield PaneEvent(number, Failed.of(_request_id(run_id, number), error))
         texts: dict[str, list[str]] = {request_id: [] for request_id in requests}
+        logprobs: dict[str, list[float]] = {request_id: [] for request_id in requests}
         # A generator left to the garbage collector would go on until it is found.
         with contextlib.closing(gather(list(calls.values()))) as events:
             for event in events:
                 number, _, persona = requests[event.request_id]
                 if isinstance(event, Delta):
                     texts[event.request_id].append(event.text)
+                    logprobs[event.request_id] += [token.logprob for token in event.logprobs]
                 if isinstance(event, Failed) and event.cause == "adapter":
                     self._mark(panes[number].mode, event.message)
                 if not isinstance(event, Done):
@@ -166,7 +179,9 @@ class Comparison:
                     persona is not None and persona is panes[number].persona,
                 )
                 answer = "".join(texts[event.request_id])
-                yield PaneEvent(number, Answered(answer, event.finish_reason, receipt))
+                told = logprobs[event.request_id]
+                logprob = fmean(told) if told else None
+                yield PaneEvent(number, Answered(answer, event.finish_reason, receipt, logprob))
 
     def stop(self, run_id: str, pane: int | None = None) -> None:
         """Ends one pane of a run under way, or all of them."""
@@ -217,11 +232,12 @@ class Comparison:
         if unknown:
             raise CounterpointError(f"Sampling has no such field: {sorted(unknown)[0]}.")
         sampling = dataclasses.replace(sampling, **{"seed": seed, **pane.sampling})
-        request = Request(request_id, tuple(messages), sampling, mode.adapter, pane.adapter_scale)
+        likely = 0 if pane.logprobs else None
+        request = Request(request_id, tuple(messages), sampling, mode.adapter, pane.adapter_scale, likely)
         return request, persona
 
 
-def check_question(question: str, panes: int = 1) -> None:
+def check_question(question: str, panes: int = 1, most: int = MAX_PANES) -> None:
     """Raises CounterpointError where nothing can be asked: no question, no panes or too many."""
     if not question.strip():
         raise CounterpointError("There is no question: type one first.")
@@ -229,8 +245,8 @@ def check_question(question: str, panes: int = 1) -> None:
         raise CounterpointError(
             f"The question has {len(question):,} characters, and {MAX_QUESTION_CHARS:,} fit: shorten it."
         )
-    if not 1 <= panes <= MAX_PANES:
-        raise CounterpointError(f"A comparison has 1 to {MAX_PANES} panes, not {panes}.")
+    if not 1 <= panes <= most:
+        raise CounterpointError(f"A comparison has 1 to {most} panes, not {panes}.")
 
 
 def _request_id(run_id: str, pane: int) -> str:

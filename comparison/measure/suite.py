@@ -110,6 +110,16 @@ class Defaults(_Strict):
     threshold: Share | None = None
 
 
+class Repeat(_Strict):
+    """How consistent answers are: each question is asked several times more, each time with another seed."""
+
+    times: Annotated[int, Field(ge=2, le=50)] = 4
+    questions: Annotated[int, Field(ge=1)] | None = None
+    """Only so many of the suite's questions, spread evenly over it; all of them where left out."""
+    temperature: Annotated[float, Field(ge=0, le=5)] | None = None
+    """For these answers: at 0, as some modes sample, seeds change nothing. As each mode samples where left out."""
+
+
 class Required(_Strict):
     """A mark that a release is held to: the share of tests that a mode passes, or of the checks of one metric."""
 
@@ -128,8 +138,23 @@ class Suite(_Strict):
     question: Question = f"{{{{{QUESTION}}}}}"
     judge: Mode | None = None
     """The mode that llm-rubric asks where the check names none."""
-    repeats: Annotated[int, Field(ge=1, le=50)] = 1
-    """How often each question is asked, each time with another seed."""
+    repeat: Repeat | None = None
+    decisions: Annotated[tuple[Line, ...], BeforeValidator(_tupled), Field(max_length=64)] = (
+        "yes",
+        "no",
+        "not",
+        "cannot",
+        "can't",
+        "unfortunately",
+        "sorry",
+        "approve",
+        "approved",
+        "refuse",
+        "refused",
+        "deny",
+        "denied",
+    )
+    """Words that decide something: counted in answers to pairs that differ in who asks."""
     along: Annotated[tuple[Line, ...], BeforeValidator(_tupled), Field(max_length=8)] = ()
     """Suites that are measured in the same run: names of those that ship, or files beside this one."""
     default: Annotated[Defaults, Field(alias="defaultTest")] = Defaults()

@@ -66,6 +66,27 @@ def settle(backend: LocalBackend) -> dict[str, int]:
     return figures
 
 
+def test_who_asks_is_told_how_likely_the_answers_tokens_were(comparison: Comparison) -> None:
+    greedy = {"temperature": 0.0, "max_tokens": 12, "repetition_penalty": 1.0}
+    sure, hot = answers(
+        comparison.ask(
+            QUESTION,
+            [Pane("base", sampling=greedy, logprobs=True), Pane("base", sampling=HOT, logprobs=True)],
+            seed=7,
+        )
+    )
+    assert sure.logprob is not None
+    assert hot.logprob is not None
+    assert hot.logprob < sure.logprob < 0
+
+
+def test_a_measurement_may_ask_more_at_once_than_a_page_shows(comparison: Comparison) -> None:
+    panes = [Pane("base", sampling=SHORT, question=f"{number}?") for number in range(MAX_PANES + 3)]
+    found = answers(comparison.ask("all", panes, most=len(panes)))
+    prompts = [answer.receipt.identity.prompt or "" for answer in found]
+    assert all(f"{number}?" in prompt for number, prompt in enumerate(prompts))
+
+
 def test_four_modes_give_four_answers_and_each_receipt_is_true(
     comparison: Comparison, catalogue: Catalogue, facts: BaseFacts, tiny_base: Path
 ) -> None:
@@ -73,6 +94,7 @@ def test_four_modes_give_four_answers_and_each_receipt_is_true(
     found = answers(comparison.ask(QUESTION, panes, seed=7))
     assert len({answer.answer for answer in found}) == 4
     weights = catalogue.adapters.source("one").weights
+    assert [answer.logprob for answer in found] == [None] * 4
     for pane, answer in zip(panes, found, strict=True):
         receipt = answer.receipt.as_dict()
         adapted, prompted = "adapter:one" in pane.mode, "persona:teller" in pane.mode

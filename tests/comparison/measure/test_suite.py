@@ -14,7 +14,7 @@ SUITE = """\
 name: shop
 title: The shop
 judge: gpu/base
-repeats: 3
+repeat: {times: 3}
 defaultTest:
   vars: {shop: Copper Heron, days: 3}
   assert:
@@ -60,7 +60,10 @@ def test_a_suite_says_what_it_cannot_be_measured_without() -> None:
 
 def test_the_same_questions_have_the_same_sha256_however_they_are_laid_out() -> None:
     one = load(SUITE, "a.yaml", Suite)
-    assert load(SUITE.replace("repeats: 3\n", "") + "repeats: 3\n", "b.yaml", Suite).sha256 == one.sha256
+    assert (
+        load(SUITE.replace("repeat: {times: 3}\n", "") + "repeat: {times: 3}\n", "b.yaml", Suite).sha256
+        == one.sha256
+    )
     assert load(SUITE.replace("0.6", "0.7"), "b.yaml", Suite).sha256 != one.sha256
 
 
@@ -84,15 +87,13 @@ def test_what_is_wrong_with_a_suite_is_told_with_its_place(tests: str, told: str
 
 def test_all_that_is_wrong_with_a_suite_is_told_at_once() -> None:
     tests = f"{WRONG[3][0]}\n{WRONG[4][0]}"
-    text = (
-        f"name: S s\nrepeats: 0\njudge: nobody:x\nrequire: [{{mode: base, at_least: 3}}]\ntests:\n{tests}\n"
-    )
+    text = f"name: S s\nrepeat: {{times: 0}}\njudge: nobody:x\nrequire: [{{mode: base, at_least: 3}}]\ntests:\n{tests}\n"
     with pytest.raises(CounterpointError) as error:
         load(text, "s.yaml", Suite)
     for place in (
         "name",
         "title",
-        "repeats",
+        "repeat.times",
         "judge",
         "require[0].at_least",
         "tests[0].assert[0]",
