@@ -1,4 +1,4 @@
-"""95 % intervals of the gate's figures: SciPy's bootstrap, Student's t where rows are few, statsmodels' for shares."""
+"""95 % intervals of what is measured: SciPy's bootstrap, Student's t where rows are few, statsmodels' for shares."""
 
 from __future__ import annotations
 
@@ -85,6 +85,46 @@ def share_gap(
     (one, n), (other, m) = _effective(hits, about), _effective(others, others_about)
     low, high = confint_proportions_2indep(one, n, other, m, method="newcomb")
     return _figure(one / n - other / m, float(low), float(high), min(len(hits), len(others)))
+
+
+def paired_share(hits: Sequence[bool], others: Sequence[bool], about: About | None = None) -> Figure:
+    """The share of `hits` less that of `others`, which are of the same rows.
+
+    The adjusted Wald interval for paired shares (Bonett & Price 2012, equation 4), which has no width of zero where no
+    row differs. Rows about one thing count for as many as would tell as much, as in `share`.
+    """
+    apart = [float(a) - float(b) for a, b in zip(hits, others, strict=True)]
+    sums, counts = _sums(about, apart, [1.0] * len(apart))
+    n, things, value = float(counts.sum()), len(counts), float(sums.sum() / counts.sum())
+    if things < _FEWEST:
+        return _figure(value, None, None, len(hits))
+    up, down = (sum(one == sign for one in apart) / n for sign in (1.0, -1.0))
+    effective = n
+    if things < n:
+        own = up + down - value**2
+        variance = things / (things - 1) * float(((sums - value * counts) ** 2).sum()) / n**2
+        effective = min(own / variance, n) if variance and own else float(things)
+    more, less = ((effective * part + 1) / (effective + 2) for part in (up, down))
+    middle = more - less
+    half = float(stats.norm.ppf(0.975)) * math.sqrt((more + less - middle**2) / (effective + 2))
+    return _figure(value, max(-1.0, middle - half), min(1.0, middle + half), len(hits))
+
+
+def effect(values: Values) -> float | None:
+    """The mean of paired differences in their standard deviations (Cohen 1988, d_z); None where they do not vary."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return float(np.mean(values)) / spread if spread else None
+
+
+def things_to_tell(figure: Figure, things: int) -> int | None:
+    """About how many things like the `things` that a difference comes from would tell it from none, 80 times of 100, if
+    it is as large as it seems: its standard error falls with their root (Cohen 1988, section 1.3). None where there is
+    nothing to tell, or no interval."""
+    if figure.low is None or figure.high is None or not figure.value:
+        return None
+    error = (figure.high - figure.low) / 2 / float(stats.norm.ppf(0.975))
+    needed = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * error / abs(figure.value)
+    return math.ceil(things * needed**2)
 
 
 def _sums(about: About | None, *columns: Values) -> tuple[np.ndarray, ...]:

@@ -191,12 +191,13 @@ class Catalogue:
         """
         sampling = DEFAULT_SAMPLING
         if mode.adapter:
-            passport = self._passport(mode)
+            passport = self.passport(mode)
             if passport is not None:
                 sampling = replace(sampling, **passport.sampling.model_dump())
         return persona.sampling.over(sampling) if persona else sampling
 
-    def _passport(self, mode: ModeId) -> Passport | None:
+    def passport(self, mode: ModeId) -> Passport | None:
+        """What is known here of a mode's adapter; None for a server's own that has no namesake here."""
         try:
             return self.adapters.get(mode.adapter or "").inspection.passport
         except CounterpointError:

@@ -138,6 +138,8 @@ class Suite(_Strict):
     question: Question = f"{{{{{QUESTION}}}}}"
     judge: Mode | None = None
     """The mode that llm-rubric asks where the check names none."""
+    max_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
+    """The most of an answer, for all modes alike; as each mode samples where left out."""
     repeat: Repeat | None = None
     decisions: Annotated[tuple[Line, ...], BeforeValidator(_tupled), Field(max_length=64)] = (
         "yes",

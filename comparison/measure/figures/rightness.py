@@ -1,0 +1,55 @@
+"""How many answers pass their checks: on what a mode is for, on all else, and against the suite's own marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from comparison.measure.figures import rows
+from comparison.measure.figures.answers import Answers, about
+from comparison.measure.results import Held, Row
+
+
+def customisation(answers: Answers) -> Iterator[Row]:
+    """By metric, on questions and on paraphrases, together and apart."""
+    places, slots = answers.places("domain"), answers.slots
+    metrics = dict.fromkeys(check.metric for _, case in places for check in case.checks if check.metric)
+    for ending, scope, chosen in (
+        ("", "questions and paraphrases", places),
+        ("/questions", "questions", [place for place in places if place[1].wording == 0]),
+        ("/paraphrases", "paraphrases", [place for place in places if place[1].wording > 0]),
+    ):
+        if not chosen:
+            continue
+        key, title = f"customisation/all{ending}", f"{scope} that pass all checks"
+        yield rows.over(chosen, slots, answers.passed, key, title, "share", "more")
+        for metric in metrics:
+            key, title = f"customisation/{metric}{ending}", f"{scope} that pass their checks of {metric}"
+            yield rows.over(chosen, slots, answers.passed_for(metric), key, title, "share", "more")
+
+
+def forgetting(answers: Answers) -> Iterator[Row]:
+    """On general questions."""
+    places = answers.places("general")
+    if places:
+        title = "general questions that pass their checks"
+        yield rows.over(places, answers.slots, answers.passed, "forgetting/general", title, "share", "more")
+
+
+def held(answers: Answers) -> Iterator[Held]:
+    """The marks of every suite, held against what its own questions got."""
+    for suite in answers.plan.suites:
+        places = [(suite.name, case) for case in answers.plan.cases[suite.name].values()]
+        for required in suite.require:
+            of = answers.passed_for(required.metric) if required.metric else answers.passed
+            slot = next((one.id for one in answers.plan.slots if one.mode == required.mode), None)
+            values = [of(slot, place) for place in places] if slot else []
+            share = None
+            if any(value is not None for value in values):
+                share = rows.figure(values, about(places), "share")
+            yield Held(
+                mode=required.mode,
+                metric=required.metric,
+                at_least=required.at_least,
+                share=share,
+                met=share is not None and share.value >= required.at_least,
+            )

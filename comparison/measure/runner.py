@@ -1,0 +1,270 @@
+"""Carrying out a measurement: asks what its folder does not hold yet, many questions of many modes at once, and grades
+the answers.
+
+What is timed is asked first, one answer at a time, while nothing else runs; all else goes as full batches. An answer is
+on disk before it counts, so a run that was stopped or killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from backends.contract import Failed
+from comparison.checks.check import Tools
+from comparison.live import Answered, Comparison, Pane
+from comparison.measure import grading
+from comparison.measure.folder import Graded, Record, RunFolder
+from comparison.measure.plan import Item, Plan, Slot
+from comparison.modes import ModeId
+from errors import Busy, WorkFailed
+from personas.schema import Persona
+
+AT_ONCE = 16
+"""Answers in one call: as many rows as the local engine decodes at once."""
+_CHANGED = "Keep every answer to one short sentence."
+"""The instruction that a persona gets more, to time how soon a change shows."""
+_TRIES, _PAUSE_S = 60, 2.0
+"""How often, and after how long, what is too busy is asked again."""
+_GRADERS = 8
+
+Phase = Literal["alone", "answers", "grading"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`done` of `total` answers are there, or graded. `seconds_left` is None until there is something to tell it by."""
+
+    phase: Phase
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+class Stopped(Exception):
+    """The run was told to stop; what is there stays."""
+
+
+class Runner:
+    """Measures what a folder's plan says."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        comparison: Comparison,
+        tools: Tools,
+        report: Callable[[Progress], None] = lambda progress: None,
+        check_data: Callable[[Slot], float | None] = lambda slot: None,
+        at_once: int = AT_ONCE,
+    ) -> None:
+        """`check_data` checks the dataset of a slot's adapter, and tells in how many seconds; None where it is not at
+        hand."""
+        self._folder, self._comparison, self._report = folder, comparison, report
+        self._plan: Plan = folder.plan()
+        judge = self._judge if "judge" in self._plan.needs else None
+        python = grading.run_python if self._plan.python else None
+        self._tools = replace(tools, judge=judge, python=python)
+        self._check_data, self._at_once = check_data, at_once
+        self._stop = threading.Event()
+        self._records: dict[str, Record] = {}
+
+    def stop(self) -> None:
+        """Ends the run soon; what is under way is left. Safe from any thread."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Returns when all is measured and graded. Raises Stopped, WorkFailed where the backend or the disk gave up, or
+        CounterpointError where another process measures into the folder."""
+        with self._folder.running():
+            self._records = self._folder.records()
+            items = [item for item in self._plan.items if item.key not in self._records]
+            self._pace = _Pace(len(self._plan.items), len(self._records), items)
+            backends = {ModeId.parse(slot.mode).backend for slot in self._plan.slots}
+            bare = [str(ModeId(backend=backend)) for backend in backends]
+            self._warm_up([Slot(id=mode, mode=mode) for mode in bare], items)
+            self._time([item for item in items if item.kind == "adapt"])
+            self._warm_up(self._plan.slots, items)
+            self._time([item for item in items if item.kind == "alone"])
+            rest = [item for item in items if item.kind in ("answer", "repeat")]
+            for start in range(0, len(rest), self._at_once):
+                for record in self._asked(rest[start : start + self._at_once]):
+                    self._keep(record)
+            self._grade()
+
+    def _time(self, items: Sequence[Item]) -> None:
+        for item in items:
+            self._keep(self._timed(item))
+
+    def _keep(self, record: Record) -> None:
+        self._folder.answered(record)
+        self._records[record.key] = record
+        self._report(self._pace.told(record.kind))
+
+    def _warm_up(self, slots: Sequence[Slot], items: Sequence[Item]) -> None:
+        """A token of each slot that nobody times: an engine's first answer compiles what the others use, and what a
+        persona always begins with is read once."""
+        if any(item.kind in ("adapt", "alone") for item in items):
+            for slot in slots:
+                list(self._asked([replace(items[0], slot=slot, kind="warm")]))
+        self._pace.begin()
+
+    def _timed(self, item: Item) -> Record:
+        """An answer with nothing beside it, and how long the whole of it took."""
+        checked = self._check_data(item.slot) if item.kind == "adapt" and item.slot.made else None
+        began = time.monotonic()
+        [record] = list(self._asked([item]))
+        seconds = round(time.monotonic() - began, 4)
+        return record.model_copy(update={"seconds": seconds, "checked_s": checked})
+
+    def _asked(self, items: Sequence[Item]) -> Iterator[Record]:
+        """The answers to all of them at once, each as it ends. Raises Stopped, or WorkFailed."""
+        for _ in range(_TRIES):
+            try:
+                yield from self._in_one_call(items)
+                return
+            except Busy:
+                items = [item for item in items if item.key not in self._records]
+                if self._stop.wait(_PAUSE_S):
+                    raise Stopped from None
+        raise WorkFailed("What answers is busy with other things: go on when it is free.")
+
+    def _in_one_call(self, items: Sequence[Item]) -> Iterator[Record]:
+        panes = [self._pane(item) for item in items]
+        with closing(self._comparison.ask(items[0].case.question, panes, most=len(panes))) as events:
+            for each in events:
+                if self._stop.is_set():
+                    raise Stopped
+                event, item = each.event, items[each.pane]
+                if isinstance(event, Failed):
+                    if event.cause in ("busy", "work"):
+                        raise (Busy if event.cause == "busy" else WorkFailed)(event.message)
+                    yield _record(item, failed=event.message)
+                elif isinstance(event, Answered):
+                    yield _record(item, event)
+
+    def _pane(self, item: Item) -> Pane:
+        suite = next(one for one in self._plan.suites if one.name == item.suite)
+        sampling: dict[str, float] = {"seed": item.seed}
+        if item.kind == "repeat" and suite.repeat and suite.repeat.temperature is not None:
+            sampling["temperature"] = suite.repeat.temperature
+        if suite.max_tokens is not None:
+            sampling["max_tokens"] = suite.max_tokens
+        if item.kind == "warm":
+            sampling["max_tokens"] = 1
+        slot = item.slot
+        persona = slot.persona
+        if item.kind == "adapt":
+            persona = self._changed(slot)
+        return Pane(
+            slot.mode,
+            persona=persona,
+            variables=slot.variables,
+            sampling=sampling,
+            question=item.case.question,
+            logprobs="logprobs" in item.case.needs,
+        )
+
+    def _changed(self, slot: Slot) -> Persona | None:
+        """The slot's persona with an instruction more, which nothing has read yet."""
+        persona = slot.persona or self._comparison.catalogue.persona(ModeId.parse(slot.mode))
+        if persona is None:
+            return None
+        return persona.model_copy(update={"instructions": (_CHANGED, *persona.instructions)})
+
+    def _grade(self) -> None:
+        """Grades what has no grade yet; one that could not be made is tried again, with what there is now."""
+        grades = self._folder.grades()
+        wanted = [
+            record
+            for record in self._records.values()
+            if record.kind in ("answer", "repeat")
+            and (record.key not in grades or grades[record.key].cannot is not None)
+        ]
+        graders = _GRADERS if self._tools.judge or self._tools.python else 1
+        done = len(grades)
+        with ThreadPoolExecutor(graders) as pool:
+            for graded in pool.map(self._graded, wanted):
+                if graded is not None and graded != grades.get(graded.key):
+                    self._folder.graded(graded)
+                done += 1
+                self._report(Progress("grading", done, len(grades) + len(wanted), None))
+
+    def _graded(self, record: Record) -> Graded | None:
+        if self._stop.is_set():
+            raise Stopped
+        return grading.graded(self._plan, record, self._records, self._tools)
+
+    def _judge(self, prompt: str, mode: str | None) -> str:
+        """What the mode that judges says, greedily. Raises CannotGrade through its check where it says nothing."""
+        judge = mode or self._plan.suite.judge
+        if judge is None:
+            raise grading.CannotGrade("there is no mode that judges: name one as the suite's judge")
+        pane = Pane(judge, sampling={"temperature": 0.0, "max_tokens": 200})
+        with closing(self._comparison.ask(prompt, [pane], seed=0)) as events:
+            for each in events:
+                if self._stop.is_set():
+                    raise Stopped
+                if isinstance(each.event, Failed):
+                    raise grading.CannotGrade(f"the judge {judge} did not answer: {each.event.message}")
+                if isinstance(each.event, Answered):
+                    return each.event.answer
+        raise grading.CannotGrade(f"the judge {judge} did not answer")
+
+
+def _record(item: Item, answered: Answered | None = None, failed: str | None = None) -> Record:
+    return Record(
+        kind=item.kind,
+        suite=item.suite,
+        case=item.case.id,
+        slot=item.slot.id,
+        repeat=item.repeat,
+        seed=item.seed,
+        question=item.case.question,
+        answer=answered.answer if answered else "",
+        finish_reason=answered.finish_reason if answered else None,
+        failed=failed,
+        logprob=answered.logprob if answered else None,
+        receipt=answered.receipt.as_dict() if answered else None,
+    )
+
+
+class _Pace:
+    """How long the rest will take, by how long what is there took: timed answers, and those of batches."""
+
+    def __init__(self, total: int, done: int, items: Sequence[Item]) -> None:
+        self._total, self._done = total, done
+        self._left = {"alone": 0, "answers": 0}
+        for item in items:
+            self._left[_phase(item.kind)] += 1
+        self._spent = {"alone": 0.0, "answers": 0.0}
+        self._made = {"alone": 0, "answers": 0}
+        self._at = time.monotonic()
+
+    def begin(self) -> None:
+        self._at = time.monotonic()
+
+    def told(self, kind: str) -> Progress:
+        """Takes in one answer more."""
+        now, phase = time.monotonic(), _phase(kind)
+        self._spent[phase] += now - self._at
+        self._made[phase] += 1
+        self._left[phase] -= 1
+        self._done += 1
+        self._at = now
+        return Progress(phase, self._done, self._total, self._seconds_left())
+
+    def _seconds_left(self) -> float:
+        # Until batches have been timed: four at once take about as long as one.
+        each = {name: self._spent[name] / self._made[name] for name in self._made if self._made[name]}
+        alone = each.get("alone", each.get("answers", 0.0) * 4)
+        answers = each.get("answers", alone / 4)
+        return self._left["alone"] * alone + self._left["answers"] * answers
+
+
+def _phase(kind: str) -> Literal["alone", "answers"]:
+    return "alone" if kind in ("adapt", "alone") else "answers"

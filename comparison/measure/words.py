@@ -1,0 +1,69 @@
+"""Figures in words, for the advice, the report and the terminal."""
+
+from __future__ import annotations
+
+from adapters.verdict import Figure
+from comparison.measure.results import Mode, Unit
+
+_SUFFIX: dict[Unit, str] = {
+    "share": "",
+    "seconds": " s",
+    "tokens/s": " tokens/s",
+    "tokens": " tokens",
+    "money": "",
+    "cosine": "",
+    "words": " words",
+    "tone": "",
+    "decision words": "",
+}
+
+
+def name(mode: Mode) -> str:
+    """What a mode is called in a sentence."""
+    return mode.id
+
+
+def figure(one: Figure, unit: Unit, currency: str = "") -> str:
+    """A figure with its 95 % interval: 82 % (74 to 88, n = 113)."""
+    if one.low is None or one.high is None:
+        return f"{number(one.value, unit, currency)} (n = {one.n}, too few for an interval)"
+    low, high = (_bare(end, unit) for end in (one.low, one.high))
+    return f"{number(one.value, unit, currency)} ({low} to {high}, n = {one.n})"
+
+
+def gap(one: Figure, unit: Unit, currency: str = "") -> str:
+    """A difference: 12 points (3 to 21)."""
+    told = f"{_bare(one.value, unit)} points" if unit == "share" else number(one.value, unit, currency)
+    if one.low is None or one.high is None:
+        return f"{told} (too few questions for an interval)"
+    return f"{told} ({_bare(one.low, unit)} to {_bare(one.high, unit)})"
+
+
+def number(value: float, unit: Unit, currency: str = "") -> str:
+    """A value in its unit."""
+    if unit == "share":
+        return f"{_bare(value, unit)} %"
+    return f"{currency}{_bare(value, unit)}{_SUFFIX[unit]}"
+
+
+def minutes(seconds: float) -> str:
+    """A span of time in the unit that suits it."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def more(count: int) -> str:
+    """About so many: to two digits."""
+    if count < 10:
+        return str(count)
+    digits = 10 ** (len(str(count)) - 2)
+    return f"{round(count / digits) * digits:,}"
+
+
+def _bare(value: float, unit: Unit) -> str:
+    if unit == "share":
+        return f"{value * 100:.0f}"
+    if unit in ("cosine", "tone", "decision words"):
+        return f"{value:.2f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
