@@ -161,3 +161,52 @@ def test_few_rows_have_students_interval() -> None:
     welch = stats.ttest_ind(values, [1.0, 1.5, 2.5], equal_var=False).confidence_interval()
     gap = intervals.gap(values, [1.0, 1.5, 2.5])
     assert (gap.low, gap.high) == (pytest.approx(welch.low, abs=1e-6), pytest.approx(welch.high, abs=1e-6))
+
+
+def test_a_paired_difference_of_shares_has_bonett_and_prices_interval() -> None:
+    # Their equation 4, by hand: 12 rows right here alone, 4 there alone, of 60.
+    hits = [True] * 12 + [False] * 4 + [True] * 44
+    others = [False] * 12 + [True] * 4 + [True] * 44
+    found = intervals.paired_share(hits, others)
+    more, less = 13 / 62, 5 / 62
+    half = 1.959964 * ((more + less - (more - less) ** 2) / 62) ** 0.5
+    assert found.value == pytest.approx(8 / 60, abs=1e-6)
+    assert found.low == pytest.approx(more - less - half, abs=1e-6)
+    assert found.high == pytest.approx(more - less + half, abs=1e-6)
+
+
+def test_answers_that_are_right_on_the_same_rows_are_not_known_to_be_equally_good() -> None:
+    found = intervals.paired_share([True] * 9 + [False], [True] * 9 + [False])
+    assert found.value == 0
+    assert found.low is not None
+    assert found.low < -0.1
+
+
+def test_phrasings_of_one_question_tell_less_of_a_paired_difference_than_other_questions() -> None:
+    draw = random.Random(4)
+    right = [draw.random() < 0.6 for _ in range(20)]
+    hits, others = [one for one in right for _ in range(4)], [True] * 80
+    alike = intervals.paired_share(hits, others, [number // 4 for number in range(80)])
+    alone = intervals.paired_share(hits, others)
+    assert alike.value == alone.value
+    # Four phrasings that are right or wrong together tell as much as one.
+    assert spread(alike) == pytest.approx(spread(intervals.paired_share(right, [True] * 20)), rel=0.06)
+    assert spread(alone) < spread(alike)
+
+
+def test_an_effect_is_in_standard_deviations_as_cohen_has_it() -> None:
+    assert intervals.effect([1.0, 2.0, 3.0]) == pytest.approx(2.0)
+    assert intervals.effect([1.0, 1.0]) is None
+
+
+def test_about_as_many_questions_as_power_says_would_tell_a_difference() -> None:
+    from statsmodels.stats.power import TTestPower
+
+    draw = random.Random(2)
+    values = [draw.gauss(0.2, 1.0) for _ in range(60)]
+    found = intervals.mean(values)
+    size = intervals.effect(values)
+    assert size is not None
+    expected = TTestPower().solve_power(effect_size=abs(size), alpha=0.05, power=0.8)
+    assert intervals.things_to_tell(found, 60) == pytest.approx(expected, rel=0.1)
+    assert intervals.things_to_tell(Figure(value=0.0, low=-1, high=1, n=9), 9) is None
