@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from errors import BAD_INPUT, FAILED, CounterpointError, WorkFailed
 
@@ -88,6 +88,49 @@ def _engine_options() -> _Parser:
         "--data-dir", metavar="DIR", help="what you make; by default the platform's user data folder"
     )
     return parser
+
+
+def _measuring(commands: Any, engine: _Parser) -> tuple[_Parser, ...]:
+    """The commands that measure."""
+    measure = commands.add_parser("measure", parents=[engine], help="measure modes by a suite of questions")
+    measure.add_argument("suite", metavar="SUITE", help="a YAML or CSV file, or the name of one that ships")
+    measure.add_argument("--mode", action="append", metavar="ID", help="a mode; repeat for more")
+    measure.add_argument(
+        "--variants", metavar="YAML", type=Path, help="what to vary of a persona: each variant is measured"
+    )
+    measure.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="for answers and report")
+    measure.add_argument("--resume", action="store_true", help="go on with what was stopped or killed")
+    measure.add_argument("--seed", type=_whole_number, default=0, metavar="N", help="for all answers")
+    measure.add_argument(
+        "--alone",
+        type=_whole_number,
+        default=12,
+        metavar="N",
+        help="so many questions a mode are timed alone",
+    )
+    measure.add_argument(
+        "--python", action="store_true", help="run the suite's python checks, which may do what you may"
+    )
+    measure.add_argument("--machine-hour-price", type=_number, metavar="P", help="for an hour of the machine")
+    measure.add_argument("--prompt-price", type=_number, metavar="P", help="for a million tokens of prompts")
+    measure.add_argument(
+        "--completion-price", type=_number, metavar="P", help="for a million tokens of answers"
+    )
+    measure.add_argument(
+        "--training-price",
+        type=_number,
+        metavar="P",
+        help="for training once (default: by the machine's hours)",
+    )
+    measure.add_argument("--currency", default="$", metavar="SIGN", help="of all prices")
+    report = commands.add_parser("report", parents=[engine], help="write a measurement's report again")
+    report.add_argument("folder", metavar="FOLDER", type=Path, help="what measure was given as --out")
+    save = commands.add_parser("save-variant", parents=[engine], help="make a persona of a measured variant")
+    save.add_argument("folder", metavar="FOLDER", type=Path, help="what measure was given as --out")
+    save.add_argument("--variant", metavar="ID", help="as the report calls it (default: the best)")
+    save.add_argument("--name", metavar="NAME", required=True, help="what to call the persona")
+    save.add_argument("--replace", action="store_true", help="over a persona of that name")
+    return measure, report, save
 
 
 def parser() -> _Parser:
@@ -199,9 +242,10 @@ def parser() -> _Parser:
     publish.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="the new folder")
     publish.add_argument("--persona", metavar="NAME", help="a persona that Ollama's Modelfile shall hold")
 
-    for command in (ask, modes, check, data, split, train, test, bring, send, publish):
+    measuring = _measuring(commands, engine)
+    for command in (ask, modes, check, data, split, train, test, bring, send, publish, *measuring):
         command.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
-    for command in (serve, ask, modes, check, data, split, train, test, bring, send, publish):
+    for command in (serve, ask, modes, check, data, split, train, test, bring, send, publish, *measuring):
         _from_environment(command)
     return top
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
+import measuring_commands as measuring
 import tuning_commands as tuning
 from assembly import (
     THIS_MACHINE,
@@ -42,6 +43,9 @@ def run(options: argparse.Namespace) -> int:
         "train": tuning.train,
         "test-adapter": tuning.test_adapter,
         "import-persona": import_persona,
+        "measure": measuring.measure,
+        "report": measuring.report,
+        "save-variant": measuring.save_variant,
         "export-persona": export_persona,
         "export-adapter": tuning.export_adapter,
     }

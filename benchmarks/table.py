@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from pathlib import Path
 from typing import Any
 
 
 def machine() -> str:
-    """Processor, cores and versions, to be named beside every figure."""
+    """Processor, cores, memory and versions, to be named beside every figure."""
     import torch
 
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        named = [
-            line.split(":", 1)[1].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        model = named[0] if named else model
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
-    return f"{model}, {os.cpu_count()} cores{gpu}, torch {torch.__version__}"
+    from comparison.measure.prepare import machine as named
+
+    return f"{named()}, torch {torch.__version__}"
 
 
 def table(result: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from adapters.verdict import Figure
 from comparison.measure.results import Advice, BreakEven, Mode, Results, Row, Sentence, outcome
 from comparison.measure.words import figure, gap, minutes, more, name
 
-Choice = Literal["prompt", "fine-tune", "both", "neither", "unclear"]
+Choice = Literal["prompt", "fine-tune", "both", "neither", "unclear", "one kind"]
 _OF_FAMILY: dict[str, Choice] = {
     "bare": "neither",
     "prompted": "prompt",
@@ -41,6 +41,8 @@ def advise(found: Results) -> Advice | None:
     if row is None or len(row.figures) < 2:
         return None
     ranked = _ranked(found, row)
+    if len({mode.family for mode in found.modes}) == 1:
+        return Advice(choice="one kind", sentences=(*_of_one_kind(ranked), *_limits(found, ranked)))
     choice = _choice(ranked)
     sentences = [_first(found, ranked, choice)]
     for also in (_adapting, _break_even, _consistency, _forgetting, _bias, _limits):
@@ -74,6 +76,25 @@ def _told(ranked: _Ranked) -> bool:
     return all(
         one.low is not None and one.high is not None and max(-one.low, one.high) <= 0.05 for one in apart
     )
+
+
+def _of_one_kind(ranked: _Ranked) -> Iterator[Sentence]:
+    """Which of several variants is best, and how far that can be trusted."""
+    row, best = ranked.row, ranked.best
+    count, level = len(row.figures), len(ranked.level) - 1
+    behind = count - 1 - level
+    text = f"Of {count} the best is {name(best)}: {figure(row.figures[best.id], row.unit)} of {row.title}."
+    text += f" It is clearly ahead of {behind}, and not of {level}." if behind and level else ""
+    text += " It is clearly ahead of all others." if behind and not level else ""
+    text += " No difference is clear." if not behind else ""
+    yield Sentence(text=text, rests_on=(row.key,), changes=_changes(ranked))
+    if count > 2:
+        text = f"The best of {count} looks better than it is: among so many, one is ahead by chance too."
+        yield Sentence(
+            text=text,
+            rests_on=(row.key,),
+            changes="Measure it again, against the one in use, on other questions.",
+        )
 
 
 def _first(found: Results, ranked: _Ranked, choice: Choice) -> Sentence:

@@ -150,9 +150,9 @@ class Sentence(_Strict):
 
 
 class Advice(_Strict):
-    """`choice` is what to do for this task; the first sentence says it."""
+    """`choice` is what to do for this task, or "one kind" where all modes are of one; the first sentence says it."""
 
-    choice: Literal["prompt", "fine-tune", "both", "neither", "unclear"]
+    choice: Literal["prompt", "fine-tune", "both", "neither", "unclear", "one kind"]
     sentences: tuple[Sentence, ...]
 
 

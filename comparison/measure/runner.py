@@ -20,7 +20,7 @@ from comparison.checks.check import Tools
 from comparison.live import Answered, Comparison, Pane
 from comparison.measure import grading
 from comparison.measure.folder import Graded, Record, RunFolder
-from comparison.measure.plan import Item, Plan, Slot
+from comparison.measure.plan import Item, Kind, Plan, Slot
 from comparison.modes import ModeId
 from errors import Busy, WorkFailed
 from personas.schema import Persona
@@ -84,20 +84,21 @@ class Runner:
             self._records = self._folder.records()
             items = [item for item in self._plan.items if item.key not in self._records]
             self._pace = _Pace(len(self._plan.items), len(self._records), items)
-            backends = {ModeId.parse(slot.mode).backend for slot in self._plan.slots}
-            bare = [str(ModeId(backend=backend)) for backend in backends]
-            self._warm_up([Slot(id=mode, mode=mode) for mode in bare], items)
-            self._time([item for item in items if item.kind == "adapt"])
-            self._warm_up(self._plan.slots, items)
-            self._time([item for item in items if item.kind == "alone"])
+            self._time("adapt", items, self._bare())
+            self._time("alone", items, self._plan.slots)
             rest = [item for item in items if item.kind in ("answer", "repeat")]
             for start in range(0, len(rest), self._at_once):
                 for record in self._asked(rest[start : start + self._at_once]):
                     self._keep(record)
             self._grade()
 
-    def _time(self, items: Sequence[Item]) -> None:
-        for item in items:
+    def _time(self, kind: Kind, items: Sequence[Item], warm: Sequence[Slot]) -> None:
+        """One after the other, with `warm` ones loaded."""
+        its = [item for item in items if item.kind == kind]
+        if its:
+            self.warm_up(warm)
+        self._pace.begin()
+        for item in its:
             self._keep(self._timed(item))
 
     def _keep(self, record: Record) -> None:
@@ -105,13 +106,16 @@ class Runner:
         self._records[record.key] = record
         self._report(self._pace.told(record.kind))
 
-    def _warm_up(self, slots: Sequence[Slot], items: Sequence[Item]) -> None:
-        """A token of each slot that nobody times: an engine's first answer compiles what the others use, and what a
-        persona always begins with is read once."""
-        if any(item.kind in ("adapt", "alone") for item in items):
-            for slot in slots:
-                list(self._asked([replace(items[0], slot=slot, kind="warm")]))
-        self._pace.begin()
+    def warm_up(self, slots: Sequence[Slot] | None = None) -> None:
+        """A token of each slot, of all where none are named, that nobody times: an engine's first answer compiles what the
+        others use, and what a persona always begins with is read once."""
+        for slot in self._plan.slots if slots is None else slots:
+            list(self._asked([replace(self._plan.items[0], slot=slot, kind="warm")]))
+
+    def _bare(self) -> list[Slot]:
+        """The bare base of each backend: what is to be changed must not be loaded before its change is timed."""
+        backends = dict.fromkeys(ModeId.parse(slot.mode).backend for slot in self._plan.slots)
+        return [Slot(id=mode, mode=mode) for mode in map(str, (ModeId(backend=one) for one in backends))]
 
     def _timed(self, item: Item) -> Record:
         """An answer with nothing beside it, and how long the whole of it took."""
