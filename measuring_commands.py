@@ -7,6 +7,7 @@ import dataclasses
 import json
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,11 +46,13 @@ def measure(options: argparse.Namespace) -> int:
         wanted = Wanted(options.seed, _prices(options), options.python, options.alone)
         plan = prepare.of_slots(suites, _slots(options, places), wanted)
         folder = RunFolder.begin(options.out, plan)
+    instruments = Instruments(places.cache)
+    instruments.load(plan, _fetching())
     parts = build_parts(options, places)
     with closing(parts.backends):
         if any(ModeId.parse(slot.mode).backend is None for slot in plan.slots):
             parts.backend.wait(watch)
-        instruments = Instruments(places.cache, parts.comparison.catalogue)
+        instruments.catalogue = parts.comparison.catalogue
         runner = Runner(
             folder, parts.comparison, instruments.tools(plan), _teller(options.json), instruments.check_data
         )
@@ -205,6 +208,18 @@ def _teller(as_json: bool) -> Any:
 
 
 _PHASES = {"alone": "timing answers one by one", "answers": "asking, many at once", "grading": "grading"}
+
+
+def _fetching() -> Callable[[float, str], None]:
+    """Says what is fetched, once for each thing."""
+    told: set[str] = set()
+
+    def tell(share: float, what: str) -> None:
+        if what not in told:
+            told.add(what)
+            print(what, file=sys.stderr, flush=True)
+
+    return tell
 
 
 def _prices(options: argparse.Namespace) -> Prices:

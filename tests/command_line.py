@@ -29,13 +29,22 @@ class Place:
         self, *arguments: str | Path, stdout: int | IO[str] = subprocess.PIPE, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """`python app.py ARGUMENTS`, with these environment variables and no others of ours."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERPOINT_")}
-        cache = {"COUNTERPOINT_CACHE_DIR": str(self.cwd / "cache")}
         return subprocess.run(
             [sys.executable, str(ROOT / "app.py"), *map(str, arguments)],
-            cwd=self.cwd, env=clean | cache | variables, stdout=stdout, stderr=subprocess.PIPE,
+            cwd=self.cwd, env=self._environment(variables), stdout=stdout, stderr=subprocess.PIPE,
             text=True, timeout=300, check=False,
         )  # fmt: skip
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """The same, not waited for; what it says of errors is not kept."""
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "app.py"), *map(str, arguments)],
+            cwd=self.cwd, env=self._environment({}), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    def _environment(self, variables: dict[str, str]) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERPOINT_")}
+        return clean | {"COUNTERPOINT_CACHE_DIR": str(self.cwd / "cache")} | variables
 
 
 def objects(stdout: str) -> list[dict[str, Any]]:

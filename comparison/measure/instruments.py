@@ -9,6 +9,7 @@ from pathlib import Path
 from adapters.training.data.check import check
 from adapters.training.recipe import dataset_path
 from backends import pretrained
+from backends.wheels import Report
 from comparison.checks.check import Tools
 from comparison.measure import tone
 from comparison.measure.advice import advise
@@ -27,7 +28,14 @@ class Instruments:
     is at hand."""
 
     def __init__(self, cache: Path, catalogue: Catalogue | None = None) -> None:
-        self._embedding, self._catalogue = Embedding(cache), catalogue
+        self._embedding, self.catalogue = Embedding(cache), catalogue
+
+    def load(self, plan: Plan, report: Report = lambda share, what: None) -> None:
+        """Fetches and loads what a plan's figures will need, telling how far it is. Raises WorkFailed where it cannot:
+        better before everything is asked than after."""
+        compared = any(suite.repeat or any(test.paraphrases for test in suite.tests) for suite in plan.suites)
+        if compared or "embedding" in plan.needs:
+            self._embedding.load(report)
 
     def tools(self, plan: Plan) -> Tools:
         """For the checks of a plan's suites."""
@@ -42,15 +50,15 @@ class Instruments:
     def check_data(self, slot: Slot) -> float | None:
         """In how many seconds the dataset of a slot's adapter is checked; None where it is not at hand."""
         mode = ModeId.parse(slot.mode)
-        if self._catalogue is None or not mode.adapter:
+        if self.catalogue is None or not mode.adapter:
             return None
         with suppress(CounterpointError, OSError):
-            passport = self._catalogue.passport(mode)
-            folder = self._catalogue.adapters.source(mode.adapter).weights.parent
+            passport = self.catalogue.passport(mode)
+            folder = self.catalogue.adapters.source(mode.adapter).weights.parent
             path = dataset_path(folder / "recipe.yaml", passport.recipe.train) if passport else None
             if passport and path and path.is_file():
                 return _seconds_to_check(
-                    path, passport.recipe.max_length, self._catalogue.adapters.base().folder
+                    path, passport.recipe.max_length, self.catalogue.adapters.base().folder
                 )
         return None
 

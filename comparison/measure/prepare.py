@@ -92,6 +92,9 @@ def of_slots(suites: Sequence[Suite], slots: Sequence[Slot], wanted: Wanted) -> 
         raise CounterpointError(
             f"{suites[0].name} has cost checks: say what you pay by --machine-hour-price, or by the token."
         )
+    for name, value, most in (("--alone", wanted.alone, 1_000), ("--seed", wanted.seed, 2**31 - 1)):
+        if not 0 <= value <= most:
+            raise CounterpointError(f"{name} {value}: give a number from 0 to {most:,}.")
     twice = [name for name, count in Counter(suite.name for suite in suites).items() if count > 1]
     if twice:
         raise CounterpointError(f"{suites[0].name}: two suites are named {twice[0]}: rename one.")

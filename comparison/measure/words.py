@@ -43,7 +43,7 @@ def number(value: float, unit: Unit, currency: str = "") -> str:
     """A value in its unit."""
     if unit == "share":
         return f"{_bare(value, unit)} %"
-    return f"{currency}{_bare(value, unit)}{_SUFFIX[unit]}"
+    return f"{currency if unit == 'money' else ''}{_bare(value, unit)}{_SUFFIX[unit]}"
 
 
 def minutes(seconds: float) -> str:

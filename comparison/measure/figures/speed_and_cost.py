@@ -50,6 +50,10 @@ def cost(answers: Answers) -> Iterator[Row]:
     def completion(slot: str, place: Place) -> Value:
         return _counted(answers.find("answer", place, slot), "completion_tokens")
 
+    def thousand(slot: str, place: Place) -> Value:
+        each = answers.money(slot, place)
+        return None if each is None else 1000 * each
+
     places, slots = answers.main, answers.slots
     yield rows.over(places, slots, prompt, "cost/prompt-tokens", "tokens of the prompt", "tokens", "less")
     yield rows.over(places, slots, completion, "cost/answer-tokens", "tokens of the answer", "tokens", "less")
@@ -63,7 +67,8 @@ def cost(answers: Answers) -> Iterator[Row]:
         "less",
     )
     if answers.plan.prices.given:
-        yield rows.over(places, slots, answers.money, "cost/money", "money an answer", "money", "less")
+        title = "money for a thousand answers"
+        yield rows.over(places, slots, thousand, "cost/money", title, "money", "less")
 
 
 def adapting(answers: Answers) -> dict[str, Adapting]:

@@ -1,0 +1,118 @@
+"""Every question with every mode's answer and its receipt, as HTML. A prompt's frame is shown once for a mode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+from comparison.measure.folder import Graded, Record
+from comparison.measure.plan import Plan
+from comparison.measure.suite import Case, Suite
+
+MARK = "⟦question⟧"
+"""Where the question stands in a prompt's frame."""
+
+
+def frame(record: Record) -> str | None:
+    """A prompt with a mark in the question's place; None where the question does not stand in it, or the mark does."""
+    prompt = (record.receipt or {}).get("prompt")
+    if not prompt or MARK in prompt:
+        return None
+    before, found, after = prompt.rpartition(record.question)
+    return f"{before}{MARK}{after}" if found else None
+
+
+def filled(frame: str, question: str) -> str:
+    """The prompt that a frame and a question make."""
+    return frame.replace(MARK, question)
+
+
+def frames(plan: Plan, records: Mapping[str, Record]) -> dict[str, str]:
+    """Of each slot the frame of its first answer."""
+    found: dict[str, str] = {}
+    for record in records.values():
+        if record.kind == "answer" and record.slot not in found and (its := frame(record)):
+            found[record.slot] = its
+    return {slot.id: found[slot.id] for slot in plan.slots if slot.id in found}
+
+
+def questions(plan: Plan, records: Mapping[str, Record], grades: Mapping[str, Graded]) -> str:
+    """All suites' questions, each with its answers."""
+    shared = frames(plan, records)
+    by_case: dict[tuple[str, str], list[Record]] = {}
+    for record in records.values():
+        if record.kind == "answer":
+            by_case.setdefault((record.suite, record.case), []).append(record)
+    order = {slot.id: place for place, slot in enumerate(plan.slots)}
+    parts = []
+    for suite in plan.suites:
+        parts.append(f"<h3>{escape(suite.title)}</h3>")
+        for case in plan.cases[suite.name].values():
+            its = sorted(by_case.get((suite.name, case.id), []), key=lambda record: order.get(record.slot, 0))
+            parts.append(_question(plan, suite, case, its, grades, shared))
+    return "".join(parts)
+
+
+def _question(
+    plan: Plan,
+    suite: Suite,
+    case: Case,
+    its: list[Record],
+    grades: Mapping[str, Graded],
+    shared: Mapping[str, str],
+) -> str:
+    passed = sum(bool(grade.passed) for one in its if (grade := grades.get(one.key)))
+    graded = sum(one.key in grades and grades[one.key].passed is not None for one in its)
+    count = f'<span class="cp-m-count">{passed} of {graded} right</span>' if graded else ""
+    answers = "".join(_answer(plan, record, grades.get(record.key), shared) for record in its)
+    wrong = " cp-m-wrong" if passed < graded else ""
+    return (
+        f'<details class="cp-m-question{wrong}" id="q-{escape(suite.name)}-{escape(case.id)}">'
+        f"<summary>{escape(visible(case.question))} {count}</summary>{answers or '<p>not asked yet</p>'}</details>"
+    )
+
+
+def _answer(plan: Plan, record: Record, grade: Graded | None, shared: Mapping[str, str]) -> str:
+    family = plan.slot(record.slot).family
+    verdict = ""
+    if grade is not None:
+        state = "cannot" if grade.cannot else "passed" if grade.passed else "failed"
+        said = grade.cannot or grade.reason or ""
+        word = {"cannot": "not graded", "passed": "right", "failed": "wrong"}[state]
+        why = f'<span class="cp-m-why">{escape(visible(said))}</span>'
+        verdict = f'<span class="cp-m-verdict cp-m-{state}">{word}</span> {why}'
+    text = record.failed if record.failed is not None else record.answer
+    return (
+        f'<div class="cp-m-answer cp-m-{family}"><div><b>{escape(record.slot)}</b> {verdict}</div>'
+        f"<pre>{escape(visible(text)) or '(nothing)'}</pre>{_receipt(record, shared.get(record.slot))}</div>"
+    )
+
+
+def _receipt(record: Record, shared: str | None) -> str:
+    receipt = record.receipt
+    if receipt is None:
+        return ""
+    told = [
+        ("seed", receipt.get("seed")),
+        ("prompt tokens", receipt.get("prompt_tokens")),
+        ("answer tokens", receipt.get("completion_tokens")),
+        ("first token", f"{receipt['ttft_s']:.2f} s" if receipt.get("ttft_s") is not None else None),
+        ("tokens/s", f"{receipt['tokens_per_s']:.1f}" if receipt.get("tokens_per_s") is not None else None),
+        ("ended by", record.finish_reason),
+        ("prompt sha256", receipt.get("prompt_sha256")),
+    ]
+    line = " · ".join(f"{name} {escape(str(value))}" for name, value in told if value is not None)
+    prompt = receipt.get("prompt")
+    own = ""
+    if prompt and (shared is None or filled(shared, record.question) != prompt):
+        own = f"<pre>{escape(visible(str(prompt)))}</pre>"
+    steps = "".join(
+        f"<p>step {escape(str(step.get('name')))}</p><pre>{escape(visible(str(step.get('answer'))))}</pre>"
+        for step in receipt.get("steps", ())
+    )
+    return f'<p class="cp-m-receipt">{line}</p>{steps}{own}'
+
+
+def visible(text: str) -> str:
+    """Without what no eye sees and a terminal or a page might act upon."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "�" for sign in text)

@@ -1,0 +1,254 @@
+"""A measurement's report: a fragment for the app's page, and one HTML file that opens offline and needs no script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+
+from comparison.measure.folder import Graded, Record
+from comparison.measure.plan import Plan
+from comparison.measure.report import answers, charts
+from comparison.measure.report.table import table
+from comparison.measure.results import ASPECTS, Results, Row
+from comparison.measure.words import figure, minutes
+
+STYLE = Path(__file__).with_name("report.css")
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def page(found: Results, plan: Plan, records: Mapping[str, Record], grades: Mapping[str, Graded]) -> str:
+    """The whole file."""
+    style = STYLE.read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(found.title)} · Counterpoint</title><style>{style}</style></head>"
+        f'<body class="cp-m-page">{fragment(found, plan, records, grades)}</body></html>\n'
+    )
+
+
+def fragment(found: Results, plan: Plan, records: Mapping[str, Record], grades: Mapping[str, Graded]) -> str:
+    """The report itself."""
+    parts = [
+        _head(found, plan),
+        _advice(found),
+        _section("The table", "aspects", table(found, plan)),
+        _aspects(found),
+        _break_even(found),
+        _adapting(found),
+        _repeated(found),
+        _held(found),
+        _questions(found, plan, records, grades),
+        _prompts(plan, records),
+        _versions(found, plan),
+    ]
+    return f'<main class="cp-m">{"".join(parts)}</main>'
+
+
+def compare(one: Results, other: Results) -> str:
+    """Two runs beside each other: the same figures of the same modes."""
+    shared = [mode.id for mode in one.modes if any(mode.id == its.id for its in other.modes)]
+    body = ""
+    for row in one.rows:
+        its = other.row(row.key)
+        for slot in shared:
+            if its is None or slot not in row.figures or slot not in its.figures:
+                continue
+            a, b = row.figures[slot], its.figures[slot]
+            known = None not in (a.low, a.high, b.low, b.high)
+            apart = known and (a.low > b.high or b.low > a.high)  # type: ignore[operator]
+            told = "apart" if apart else "not clearly apart" if known else "too few to tell"
+            body += (
+                f'<tr><th scope="row">{escape(row.title)}<br><b>{escape(slot)}</b></th>'
+                f"<td>{escape(figure(a, row.unit, one.currency))}</td>"
+                f"<td>{escape(figure(b, row.unit, other.currency))}</td>"
+                f"<td>{told}</td></tr>"
+            )
+    if not body:
+        return '<p class="cp-m">These two runs have no mode and no figure in common.</p>'
+    head = "".join(
+        f'<th scope="col">{escape(each.title)}<br>{escape(each.date[:16].replace("T", " "))}</th>'
+        for each in (one, other)
+    )
+    return (
+        '<section class="cp-m"><p>Two runs, each with its own answers: their intervals are compared, and nothing is '
+        "paired.</p>"
+        '<div class="cp-m-wide"><table class="cp-m-figures"><thead><tr><th scope="col">figure</th>'
+        f'{head}<th scope="col"></th>'
+        f"</tr></thead><tbody>{body}</tbody></table></div></section>"
+    )
+
+
+def _section(title: str, name: str, body: str, lead: str = "") -> str:
+    if not body:
+        return ""
+    told = f'<p class="cp-m-lead">{lead}</p>' if lead else ""
+    return f'<section id="{name}"><h2>{escape(title)}</h2>{told}{body}</section>'
+
+
+def _head(found: Results, plan: Plan) -> str:
+    modes = ", ".join(mode.id for mode in found.modes)
+    answers = sum(item.kind in ("answer", "repeat") for item in plan.items)
+    date = found.date[:16].replace("T", " ")
+    unfinished = (
+        ""
+        if found.complete
+        else '<p class="cp-m-warning">This run is not complete: these are its figures so far.</p>'
+    )
+    failed = "".join(
+        f'<p class="cp-m-warning">{mode.failed} answers of {escape(mode.id)} could not be given: they count as wrong.</p>'
+        for mode in found.modes
+        if mode.failed
+    )
+    ungraded = "".join(
+        f'<p class="cp-m-warning">{count} answers could not be graded: {escape(why)}.</p>'
+        for why, count in found.ungraded.items()
+    )
+    base = ", ".join(
+        found.base.get(name, "") for name in ("base", "quantization", "dtype") if name in found.base
+    )
+    return (
+        f"<header><h1>{escape(found.title)}</h1><p>{found.questions} questions and what goes along, {answers:,} answers, "
+        f"through {escape(modes)}; {escape(base)}; {escape(found.machine)}; {escape(date)} UTC. Times were measured apart, "
+        f"one answer at a time.</p>{unfinished}{failed}{ungraded}</header>"
+    )
+
+
+def _advice(found: Results) -> str:
+    if found.advice is None:
+        return ""
+    lines = ""
+    for sentence in found.advice.sentences:
+        links = " ".join(f'<a href="#{_anchor(key)}">figures</a>' for key in sentence.rests_on)
+        changes = (
+            f'<br><span class="cp-m-changes">What would change it: {escape(sentence.changes)}</span>'
+            if sentence.changes
+            else ""
+        )
+        lines += f"<li>{escape(sentence.text)} {links}{changes}</li>"
+    return _section("Advice", "advice", f'<ol class="cp-m-advice">{lines}</ol>')
+
+
+def _aspects(found: Results) -> str:
+    parts = []
+    for aspect in ASPECTS:
+        rows = [row for row in found.rows if row.aspect == aspect]
+        main = [row for row in rows if row.key.count("/") == 1 or row.paired]
+        rest = [row for row in rows if row not in main]
+        body = "".join(_row(found, row) for row in main)
+        if rest:
+            apart = "".join(_row(found, row) for row in rest)
+            body += f"<details><summary>questions and paraphrases apart</summary>{apart}</details>"
+        lead = ""
+        if aspect == "bias":
+            lead = (
+                "Pairs that differ in who asks and in nothing else, with the same seed. Intervals are wider than 95 % "
+                "each, so that those of all attributes together hold 95 times of 100. Tone is that of English words. "
+                "Effect sizes are in standard deviations: 0.2 is small, 0.8 is large."
+            )
+        parts.append(_section(aspect.capitalize(), f"aspect-{aspect}", body, lead))
+    return "".join(parts)
+
+
+def _row(found: Results, row: Row) -> str:
+    return (
+        f'<div class="cp-m-block" id="{_anchor(row.key)}"><h4>{escape(row.title)}</h4>{charts.bars(found, row)}'
+        f"{charts.gaps(found, row)}</div>"
+    )
+
+
+def _break_even(found: Results) -> str:
+    body = "".join(charts.break_even(found, one) for one in found.break_even)
+    lead = (
+        "What both have cost after so many questions: training first, or the longer prompt each time. The band is the "
+        "crossing's interval."
+    )
+    return _section("Break-even", "break-even", body, lead)
+
+
+def _adapting(found: Results) -> str:
+    lines = ""
+    for slot, one in found.adapting.items():
+        told = [f"answered after {minutes(one.answer_s)}"]
+        if one.checked_s is not None:
+            told.insert(0, f"dataset checked in {minutes(one.checked_s)}")
+        if one.trained_s is not None:
+            told.insert(-1, f"trained in {minutes(one.trained_s)} on {one.device}, as its passport says")
+        if one.tested_s is not None:
+            told.append(f"the test after training, {minutes(one.tested_s)}, is not counted")
+        if one.changed is False:
+            told.append("the answer stayed the same")
+        lines += f"<li><b>{escape(slot)}</b> {minutes(one.seconds)}: {escape('; '.join(told))}</li>"
+    lead = "From a change to the first answer after it: of an instruction, or of the dataset."
+    return _section("Time to adapt", "adapting", f"<ul>{lines}</ul>" if lines else "", lead)
+
+
+def _repeated(found: Results) -> str:
+    body = charts.heat(found, found.asked)
+    for one in found.asked:
+        slots = ""
+        for slot, said in one.answers.items():
+            texts = "".join(f"<li>{count} × <q>{escape(text)}</q></li>" for text, count in said)
+            slots += f"<p><b>{escape(slot)}</b></p><ul>{texts}</ul>"
+        body += f"<details><summary>{escape(one.question)}</summary>{slots}</details>"
+    lead = (
+        "The same question with other seeds: the mean cosine of any two answers, 1 where all mean the same."
+    )
+    return _section("Asked again", "again", body, lead)
+
+
+def _held(found: Results) -> str:
+    lines = ""
+    for one in found.held:
+        share = "not measured" if one.share is None else figure(one.share, "share")
+        of = f", {one.metric}" if one.metric else ""
+        state = "passed" if one.met else "failed"
+        word = "met" if one.met else "missed"
+        lines += (
+            f'<li><span class="cp-m-verdict cp-m-{state}">{word}</span> {escape(one.mode + of)}: {share}, at least '
+            f"{one.at_least:.0%}</li>"
+        )
+    return _section("Marks", "marks", f"<ul>{lines}</ul>" if lines else "")
+
+
+def _questions(
+    found: Results, plan: Plan, records: Mapping[str, Record], grades: Mapping[str, Graded]
+) -> str:
+    only = '<input type="checkbox" class="cp-m-only"> only questions that a mode got wrong'
+    filtered = f'<label class="cp-m-filter">{only}</label>'
+    body = f'<div class="cp-m-questions">{filtered}{answers.questions(plan, records, grades)}</div>'
+    return _section("Questions, answers and receipts", "questions", body)
+
+
+def _prompts(plan: Plan, records: Mapping[str, Record]) -> str:
+    body = ""
+    for slot, text in answers.frames(plan, records).items():
+        body += (
+            f"<details><summary>{escape(slot)}</summary><pre>{escape(answers.visible(text))}</pre></details>"
+        )
+    lead = f"What each mode was sent; the question stands where {answers.MARK} is."
+    return _section("Prompts", "prompts", body, lead)
+
+
+def _versions(found: Results, plan: Plan) -> str:
+    lines = [f"seed {found.seed}"]
+    lines += [f"suite {name}: sha256 {sha}" for name, sha in found.suites.items()]
+    lines += [f"{name.replace('_', ' ')}: {told}" for name, told in found.base.items()]
+    lines += [f"{slot.id}: adapter sha256 {slot.made.sha256}" for slot in plan.slots if slot.made]
+    lines += [
+        f"{mode.id} sampled with " + ", ".join(f"{name} {value}" for name, value in mode.sampling.items())
+        for mode in found.modes
+        if mode.sampling
+    ]
+    lines += [f"{name} {version}" for name, version in found.versions.items()]
+    return _section(
+        "Versions of everything",
+        "versions",
+        f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>",
+    )
+
+
+def _anchor(key: str) -> str:
+    return key.replace("/", "-")
