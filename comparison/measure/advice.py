@@ -166,9 +166,11 @@ def _break_even(found: Results, ranked: _Ranked) -> Iterator[Sentence]:
 
 
 def _repaid(found: Results, one: BreakEven) -> str:
-    unit = found.currency if one.unit == "money" else "seconds of the machine"
+    unit = "money" if one.unit == "money" else "seconds of the machine"
     tuned, prompted = name(found.mode(one.tuned)), name(found.mode(one.prompted))
-    each = f"{_amount(one.tuned_each)} against {_amount(one.prompted_each)} {unit} an answer"
+    sign = found.currency if one.unit == "money" else ""
+    what = "a thousand answers" if one.per == 1000 else "an answer"
+    each = f"{sign}{_amount(one.tuned_each)} against {sign}{_amount(one.prompted_each)} for {what}"
     if one.at is None:
         return f"In {unit} {tuned} never repays its training against {prompted}: {each}"
     span = f"from {more(round(one.earliest or 0))} to " + (

@@ -104,13 +104,14 @@ class Adapting(_Strict):
 
 
 class BreakEven(_Strict):
-    """After how many questions the `tuned` slot has repaid its training against the `prompted` one; `at` is None for
-    never, `latest` None where never is not excluded."""
+    """After how many questions the `tuned` slot has repaid its training, which takes `once`, against the `prompted` one;
+    `at` is None for never, `latest` None where never is not excluded. What an answer takes is given for so many: `per`."""
 
     tuned: str
     prompted: str
     unit: Literal["seconds", "money"]
     once: float
+    per: int = 1
     tuned_each: Figure
     prompted_each: Figure
     saving: Figure

@@ -115,16 +115,20 @@ def _repaid(
     tuned_each, prompted_each, same = rows.both(mine, theirs, about(places))
     if not tuned_each:
         return
+    # An answer costs so little money that its figure would be rounded away.
+    per = 1000 if unit == "money" else 1
+    tuned_each, prompted_each = ([per * each for each in its] for its in (tuned_each, prompted_each))
     saving = intervals.difference(prompted_each, tuned_each, same)
 
     def after(each: float | None) -> float | None:
-        return once / each if each is not None and each > 0 else None
+        return per * once / each if each is not None and each > 0 else None
 
     yield BreakEven(
         tuned=tuned.id,
         prompted=prompted.id,
         unit=unit,
         once=once,
+        per=per,
         tuned_each=intervals.mean(tuned_each, same),
         prompted_each=intervals.mean(prompted_each, same),
         saving=saving,

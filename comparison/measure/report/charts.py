@@ -62,8 +62,9 @@ def break_even(found: Results, one: BreakEven) -> str:
     """What both modes have cost after so many questions: two lines, and where they cross, with its interval."""
     unit = found.currency if one.unit == "money" else "s"
     crossing = one.at
-    last = min(max(crossing * 2, 10.0), 1e9) if crossing else 2 * one.once / max(one.tuned_each.value, 1e-12)
-    tuned, prompted = one.once + last * one.tuned_each.value, last * one.prompted_each.value
+    tuned_each, prompted_each = (each.value / one.per for each in (one.tuned_each, one.prompted_each))
+    last = min(max(crossing * 2, 10.0), 1e9) if crossing else 2 * one.once / max(tuned_each, 1e-12)
+    tuned, prompted = one.once + last * tuned_each, last * prompted_each
     top = max(tuned, prompted) or 1.0
 
     def x(questions: float) -> float:
@@ -96,7 +97,7 @@ def break_even(found: Results, one: BreakEven) -> str:
         ends = f'x1="{x(0):.1f}" y1="{y(start):.1f}" x2="{x(last):.1f}" y2="{y(end):.1f}"'
         parts.append(f'<line class="cp-m-curve cp-m-{family}" {ends}/>')
     if crossing:
-        cost = crossing * one.prompted_each.value
+        cost = crossing * prompted_each
         parts.append(f'<circle class="cp-m-cross" cx="{x(crossing):.1f}" cy="{y(cost):.1f}" r="5"/>')
     parts.append(
         f'<text x="{(_WIDTH + _LEFT) / 2:.0f}" y="{_HEIGHT - 2}" text-anchor="middle">questions</text>'

@@ -91,7 +91,8 @@ def test_training_is_repaid_where_an_answer_takes_less_and_never_where_it_takes_
     found = results(made.folder(tmp_path / "a", plan, timed), SENSES)
     seconds, money = found.break_even
     assert (seconds.unit, seconds.once, seconds.at) == ("seconds", 120.0, 60.0)
-    assert (money.unit, money.once, money.at) == ("money", 120.0, 60.0)
+    assert (money.unit, money.once, money.at, money.per) == ("money", 120.0, 60.0, 1000)
+    assert (money.tuned_each.value, money.prompted_each.value) == (1000.0, 3000.0)
     assert found.adapting["persona:p"].seconds == 3.0
     assert found.adapting["adapter:a"].seconds == 121.0
 
