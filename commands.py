@@ -25,6 +25,7 @@ from assembly import (
     tell_of_servers,
     watch,
 )
+from backends.contract import Usage
 from errors import DONE, FAILED, CounterpointError, WorkFailed
 
 SERVERS_TELL_S = 6.0
@@ -42,10 +43,10 @@ def run(options: argparse.Namespace) -> int:
         "split-data": tuning.split_data,
         "train": tuning.train,
         "test-adapter": tuning.test_adapter,
-        "import-persona": import_persona,
         "measure": measuring.measure,
         "report": measuring.report,
         "save-variant": measuring.save_variant,
+        "import-persona": import_persona,
         "export-persona": export_persona,
         "export-adapter": tuning.export_adapter,
     }
@@ -91,7 +92,7 @@ def serve(options: argparse.Namespace) -> int:
     parts = build_parts(options, Places.from_options(options), tell)
     # Told to end from outside, it ends as it does by Ctrl-C: engine and private files are cleaned up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with closing(parts.backends):
+    with closing(parts.backends), closing(parts.measurements):
         from starlette.middleware import Middleware
 
         from api.errors import refusal
@@ -131,7 +132,7 @@ def _check_free(host: str, port: int) -> None:
 def ask(options: argparse.Namespace) -> int:
     """Asks one question through the modes and prints the answers; exit 1 if any pane failed."""
     from backends.contract import Failed, Sampling
-    from comparison.live import Answered, Pane
+    from comparison.live import Answered, Pane, StepDone
     from comparison.modes import ModeId
 
     wanted = {"temperature": options.temperature, "max_tokens": options.max_tokens}
@@ -145,10 +146,16 @@ def ask(options: argparse.Namespace) -> int:
             parts.backend.wait(watch)
         panes = [Pane(mode, sampling=sampling) for mode in options.mode]
         ended: dict[int, Any] = {}
+        steps: dict[int, list[StepDone]] = {}
         for event in parts.comparison.ask(options.question, panes, seed=options.seed):
-            if isinstance(event.event, Answered | Failed):
+            if isinstance(event.event, StepDone):
+                steps.setdefault(event.pane, []).append(event.event)
+            elif isinstance(event.event, Answered | Failed):
                 ended[event.pane] = event.event
     for number, mode in enumerate(options.mode):
+        if not options.json:
+            for step in steps.get(number, []):
+                _print_text(f"{mode}, step {step.name}", step.answer, step.receipt.usage)
         _print_answer(mode, ended[number], options.json)
     return DONE if all(isinstance(end, Answered) for end in ended.values()) else FAILED
 
@@ -180,9 +187,12 @@ def _print_answer(mode: str, end: Any, as_json: bool) -> None:
         }
         print(json.dumps(told, ensure_ascii=False))
     else:
-        usage = end.receipt.usage
-        speed = f", {usage.tokens_per_s:.0f} tokens/s" if usage.tokens_per_s else ""
-        print(f"── {mode}  ({usage.completion_tokens} tokens{speed})\n{end.answer.strip()}\n")
+        _print_text(mode, end.answer, end.receipt.usage)
+
+
+def _print_text(title: str, text: str, usage: Usage) -> None:
+    speed = f", {usage.tokens_per_s:.0f} tokens/s" if usage.tokens_per_s else ""
+    print(f"── {title}  ({usage.completion_tokens} tokens{speed})\n{text.strip()}\n")
 
 
 def modes(options: argparse.Namespace) -> int:

@@ -17,10 +17,11 @@ from api.errors import NoSuchModel, WrongField
 from api.metrics import Metrics
 from api.schema import ChatRequest
 from backends.contract import Backend, Delta, Done, Event, Failed, PromptTooLong, Request, TokenLogprob
+from comparison.chain import Chain, Told
 from comparison.live import Comparison, Pane, check_question
 from comparison.modes import ModeId
+from comparison.receipt import Answered
 from errors import Busy, CounterpointError, WorkFailed
-from personas.schema import Persona
 
 SERVERS_TELL_S = 2.0
 """How long a request waits for what a server has, where that is not known yet."""
@@ -28,23 +29,25 @@ SERVERS_TELL_S = 2.0
 
 @dataclass
 class Completion:
-    """A completion under way: `n` choices, each a request of one call to the backend."""
+    """A completion under way: `n` choices, which begin in one call to the backend. Where a persona has steps, the
+    client gets the last one's text and pays for all."""
 
     asked: ChatRequest
     backend: Backend
-    requests: tuple[Request, ...]
-    persona: Persona | None
+    chains: tuple[Chain, ...]
     metrics: Metrics
     id: str = ""
     began: float = field(default_factory=time.monotonic)
     created: int = field(default_factory=lambda: int(time.time()))
-    ended: dict[int, Done] = field(default_factory=dict)
+    ended: dict[int, Answered] = field(default_factory=dict)
     written: dict[str, int] = field(default_factory=dict)
     """Tokens so far, by request: they were computed, whether or not somebody waits for the end."""
 
     def __post_init__(self) -> None:
-        self.id = f"chatcmpl-{self.requests[0].id.rpartition('/')[0]}"
-        self._numbers = {request.id: number for number, request in enumerate(self.requests)}
+        self.id = f"chatcmpl-{self.chains[0].call.id.rpartition('/')[0]}"
+        self._numbers = {chain.call.id: number for number, chain in enumerate(self.chains)}
+        self._told: list[tuple[int, Told]] = []
+        self._first_s: dict[int, float] = {}
 
     @classmethod
     def of(cls, asked: ChatRequest, comparison: Comparison, metrics: Metrics) -> Completion:
@@ -58,29 +61,30 @@ class Completion:
             raise NoSuchModel(f"{error} /v1/models lists the modes.") from None
         pane, question = _conversation(asked, mode)
         run, drawn, top = secrets.token_hex(12), secrets.randbelow(2**31), asked.wanted_logprobs
-        requests = []
+        chains = []
         for number in range(asked.n):
-            request, persona = comparison.request(f"{run}/{number}", question, pane, drawn)
-            sampling = dataclasses.replace(request.sampling, seed=(request.sampling.seed + number) % 2**63)
-            requests.append(dataclasses.replace(request, sampling=sampling, top_logprobs=top))
-        return cls(asked, comparison.backend(pane), tuple(requests), persona, metrics)
+            seed = (int(pane.sampling.get("seed", drawn)) + number) % 2**63
+            one = dataclasses.replace(pane, sampling={**pane.sampling, "seed": seed})
+            chains.append(comparison.chain(f"{run}/{number}", question, one, drawn, top))
+        return cls(asked, comparison.backend(pane), tuple(chains), metrics)
 
     def stop(self) -> None:
         """Ends it within two tokens: nobody waits any more."""
-        self.backend.stop([request.id for request in self.requests])
+        self.backend.stop([chain.stop() for chain in self.chains])
 
-    async def events(self) -> AsyncGenerator[tuple[int, Delta | Done], None]:
+    async def events(self) -> AsyncGenerator[tuple[int, Delta | Answered], None]:
         """(choice, event) as they come. Raises CounterpointError at the first choice that fails."""
         outcome = "left"
         try:
-            async with aclosing(draw(self.backend, self.requests)) as drawn:
-                async for together in drawn:
-                    self._count(together)
-                    for event in together:
+            first = [chain.call for chain in self.chains]
+            async with aclosing(draw(self.backend, first, self._take)) as drawn:
+                async for _ in drawn:
+                    told, self._told = self._told, []
+                    for number, event in told:
                         if isinstance(event, Failed):
                             raise _error(event)
-                        if isinstance(event, Delta | Done):
-                            yield self._numbers[event.request_id], event
+                        if isinstance(event, Delta | Answered):
+                            yield number, event
             outcome = "left" if self._cancelled else "answered"
         except CounterpointError as error:
             outcome = Failed.of("", error).cause
@@ -88,19 +92,36 @@ class Completion:
         finally:
             self.metrics.ended(self.asked.model, outcome, sum(self.written.values()))
 
-    def _count(self, events: Iterable[Event]) -> None:
-        for event in events:
-            if isinstance(event, Delta):
-                self.written[event.request_id] = event.completion_tokens
-            elif isinstance(event, Done):
-                self.written[event.request_id] = event.usage.completion_tokens
-                self.ended[self._numbers[event.request_id]] = event
-                if event.finish_reason != "cancelled":
-                    self.metrics.answered(self.asked.model, event.usage, time.monotonic() - self.began)
+    def _take(self, event: Event) -> Request | None:
+        """Counts an event and keeps what it tells the client; the call to be made because of it."""
+        number = self._numbers[event.request_id]
+        chain = self.chains[number]
+        if isinstance(event, Delta):
+            self.written[event.request_id] = event.completion_tokens
+        elif isinstance(event, Done):
+            self.written[event.request_id] = event.usage.completion_tokens
+        is_shown, seconds = chain.is_last, time.monotonic() - self.began
+        told, following = chain.take(event)
+        for each in told:
+            if isinstance(each, Delta):
+                if not is_shown:
+                    continue
+                self._first_s.setdefault(number, seconds)
+            elif isinstance(each, Answered):
+                self.ended[number] = each
+                if each.finish_reason != "cancelled":
+                    usage = each.receipt.total
+                    if each.steps:
+                        usage = dataclasses.replace(usage, ttft_s=self._first_s.get(number))
+                    self.metrics.answered(self.asked.model, usage, seconds)
+            self._told.append((number, each))
+        if following:
+            self._numbers[following.id] = number
+        return following
 
     @property
     def _cancelled(self) -> bool:
-        return any(done.finish_reason == "cancelled" for done in self.ended.values())
+        return any(ended.finish_reason == "cancelled" for ended in self.ended.values())
 
     # --- OpenAI's objects
 
@@ -165,7 +186,8 @@ class Completion:
         """Changes with whatever computed the answer: base, quantization, adapter and its strength, persona."""
         if not self.ended:
             return None
-        identity = next(iter(self.ended.values())).identity
+        receipt = next(iter(self.ended.values())).receipt
+        identity = receipt.identity
         told = [
             identity.base,
             identity.base_sha256,
@@ -174,13 +196,13 @@ class Completion:
             identity.adapter,
             identity.adapter_sha256,
             identity.adapter_scale,
-            self.persona.sha256 if self.persona else None,
+            receipt.persona_sha256,
         ]
         return "fp_" + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def _usage(self) -> dict[str, Any] | None:
         """The prompt is counted once, as OpenAI does, however many choices it has; None where nobody counted it."""
-        used = [done.usage for done in self.ended.values()]
+        used = [ended.receipt.total for ended in self.ended.values()]
         prompts = [usage.prompt_tokens for usage in used if usage.prompt_tokens is not None]
         if not prompts:
             return None
@@ -220,8 +242,8 @@ def _error(failed: Failed) -> CounterpointError:
     return kinds.get(failed.cause, CounterpointError)(failed.message)
 
 
-def _reason(done: Done) -> str:
-    return "length" if done.finish_reason == "length" else "stop"
+def _reason(ended: Answered) -> str:
+    return "length" if ended.finish_reason == "length" else "stop"
 
 
 def _logprobs(tokens: Iterable[TokenLogprob]) -> dict[str, Any]:

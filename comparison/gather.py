@@ -22,31 +22,53 @@ def gather(calls: Sequence[Call]) -> Generator[Event, None, None]:
     With one call a backend's refusal is raised, as `Backend.stream` says; with several it is the Failed of that
     backend's own requests, and the others go on.
     """
-    if len(calls) == 1:
-        backend, requests = calls[0]
-        with closing(backend.stream(requests)) as events:
-            yield from events
+    if len(calls) != 1:
+        yield from Gathering().events(calls)
         return
-    arrived: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-    over = threading.Event()
-    threads = [threading.Thread(target=draw, args=(*call, arrived.put, over), daemon=True) for call in calls]
-    for thread in threads:
+    backend, requests = calls[0]
+    with closing(backend.stream(requests)) as events:
+        yield from events
+
+
+class Gathering:
+    """Calls at once, a thread each; others may begin while they run. A backend's refusal is the Failed of its requests."""
+
+    def __init__(self) -> None:
+        self._arrived: queue.SimpleQueue[tuple[int, Event | None]] = queue.SimpleQueue()
+        self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._running: dict[int, Call] = {}
+
+    def begin(self, backend: Backend, requests: Sequence[Request]) -> None:
+        """One call more, whose events come with the others': to be called by whoever reads `events`."""
+        number = len(self._threads)
+
+        def put(event: Event | None) -> None:
+            self._arrived.put((number, event))
+
+        thread = threading.Thread(target=draw, args=(backend, requests, put, self._over), daemon=True)
+        self._running[number] = (backend, requests)
+        self._threads.append(thread)
         thread.start()
-    running = len(calls)
-    try:
-        while running:
-            event = arrived.get()
-            if event is None:
-                running -= 1
-            else:
-                yield event
-    finally:
-        over.set()
-        if running:
-            for backend, requests in calls:
+
+    def events(self, calls: Sequence[Call]) -> Generator[Event, None, None]:
+        """The events of these calls, and of those that begin meanwhile, until all have ended; closing this stops what
+        is under way."""
+        try:
+            for call in calls:
+                self.begin(*call)
+            while self._running:
+                number, event = self._arrived.get()
+                if event is None:
+                    del self._running[number]
+                else:
+                    yield event
+        finally:
+            self._over.set()
+            for backend, requests in self._running.values():
                 backend.stop([request.id for request in requests])
-        for thread in threads:
-            thread.join()
+            for thread in self._threads:
+                thread.join()
 
 
 def draw(

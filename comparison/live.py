@@ -5,31 +5,29 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any
 
-from backends.contract import (
-    Backend,
-    Delta,
-    Done,
-    Failed,
-    FinishReason,
-    Identity,
-    Message,
-    Queued,
-    Rendered,
-    Request,
-    Sampling,
-    Usage,
-    Waiting,
-)
-from comparison.gather import gather
+from backends.contract import Backend, Failed, Message, Rendered, Request, Sampling
+from comparison.chain import Chain, StepBegan, Told
+from comparison.gather import Gathering, gather
 from comparison.modes import Catalogue, ModeId
+from comparison.receipt import Answered, Receipt, StepDone
 from errors import CounterpointError
-from personas.render import render
 from personas.schema import Persona
+
+__all__ = [
+    "MAX_PANES",
+    "Answered",
+    "Comparison",
+    "Pane",
+    "PaneEvent",
+    "Receipt",
+    "StepBegan",
+    "StepDone",
+    "check_question",
+]
 
 MAX_PANES = 6
 MAX_SCALE = 4.0
@@ -57,70 +55,9 @@ class Pane:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """What really ran for one answer: the backend's own word, and the persona that made its prompt."""
-
-    identity: Identity
-    usage: Usage
-    persona: str | None
-    persona_sha256: str | None
-    persona_draft: bool = False
-    """Whether it was one that has not been saved, in place of the stored one."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The receipt's fields in the order of the JSON that `ask --json` prints."""
-        identity, usage = self.identity, self.usage
-        sampling = dataclasses.asdict(identity.sampling)
-        sampling["stop"] = list(sampling["stop"])
-        sampling |= dict.fromkeys(identity.unsent)
-        seed = sampling.pop("seed")
-        fields = {
-            "base": identity.base,
-            "base_sha256": identity.base_sha256,
-            "quantization": identity.quantization,
-            "adapter": identity.adapter,
-            "adapter_sha256": identity.adapter_sha256,
-            "adapter_scale": identity.adapter_scale,
-            "persona": self.persona,
-            "persona_sha256": self.persona_sha256,
-            "prompt": identity.prompt,
-            "prompt_sha256": identity.prompt_sha256,
-            "sampling": sampling,
-            "seed": seed,
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "ttft_s": usage.ttft_s,
-            "tokens_per_s": usage.tokens_per_s,
-            "backend": identity.backend,
-        }
-        if identity.dtype is not None:
-            fields["dtype"] = identity.dtype
-        if self.persona_draft:
-            fields["persona_draft"] = True
-        if identity.server is not None:
-            # What a server was sent stands for the prompt that it made of it.
-            fields |= {"server": identity.server, "claimed": list(identity.claimed)}
-            fields["messages"] = [dict(message) for message in identity.messages or ()]
-        return fields
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A pane's answer is complete, or was stopped ("cancelled").
-
-    `logprob` is the mean of its tokens' natural log-probabilities; None where nobody asked, or the backend told none.
-    """
-
-    answer: str
-    finish_reason: FinishReason
-    receipt: Receipt
-    logprob: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class PaneEvent:
     pane: int
-    event: Queued | Waiting | Delta | Answered | Failed
+    event: Told
 
 
 class Comparison:
@@ -129,6 +66,7 @@ class Comparison:
     def __init__(self, catalogue: Catalogue):
         self.catalogue = catalogue
         self._backends = catalogue.backends
+        self._under_way: dict[str, Mapping[int, Chain]] = {}
 
     def ask(
         self,
@@ -137,7 +75,7 @@ class Comparison:
         run_id: str | None = None,
         seed: int | None = None,
         most: int = MAX_PANES,
-    ) -> Iterator[PaneEvent]:
+    ) -> Generator[PaneEvent, None, None]:
         """The panes' events as they happen, until every pane is Answered or Failed; at `most` so many.
 
         All panes share the seed; without one a random one is drawn, and the receipts tell it. A pane that
@@ -147,52 +85,59 @@ class Comparison:
         check_question(question, len(panes), most)
         run_id = run_id or secrets.token_hex(8)
         seed = secrets.randbelow(2**31) if seed is None else seed
-        requests: dict[str, tuple[int, Request, Persona | None]] = {}
-        calls: dict[str, tuple[Backend, list[Request]]] = {}
+        chains: dict[int, Chain] = {}
+        backends: dict[int, Backend] = {}
         for number, pane in enumerate(panes):
             try:
-                request, persona = self.request(_request_id(run_id, number), question, pane, seed)
-                backend = self.backend(pane)
-                calls.setdefault(backend.name, (backend, []))[1].append(request)
-                requests[request.id] = (number, request, persona)
+                likely = 0 if pane.logprobs else None
+                chain = self.chain(_request_id(run_id, number), question, pane, seed, likely)
+                backends[number] = self.backend(pane)
+                chains[number] = chain
             except CounterpointError as error:
                 yield PaneEvent(number, Failed.of(_request_id(run_id, number), error))
-        texts: dict[str, list[str]] = {request_id: [] for request_id in requests}
-        logprobs: dict[str, list[float]] = {request_id: [] for request_id in requests}
+        self._under_way[run_id] = chains
+        try:
+            yield from self._events(chains, backends)
+        finally:
+            self._under_way.pop(run_id, None)
+
+    def _events(
+        self, chains: Mapping[int, Chain], backends: Mapping[int, Backend]
+    ) -> Generator[PaneEvent, None, None]:
+        """Of the calls that the panes begin with, one batch for each backend, and of those that follow them."""
+        calls: dict[str, tuple[Backend, list[Request]]] = {}
+        for number, chain in chains.items():
+            calls.setdefault(backends[number].name, (backends[number], []))[1].append(chain.call)
+            yield from (PaneEvent(number, told) for told in chain.began)
+        places = {chain.call.id: number for number, chain in chains.items()}
+        gathering, batches = Gathering(), list(calls.values())
+        goes_on = any(not chain.is_last for chain in chains.values())
         # A generator left to the garbage collector would go on until it is found.
-        with contextlib.closing(gather(list(calls.values()))) as events:
+        with contextlib.closing(gathering.events(batches) if goes_on else gather(batches)) as events:
             for event in events:
-                number, _, persona = requests[event.request_id]
-                if isinstance(event, Delta):
-                    texts[event.request_id].append(event.text)
-                    logprobs[event.request_id] += [token.logprob for token in event.logprobs]
+                number = places[event.request_id]
                 if isinstance(event, Failed) and event.cause == "adapter":
-                    self._mark(panes[number].mode, event.message)
-                if not isinstance(event, Done):
-                    yield PaneEvent(number, event)
-                    continue
-                receipt = Receipt(
-                    event.identity,
-                    event.usage,
-                    persona.name if persona else None,
-                    persona.sha256 if persona else None,
-                    persona is not None and persona is panes[number].persona,
-                )
-                answer = "".join(texts[event.request_id])
-                told = logprobs[event.request_id]
-                logprob = fmean(told) if told else None
-                yield PaneEvent(number, Answered(answer, event.finish_reason, receipt, logprob))
+                    self._mark(chains[number].asked.adapter, event.message)
+                told, following = chains[number].take(event)
+                if following:
+                    places[following.id] = number
+                    gathering.begin(backends[number], [following])
+                yield from (PaneEvent(number, each) for each in told)
 
     def stop(self, run_id: str, pane: int | None = None) -> None:
-        """Ends one pane of a run under way, or all of them."""
-        numbers = range(MAX_PANES) if pane is None else (pane,)
+        """Ends one pane of a run under way, or all of them, in whatever step they are."""
+        chains = self._under_way.get(run_id, {})
+        # A run that is not under way may be about to begin: the page shows Stop before the question gets here.
+        numbers = (chains or range(MAX_PANES)) if pane is None else (pane,)
+        ids = [chains[each].stop() if each in chains else _request_id(run_id, each) for each in numbers]
         for backend in self._backends.all:
-            backend.stop([_request_id(run_id, number) for number in numbers])
+            backend.stop(ids)
 
     def preview(self, pane: Pane, question: str) -> Rendered:
-        """The exact prompt that a pane would send. Raises CounterpointError where it cannot be asked."""
-        request, _ = self.request("preview", question, pane, seed=0)
-        return self.backend(pane).render(request.messages)
+        """The exact prompt that a pane would send, its first one where its persona has steps. Raises CounterpointError
+        where it cannot be asked."""
+        chain = self.chain("preview", question, pane, seed=0)
+        return self.backend(pane).render(chain.call.messages)
 
     def probe(self, adapter: str) -> str | None:
         """Tries an adapter in the engine; why it is of no use, which its list entry then says too, or None."""
@@ -204,8 +149,7 @@ class Comparison:
             self.catalogue.adapters.mark(adapter, problem)
         return problem
 
-    def _mark(self, mode: str, problem: str) -> None:
-        adapter = ModeId.parse(mode).adapter
+    def _mark(self, adapter: str | None, problem: str) -> None:
         if adapter:
             # It may have been deleted while it was asked.
             with contextlib.suppress(CounterpointError):
@@ -215,26 +159,32 @@ class Comparison:
         """What answers a pane. Raises CounterpointError for a backend that is not declared."""
         return self._backends.get(ModeId.parse(pane.mode).backend)
 
-    def request(
-        self, request_id: str, question: str, pane: Pane, seed: int
-    ) -> tuple[Request, Persona | None]:
-        """What a pane asks its backend, and the persona in it. Raises CounterpointError where it cannot be
-        asked."""
+    def chain(
+        self, request_id: str, question: str, pane: Pane, seed: int, top_logprobs: int | None = None
+    ) -> Chain:
+        """What a pane asks its backend, beginning with a call of that id; `top_logprobs` as in Request. Raises
+        CounterpointError where it cannot be asked."""
         question = pane.question or question
         check_question(question)
         mode = ModeId.parse(pane.mode)
-        persona = pane.persona if mode.persona and pane.persona else self.catalogue.persona(mode)
+        draft = pane.persona if mode.persona else None
+        persona = draft or self.catalogue.persona(mode)
         if not 0 <= pane.adapter_scale <= MAX_SCALE:
             raise CounterpointError(f"An adapter's strength lies between 0 and {MAX_SCALE:g}.")
-        messages = render(persona, question, pane.history, pane.variables)
         sampling = self.catalogue.sampling(mode, persona)
         unknown = set(pane.sampling) - {field.name for field in dataclasses.fields(Sampling)}
         if unknown:
             raise CounterpointError(f"Sampling has no such field: {sorted(unknown)[0]}.")
         sampling = dataclasses.replace(sampling, **{"seed": seed, **pane.sampling})
-        likely = 0 if pane.logprobs else None
-        request = Request(request_id, tuple(messages), sampling, mode.adapter, pane.adapter_scale, likely)
-        return request, persona
+        return Chain(
+            Request(request_id, (), sampling, mode.adapter, pane.adapter_scale, top_logprobs),
+            persona,
+            question,
+            pane.history,
+            pane.variables,
+            is_draft=draft is not None,
+            limits_answer="max_tokens" in pane.sampling,
+        )
 
 
 def check_question(question: str, panes: int = 1, most: int = MAX_PANES) -> None:

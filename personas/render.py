@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from backends.contract import Message
 from errors import CounterpointError
-from personas.schema import MAX_VALUE_CHARS, PLACEHOLDER, Persona
+from personas.schema import MAX_VALUE_CHARS, PLACEHOLDER, QUESTION, Persona
 
 
 def render(
@@ -21,7 +21,8 @@ def render(
 ) -> list[Message]:
     """The messages that ask `question` as `persona`: system, examples, history, question.
 
-    Without a persona: the history and the question alone. Variables that are not given keep their defaults.
+    Without a persona: the history and the question alone. Variables that are not given keep their defaults. A persona's
+    steps play no part: `render_step` renders those.
     Only the persona's own texts are substituted, never the question, the history or a variable's value.
     Raises CounterpointError for a variable that the persona does not have, a value that is not among its
     choices, or one that is too long.
@@ -35,6 +36,28 @@ def render(
         beginning.append({"role": "user", "content": filled(example.user, values)})
         beginning.append({"role": "assistant", "content": filled(example.assistant, values)})
     return beginning + asked
+
+
+def render_step(
+    persona: Persona,
+    number: int,
+    question: str,
+    outputs: Sequence[str],
+    history: Sequence[Message] = (),
+    variables: Mapping[str, str] | None = None,
+) -> list[Message]:
+    """The messages of the persona's step `number` (from 1 on): its prompt stands in the question's place.
+
+    `outputs` are those of the steps before it, in their order; each is put in without the spaces around it. They and
+    the question are put in as they are: what looks like a variable in them stays text. Raises CounterpointError as
+    `render` does.
+    """
+    values = {
+        **variable_values(persona, variables),
+        QUESTION: question,
+        **{step.name: output.strip() for step, output in zip(persona.steps, outputs, strict=False)},
+    }
+    return render(persona, filled(persona.steps[number - 1].prompt, values), history, variables)
 
 
 def greeting(persona: Persona, variables: Mapping[str, str] | None = None) -> str:

@@ -38,6 +38,8 @@ MAX_VALUE_CHARS = 4_000
 """Longest value of a variable, in characters."""
 MAX_ORIGIN_CHARS = 128 * 1024
 """Most that is kept of the file that a persona was imported from, in characters of JSON."""
+QUESTION = "question"
+"""What a step's prompt calls the question that was asked."""
 
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 PLACEHOLDER = re.compile(r"\{\{[ \t]*([A-Za-z_][A-Za-z0-9_]*)[ \t]*\}\}")
@@ -124,6 +126,16 @@ class Variable(_Strict):
         return self
 
 
+def _sampling_value(field: str, value: Any) -> Any:
+    """The value, where Sampling takes it for that field: the ranges live in one place, backends.contract."""
+    if value is not None:
+        try:
+            Sampling(**{field: value})
+        except CounterpointError as error:
+            raise ValueError(str(error).removeprefix("Sampling: ").removesuffix(".")) from None
+    return value
+
+
 class PersonaSampling(_Strict):
     """Sampling defaults that suit the persona; what is left out keeps the app's own default."""
 
@@ -138,17 +150,25 @@ class PersonaSampling(_Strict):
     @field_validator("*", mode="after")
     @classmethod
     def _in_range(cls, value: Any, info: Any) -> Any:
-        # The ranges live in one place, backends.contract: ask it, one field at a time.
-        if value is not None:
-            try:
-                Sampling(**{info.field_name: value})
-            except CounterpointError as error:
-                raise ValueError(str(error).removeprefix("Sampling: ").removesuffix(".")) from None
-        return value
+        return _sampling_value(info.field_name, value)
 
     def over(self, defaults: Sampling) -> Sampling:
         """`defaults`, with this persona's own values in their place."""
         return dataclasses.replace(defaults, **self.model_dump(exclude_none=True))
+
+
+class Step(_Strict):
+    """One call of a chain. Its prompt takes the question's place; its output is a variable of the steps after it."""
+
+    name: Annotated[str, AfterValidator(_variable_name)]
+    prompt: Text
+    max_tokens: int | None = None
+    """Most tokens of its output; without it, as the persona samples."""
+
+    @field_validator("max_tokens", mode="after")
+    @classmethod
+    def _in_range(cls, value: int | None) -> int | None:
+        return _sampling_value("max_tokens", value)
 
 
 class Origin(_Strict):
@@ -178,6 +198,8 @@ class Persona(_Strict):
     variables: Annotated[
         dict[Annotated[str, AfterValidator(_variable_name)], Variable], Field(max_length=32)
     ] = Field(default_factory=dict)
+    steps: Annotated[tuple[Step, ...], Field(max_length=8), BeforeValidator(_tupled)] = ()
+    """Calls that are made one after another for one question; the last one's output is the answer."""
     sampling: PersonaSampling = PersonaSampling()
     greeting: Annotated[str, StringConstraints(strip_whitespace=True, max_length=8_000)] = ""
     questions: Annotated[tuple[Line, ...], Field(max_length=3), BeforeValidator(_tupled)] = ()
@@ -187,8 +209,10 @@ class Persona(_Strict):
     @classmethod
     def _every_problem_at_once(cls, data: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         # An ordinary "after" validator would not run while any field is wrong, and a person would mend
-        # the file only to be told of the next problem. So placeholders and name are checked on the raw data.
-        found = [*_name_problems(data), *_placeholder_problems(data)] if isinstance(data, dict) else []
+        # the file only to be told of the next problem. So placeholders and names are checked on the raw data.
+        found = []
+        if isinstance(data, dict):
+            found = [*_name_problems(data), *_step_name_problems(data), *_placeholder_problems(data)]
         try:
             persona = handler(data)
         except ValidationError as error:
@@ -247,6 +271,20 @@ def _name_problems(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, .
         yield ("name",), wrong
 
 
+def _step_name_problems(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    steps, variables = _steps(data), data.get("variables")
+    variables = variables if isinstance(variables, dict) else {}
+    for index, (name, _) in enumerate(steps):
+        if name == QUESTION:
+            yield ("steps", index, "name"), "is what the question itself is called: name the step otherwise"
+        elif name in variables:
+            yield ("steps", index, "name"), f"is a variable already: {name!r} cannot be both"
+        elif name and name in (earlier for earlier, _ in steps[:index]):
+            yield ("steps", index, "name"), f"is an earlier step's name already: {name!r} cannot be both"
+    if steps and QUESTION in variables:
+        yield ("variables", QUESTION), "is what steps call the question itself: name the variable otherwise"
+
+
 def _placeholder_problems(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
     variables = data.get("variables", {})
     if not isinstance(variables, dict):
@@ -257,9 +295,36 @@ def _placeholder_problems(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str |
         used |= names
         for name in sorted(names - variables.keys()):
             yield location, f"uses {{{{{name}}}}}, which is not declared under variables"
+    steps = _steps(data)
+    outputs = [name for name, _ in steps]
+    asked: set[str] = set()
+    for index, (_, prompt) in enumerate(steps):
+        names = placeholders(prompt)
+        asked |= names
+        for name in sorted(names - {QUESTION, *variables, *outputs[:index]}):
+            too_early = name in outputs[index:]
+            why = (
+                "not there before its own step has ended" if too_early else "no variable and no earlier step"
+            )
+            yield ("steps", index, "prompt"), f"uses {{{{{name}}}}}, which is {why}"
+    if QUESTION not in asked and steps and all(prompt for _, prompt in steps):
+        yield ("steps",), f"no prompt uses {{{{{QUESTION}}}}}: the model would never read what was asked"
+    used |= asked
     for name in variables:
         if name not in used:
             yield ("variables", name), f"is declared but no text uses {{{{{name}}}}}"
+
+
+def _steps(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and prompt of each step, as far as the raw data tells them: what is wrong with it is told elsewhere."""
+
+    def text(step: object, field: str) -> str:
+        value = step.get(field) if isinstance(step, dict) else None
+        return value if isinstance(value, str) else ""
+
+    steps = data.get("steps")
+    listed = steps if isinstance(steps, list | tuple) else ()
+    return [(text(step, "name"), text(step, "prompt")) for step in listed]
 
 
 def _rendered_texts(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:

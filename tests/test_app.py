@@ -279,3 +279,41 @@ def test_every_module_can_be_the_first_to_be_imported() -> None:
     names = set(ran.stdout.split())
     assert {"app", "commands", "errors", "comparison.live", "backends.local.engine", "ui.page"} <= names
     assert not any(name.startswith("tests") for name in names)
+
+
+STEPPER = (
+    TELLER.replace("name: teller", "name: stepper")
+    + """\
+steps:
+  - {name: outline, prompt: "Outline: {{question}}", max_tokens: 4}
+  - {name: polish, prompt: "Polish <{{outline}}>", max_tokens: 5}
+"""
+)
+
+
+def test_ask_prints_what_the_steps_of_a_persona_wrote_and_json_has_them_in_the_receipt(place: Place) -> None:
+    (place.data / "personas" / "stepper.yaml").write_text(STEPPER)
+    flood = STEPPER.replace("name: stepper", "name: flooder").replace("Polish", "{{outline}} " * 600)
+    (place.data / "personas" / "flooder.yaml").write_text(flood)
+    asked = ["ask", QUESTION, "--mode", "persona:stepper", "--seed", "3", *place.options]
+    ran = place.run(*asked, "--mode", "base", "--json")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    stepped, base = objects(ran.stdout)
+    assert list(stepped["receipt"]) == [*RECEIPT, "steps"]
+    assert list(base["receipt"]) == RECEIPT
+    [outline] = stepped["receipt"]["steps"]
+    assert outline["name"] == "outline"
+    assert f"Outline: {QUESTION}" in outline["prompt"]
+    assert f"Polish <{outline['answer']}>" in stepped["receipt"]["prompt"]
+    ran = place.run(*asked, "--mode", "persona:flooder")
+    assert ran.returncode == 1
+    titles = [line.partition("  (")[0] for line in ran.stdout.splitlines() if line.startswith("── ")]
+    assert titles == [
+        "── persona:stepper, step outline",
+        "── persona:stepper",
+        "── persona:flooder, step outline",
+    ]
+    assert ran.stderr.startswith("counterpoint: persona:flooder: Step polish (2 of 2): The prompt has ")
+    assert ran.stderr.count("\n") == 1
+    for name in ("stepper", "flooder"):
+        (place.data / "personas" / f"{name}.yaml").unlink()

@@ -51,7 +51,9 @@ class Chat:
             )
             with gr.Column(elem_classes=["cp-body"], elem_id="chat-body"):
                 self.greeting = pane.greeting(parts, mode, "chat", say("chat_greeting"))
-                self.older, self.question, self.answered_by, self.answer, self.notice = _conversation()
+                self.older, self.question, self.answered_by, self.answer, self.steps, self.notice = (
+                    _conversation()
+                )
             self.speed = gr.Markdown("", elem_classes=["cp-speed"], elem_id="chat-speed", latex_delimiters=[])
             with gr.Row(elem_classes=["cp-foot"], elem_id="chat-foot") as self.foot:
                 self.again, self.edit, self.copy = (
@@ -96,6 +98,7 @@ class Chat:
             self.question,
             self.answered_by,
             self.answer,
+            self.steps,
             self.notice,
             self.speed,
             self.foot,
@@ -227,8 +230,9 @@ class Chat:
         return pane.mode_caption(self.parts, mode), strength, greeting
 
 
-def _conversation() -> tuple[gr.Chatbot, gr.Markdown, gr.Markdown, gr.Markdown, gr.Markdown]:
+def _conversation() -> tuple[gr.Chatbot, gr.Markdown, gr.Markdown, gr.Markdown, gr.Markdown, gr.Markdown]:
     older = pane.older_turns("chat")
     question = pane.text("question", "chat")
     answered_by = pane.text("by", "chat")
-    return older, question, answered_by, pane.text("answer", "chat"), pane.text("notice", "chat")
+    answer = pane.text("answer", "chat")
+    return older, question, answered_by, answer, pane.text("steps", "chat"), pane.text("notice", "chat")

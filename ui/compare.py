@@ -354,8 +354,8 @@ class Compare:
         typed, replaces_last = alone or question.strip(), editing or bool(alone)
         asked = screen.pane(slot, screen.before(slot, replaces_last))
         shown = self.parts.preview(asked, typed or say("preview_question"))
-        note = "preview_rewording" if alone else "" if typed else "preview_invented"
-        return markup.preview(shown, say(note) if note else "")
+        note = say("preview_rewording") if alone else "" if typed else say("preview_invented")
+        return markup.preview(shown, " ".join(filter(None, (note, self.parts.preview_note(asked)))))
 
     def _mode_changed(self, mode: str | None, drafts: Mapping[str, Persona], state: PaneState) -> Any:
         return (

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backends.contract import Message, Rendered
-from ui.transcript import Turn
+from ui.transcript import Turn, speed_of
 from ui.words import say
 
 _MARKUP = re.compile(r"([!-/:-@\[-`{-~])")
@@ -34,10 +34,27 @@ def fenced(text: str, language: str = "") -> str:
 
 
 def answer(turn: Turn) -> str:
-    """The answer as the model wrote it; while nothing has come, that its prompt is being read."""
-    if turn.answer or turn.state != "running":
+    """The answer as the model wrote it; while nothing has come, that its prompt is being read. Until it has ended, which
+    of its persona's steps writes it."""
+    if turn.state != "running":
         return turn.answer
-    return "…" if turn.notice else f"*{say('reading')}*"
+    written = turn.answer or ("…" if turn.notice else f"*{say('reading')}*")
+    step = turn.step
+    if step is None or step.of == 1:
+        return written
+    told = say("step_of", number=step.number, of=step.of, name=plain(step.name))
+    return f"*{told}*\n\n{written}"
+
+
+def steps(turn: Turn) -> str:
+    """What the steps before the answer wrote, each to be unfolded, as typed."""
+    folds = []
+    for number, step in enumerate(turn.steps, start=1):
+        cut = f" · {say('step_cut_off')}" if step["finish_reason"] == "length" else ""
+        title = f"{say('step', number=number, name=step['name'])} <span>{speed_of(step)}{cut}</span>"
+        # Blank lines, so that what is between them is read as Markdown.
+        folds.append(f"<details><summary>{title}</summary>\n\n{plain(step['answer'])}\n\n</details>")
+    return "\n\n".join(folds)
 
 
 def answered_by(turn: Turn) -> str:
@@ -88,12 +105,13 @@ _SOMETIMES = ("dtype", "server", "claimed")
 
 def receipts(turns: Sequence[Turn]) -> str:
     """What really ran for each answer, the newest first, with the exact prompt."""
-    parts = [receipt(turn) for turn in reversed(turns) if turn.receipt]
+    parts = [receipt(turn) for turn in reversed(turns) if turn.receipt or turn.steps]
     return "\n\n---\n\n".join(parts) if parts else say("no_receipt")
 
 
 def receipt(turn: Turn) -> str:
-    """One receipt: a table of what ran, then the prompt as the base read it, or what a server was sent for it."""
+    """One receipt: a table of what ran, then the prompt as the base read it, or what a server was sent for it; last the
+    steps before it."""
     values: dict[str, Any] = {"mode": turn.mode, **turn.receipt}
     claimed = values.get("claimed") or ()
     for key in claimed:
@@ -102,15 +120,24 @@ def receipt(turn: Turn) -> str:
         values["claimed"] = ", ".join(say("receipt_" + key) for key in claimed)
     if values.get("persona_draft"):
         values["persona"] = f"{values['persona']} ({say('draft')})"
-    lines = [f"**{plain(turn.label)}**", "", "| | |", "|:--|:--|"]
-    rows = [key for key in _ROWS if key in values or key not in _SOMETIMES]
-    lines += [f"| {say('receipt_' + key)} | {_cell(key, values.get(key))} |" for key in rows]
+    lines = [f"**{plain(turn.label)}**"]
+    if turn.receipt:  # a chain that failed has none, but that of the steps before
+        rows = [key for key in _ROWS if key in values or key not in _SOMETIMES]
+        lines += ["", "| | |", "|:--|:--|"]
+        lines += [f"| {say('receipt_' + key)} | {_cell(key, values.get(key))} |" for key in rows]
+        lines += _prompt(values)
+    for number, step in enumerate(turn.steps, start=1):
+        lines += ["", f"**{say('step', number=number, name=plain(step['name']))}** · {plain(speed_of(step))}"]
+        lines += ["", fenced(step["answer"], "text"), *_prompt(step)]
+    return "\n".join(lines)
+
+
+def _prompt(values: Mapping[str, Any]) -> list[str]:
+    """The lines of a prompt as the base read it, or of what a server was sent for it."""
     prompt, messages = values.get("prompt"), values.get("messages")
     if prompt:
-        lines += ["", f"**{say('receipt_prompt')}**", "", fenced(str(prompt), "text")]
-    elif messages:
-        lines += ["", f"**{say('receipt_messages')}**", "", fenced(_sent(messages), "text")]
-    return "\n".join(lines)
+        return ["", f"**{say('receipt_prompt')}**", "", fenced(str(prompt), "text")]
+    return ["", f"**{say('receipt_messages')}**", "", fenced(_sent(messages), "text")] if messages else []
 
 
 def preview(shown: Rendered, note: str = "") -> str:

@@ -34,6 +34,7 @@ class PaneView:
     question: gr.Markdown
     answered_by: gr.Markdown
     answer: gr.Markdown
+    steps: gr.Markdown
     notice: gr.Markdown
     speed: gr.Markdown
     foot: gr.Row
@@ -59,6 +60,7 @@ class PaneView:
             self.question,
             self.answered_by,
             self.answer,
+            self.steps,
             self.notice,
             self.speed,
             self.foot,
@@ -162,6 +164,7 @@ def build(parts: Parts, slot: int, mode: str, visible: bool) -> PaneView:
             question = text("question", name)
             answered_by = text("by", name)
             answer = text("answer", name)
+            steps = text("steps", name)
             notice = text("notice", name)
         speed = text("speed", name)
         with gr.Row(elem_classes=["cp-foot"], elem_id=f"{name}-foot") as foot:
@@ -206,6 +209,7 @@ def build(parts: Parts, slot: int, mode: str, visible: bool) -> PaneView:
         question=question,
         answered_by=answered_by,
         answer=answer,
+        steps=steps,
         notice=notice,
         speed=speed,
         foot=foot,
@@ -231,6 +235,7 @@ class Paintable(Protocol):
     older: gr.Chatbot
     question: gr.Markdown
     answer: gr.Markdown
+    steps: gr.Markdown
     notice: gr.Markdown
     speed: gr.Markdown
     foot: gr.Row
@@ -250,8 +255,10 @@ def paint(view: Paintable, before: PaneState | None, state: PaneState) -> Update
         updates[view.older] = gr.Chatbot(value=older, visible=bool(older))
         updates[view.question] = markup.plain(turn.question)
         old = None
-    if old is None or old.answer != turn.answer or old.state != turn.state:
+    if old is None or old.answer != turn.answer or old.state != turn.state or old.step != turn.step:
         updates[view.answer] = markup.answer(turn)
+    if old is None or old.steps != turn.steps:
+        updates[view.steps] = markup.steps(turn)
     if old is None or old.speed != turn.speed:
         updates[view.speed] = turn.speed
     if old is None or old.notice != turn.notice:
@@ -270,6 +277,7 @@ def blank(view: Paintable) -> Updates:
         view.older: gr.Chatbot(value=[], visible=False),
         view.question: "",
         view.answer: "",
+        view.steps: "",
         view.notice: "",
         view.speed: "",
         view.foot: gr.Row(elem_classes=foot_classes(PaneState())),

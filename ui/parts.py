@@ -109,6 +109,13 @@ class Parts:
 
     def note(self, mode: ModeInfo | None) -> str | None:
         """What a person should know of a mode before asking it."""
+    def preview_note(self, pane: Pane) -> str:
+        """What to know of that prompt, where others follow it: empty where none does."""
+        mode = ModeId.parse(pane.mode)
+        persona = (pane.persona if mode.persona else None) or self.catalogue.persona(mode)
+        steps = len(persona.steps) if persona else 0
+        return say("preview_steps", count=steps) if steps > 1 else ""
+
         if mode is None:
             return None
         # Which languages a server's base speaks is not known.

@@ -350,6 +350,9 @@ class Personas:
         if persona is None:
             return f"## {markup.plain(name)}"
         marks = [persona.language, *(f"#{tag}" for tag in persona.tags)]
+        if persona.steps:
+            names = " → ".join(step.name for step in persona.steps)
+            marks.append(say("persona_steps" if len(persona.steps) > 1 else "persona_step", steps=names))
         lines = [f"## {markup.plain(persona.title)}", markup.plain(persona.description)]
         lines.append(f"`persona:{name}` · " + " · ".join(markup.plain(mark) for mark in marks))
         note = setup.language_note(persona.language, self.parts.languages)
@@ -362,14 +365,12 @@ class Personas:
     def _preview(self, name: str | None, question: str, drafts: dict[str, Persona]) -> str:
         if not name:
             return ""
+        pane = Pane(f"persona:{name}", persona=drafts.get(name))
         try:
-            shown = self.parts.preview(
-                Pane(f"persona:{name}", persona=drafts.get(name)),
-                question or say("preview_question"),
-            )
+            shown = self.parts.preview(pane, question or say("preview_question"))
+            return markup.preview(shown, self.parts.preview_note(pane))
         except CounterpointError as error:
             return markup.plain(str(error))
-        return markup.preview(shown)
 
 
 def picker_updates(parts: Parts, *picked: str | None) -> Any:

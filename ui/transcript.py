@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from backends.contract import Delta, Failed, Message, Queued, Waiting
-from comparison.live import Answered
+from comparison.chain import StepBegan, Told
+from comparison.receipt import StepDone
 from logbook.ratings import Verdict
 from ui.words import say
 
@@ -31,6 +32,15 @@ class Turn:
     """Whether it ended at the most tokens allowed, and not where the model ended it."""
     verdict: Verdict | None = None
     """What the person said of the answer."""
+    step: StepBegan | None = None
+    """Where its persona has steps: the one that writes `answer` now, or did when it ended."""
+    steps: tuple[Mapping[str, Any], ...] = ()
+    """The steps before that one, as receipts have them."""
+
+    @property
+    def is_on_its_way(self) -> bool:
+        """Whether `answer` is what a step wrote that others were to follow."""
+        return self.step is not None and self.step.number < self.step.of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +65,11 @@ class PaneState:
 
 
 def history(state: PaneState) -> tuple[Message, ...]:
-    """What the model is told of earlier turns: those with an answer, a stopped one included."""
+    """What the model is told of earlier turns: those with an answer, a stopped one included; what a step wrote that was
+    not the last is no answer."""
     messages: list[Message] = []
     for turn in state.turns:
-        if turn.state in ("done", "stopped") and turn.answer.strip():
+        if turn.state in ("done", "stopped") and turn.answer.strip() and not turn.is_on_its_way:
             messages.append({"role": "user", "content": turn.question})
             messages.append({"role": "assistant", "content": turn.answer})
     return tuple(messages)
@@ -73,7 +84,7 @@ def begin(state: PaneState, turn: Turn, run: str, position: int) -> PaneState:
     return PaneState(turns=(*state.turns, turn), run=run, position=position)
 
 
-def apply(state: PaneState, event: Queued | Waiting | Delta | Answered | Failed) -> PaneState:
+def apply(state: PaneState, event: Told) -> PaneState:
     """The pane after an event of its answer."""
     turn = state.turns[-1]
     if isinstance(event, Waiting):
@@ -83,19 +94,34 @@ def apply(state: PaneState, event: Queued | Waiting | Delta | Answered | Failed)
     if isinstance(event, Delta):
         speed = speed_line(event.ttft_s, event.tokens_per_s, event.completion_tokens)
         return _with_last(state, replace(turn, answer=turn.answer + event.text, speed=speed, notice=""))
+    if isinstance(event, StepBegan):
+        return _with_last(state, replace(turn, step=event, answer="", speed=""))
+    if isinstance(event, StepDone):
+        return _with_last(state, replace(turn, steps=(*turn.steps, event.as_dict())))
     if isinstance(event, Failed):
         return fail(state, event.message)
     receipt = event.receipt.as_dict()
     stopped, cut_off = event.finish_reason == "cancelled", event.finish_reason == "length"
     notice = say("stopped") if stopped else say("cut_off") if cut_off else ""
+    step, speed = turn.step, speed_of(receipt)
+    if step:
+        # Between two steps it is stopped in the one before, though the next may have been told.
+        step = replace(step, number=len(event.steps) + 1)
+        if stopped and step.number < step.of:
+            notice = say("stopped_in_step", number=step.number, of=step.of)
+    if event.steps:
+        tokens = event.receipt.total.completion_tokens
+        speed += " · " + say("steps_in_all", steps=len(event.steps) + 1, tokens=tokens)
     done = replace(
         turn,
         state="stopped" if stopped else "done",
         answer=event.answer,
         notice=notice,
-        speed=speed_line(receipt["ttft_s"], receipt["tokens_per_s"], receipt["completion_tokens"]),
+        speed=speed,
         receipt=receipt,
         cut_off=cut_off,
+        step=step,
+        steps=tuple(each.as_dict() for each in event.steps),
     )
     return _with_last(state, done)
 
@@ -125,6 +151,11 @@ def speed_line(ttft_s: float | None, tokens_per_s: float | None, tokens: int) ->
         parts.append(say("tokens_per_s", speed=f"{tokens_per_s:.1f}"))
     parts.append(say("tokens" if tokens != 1 else "token", count=tokens))
     return " · ".join(parts)
+
+
+def speed_of(figures: Mapping[str, Any]) -> str:
+    """The speed line of a receipt, or of one of its steps."""
+    return speed_line(figures["ttft_s"], figures["tokens_per_s"], figures["completion_tokens"])
 
 
 def copy_text(states: list[PaneState]) -> str:

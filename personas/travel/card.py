@@ -336,7 +336,7 @@ def _card(persona: Persona) -> tuple[dict[str, Any], list[str]]:
         return {**_EMPTY, **{key: value for key, value in came.items() if value is not None}}, []
     data = _native(persona) | (_rest(came, persona) if came else {})
     data["extensions"] = {**data["extensions"], OWN: packed(persona)}
-    return data, unsaid(persona, "card", "sampling", "questions", "language")
+    return data, unsaid(persona, "card", "sampling", "questions", "language", "steps")
 
 
 def _rest(came: dict[str, Any], persona: Persona) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def write(persona: Persona, rated: Sequence[Sequence[Message]] = (), unfit: int 
     rows = dict.fromkeys(
         json.dumps({"messages": chat}, ensure_ascii=False) + "\n" for chat in (*examples, *rated)
     )
-    told = ["role", "instructions", "context", "constraints", "style", "greeting"]
+    told = ["role", "instructions", "context", "constraints", "style", "greeting", "steps"]
     unsaid = [name for name in told if getattr(persona, name)]
     sources = (("examples", len(examples)), ("answers rated good", len(rated)))
     left = [f"{names(unsaid)}: answers have to show it"] if unsaid else []

@@ -90,7 +90,9 @@ def write(persona: Persona, base: str | None = None, adapter: str | None = None)
     if not unedited:
         packet = json.dumps(packed(persona), ensure_ascii=False)
         lines.append(f"# {OWN}: {packet}")
-        left = unsaid(persona, "modelfile", "description", "tags", "greeting", "questions", "language")
+        left = unsaid(
+            persona, "modelfile", "description", "tags", "greeting", "questions", "language", "steps"
+        )
     return Parcel(("\n".join(lines) + "\n").encode(), tuple(left))
 
 

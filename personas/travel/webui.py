@@ -80,7 +80,7 @@ def write(persona: Persona) -> Parcel:
     if came is not None and is_unedited(persona, lambda: _foreign(came, "character", persona.name)):
         return Parcel(dump(came).encode())
     rest = {key: value for key, value in (came or {}).items() if key not in _MENTIONED}
-    left = unsaid(persona, "webui", "description", "tags", "sampling", "questions", "language")
+    left = unsaid(persona, "webui", "description", "tags", "sampling", "questions", "language", "steps")
     return Parcel(dump({**_mapped(persona), **rest, OWN: packed(persona)}).encode(), tuple(left))
 
 

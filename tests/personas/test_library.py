@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from personas.render import greeting, render
+from personas.render import greeting, render, render_step
 from personas.schema import Persona, parse_persona
 from personas.store import PersonaStore
 
@@ -102,3 +102,14 @@ def test_the_gazette_reporter_shows_the_marks_of_its_style(store):
     for example in store.get("gazette-reporter").examples:
         assert re.match(r"[A-Z]{2,}[!.:] ?[A-Z]{2,}", example.assistant)
         assert "dear reader" in example.assistant.lower()
+
+
+def test_the_stepwise_editor_shows_every_step_in_the_words_that_it_is_asked_with(store):
+    editor = store.get("stepwise-editor")
+    assert [step.name for step in editor.steps] == ["outline", "draft", "polish"]
+    for place in range(0, len(editor.examples), len(editor.steps)):
+        shown = editor.examples[place : place + len(editor.steps)]
+        question = shown[0].user.removeprefix("List these notes: ")
+        outputs = [example.assistant for example in shown]
+        for number, example in enumerate(shown, start=1):
+            assert render_step(editor, number, question, outputs[: number - 1])[-1]["content"] == example.user

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from personas.render import render
-from personas.schema import Example, Persona, PersonaSampling, Variable, parse_persona
+from personas.schema import Example, Persona, PersonaSampling, Step, Variable, parse_persona
 
 README = (Path(__file__).parents[2] / "personas" / "README.md").read_text()
 EXAMPLE = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1]
@@ -21,7 +21,7 @@ def test_the_example_is_a_persona_and_gives_every_field():
 def test_every_field_is_documented_and_no_other():
     table = README.split("## The fields")[1].split("\n\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(Persona.model_fields)
-    for model in (Example, Variable, PersonaSampling):
+    for model in (Example, Variable, Step, PersonaSampling):
         for field in model.model_fields:
             assert f"`{field}`" in table, field
 
@@ -29,3 +29,9 @@ def test_every_field_is_documented_and_no_other():
 def test_the_required_fields_are_those_it_names():
     told = re.search(r"Only (.*?) are required", README)[1]
     assert re.findall(r"`(\w+)`", told) == [n for n, f in Persona.model_fields.items() if f.is_required()]
+
+
+def test_the_steps_it_shows_are_those_of_a_persona():
+    minimal = "name: n\ntitle: T\ndescription: D\nrole: R\ninstructions: [I]\n"
+    shown = re.search(r"## Steps.*?```yaml\n(.*?)```", README, re.DOTALL)[1]
+    assert len(parse_persona(minimal + shown, "README.md").steps) == 3

@@ -5,9 +5,9 @@ import copy
 import pytest
 
 from errors import CounterpointError
-from personas.render import greeting, render
+from personas.render import greeting, render, render_step
 from personas.schema import parse_persona
-from tests.personas.texts import FULL, MINIMAL
+from tests.personas.texts import FULL, MINIMAL, STEPS
 
 HISTORY = [{"role": "user", "content": "{{who}}?"}, {"role": "assistant", "content": "{{topic}}!"}]
 
@@ -96,3 +96,30 @@ def test_unknown_variables_and_wrong_choices_are_told_together():
 def test_the_greeting_has_its_variables_filled_in():
     assert greeting(parse_persona(FULL, "p"), {"who": "Ada"}) == "Hello Ada."
     assert greeting(parse_persona(MINIMAL, "p")) == ""
+
+
+def test_a_step_asks_its_own_prompt_after_all_that_a_question_follows():
+    persona = parse_persona(FULL + STEPS, "p")
+    plain = render(persona, "Why?", HISTORY, {"who": "me"})
+    first = render_step(persona, 1, "Why?", [], HISTORY, {"who": "me"})
+    third = render_step(persona, 3, "Why?", [" - a\n- b \n", "A draft."], HISTORY, {"who": "me"})
+    assert first[:-1] == third[:-1] == plain[:-1]
+    assert first[-1] == {"role": "user", "content": "Outline for me: Why?"}
+    assert third[-1] == {"role": "user", "content": "Why? / - a\n- b / A draft. / {{7*7}}"}
+
+
+def test_an_output_or_a_question_that_looks_like_a_variable_stays_text():
+    persona = parse_persona(FULL + STEPS, "p")
+    outputs = ["{{question}} {{who}} {{draft}}", r"\1 {{outline}} {{ghost}}"]
+    asked = render_step(persona, 3, "{{outline}} {{topic}}", outputs)[-1]["content"]
+    assert asked == " / ".join(["{{outline}} {{topic}}", *outputs, "{{7*7}}"])
+
+
+def test_steps_change_nothing_of_what_is_rendered_without_them():
+    persona, with_steps = parse_persona(FULL, "p"), parse_persona(FULL + STEPS, "p")
+    assert render(with_steps, "Why?", HISTORY) == render(persona, "Why?", HISTORY)
+
+
+def test_a_steps_persona_refuses_variables_that_it_has_not():
+    with pytest.raises(CounterpointError, match="no variable 'outline'"):
+        render_step(parse_persona(FULL + STEPS, "p"), 1, "Why?", [], variables={"outline": "mine"})

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from backends.contract import Sampling
 from errors import CounterpointError
 from personas.schema import MAX_FILE_BYTES, Persona, parse_persona
-from tests.personas.texts import FULL, MINIMAL
+from tests.personas.texts import FULL, MINIMAL, STEPS
 
 
 def problems(text: str) -> list[str]:
@@ -206,3 +206,92 @@ def test_sampling_lays_its_own_values_over_the_defaults():
 def test_persona_refuses_what_is_unknown_also_without_a_file():
     with pytest.raises(ValidationError):
         Persona(name="a", title="t", description="d", role="r", instructions=("i",), other=1)  # type: ignore[call-arg]
+
+
+def test_steps_arrive_in_their_order():
+    persona = parse_persona(FULL + STEPS, "p.yaml")
+    assert [(step.name, step.max_tokens) for step in persona.steps] == [
+        ("outline", 20),
+        ("draft", None),
+        ("polish", None),
+    ]
+    assert parse_persona(persona.to_yaml(), "again.yaml") == persona
+
+
+def test_a_persona_without_steps_has_the_sha256_that_it_always_had():
+    persona = parse_persona(MINIMAL, "p.yaml")
+    assert persona.sha256 == "67a57046a4e91944b38d66dbed39217535c84f7625cca580ad67b2e37102ac99"
+    assert parse_persona(MINIMAL + "steps: []\n", "p.yaml").sha256 == persona.sha256
+    assert parse_persona(FULL + STEPS, "p.yaml").sha256 != parse_persona(FULL, "p.yaml").sha256
+
+
+def test_a_variable_used_only_in_a_step_counts_as_used():
+    text = (
+        'variables: {a: {description: d, default: x}}\nsteps: [{name: one, prompt: "{{a}} {{question}}"}]\n'
+    )
+    assert parse_persona(MINIMAL + text, "p.yaml").steps[0].prompt == "{{a}} {{question}}"
+
+
+def test_all_that_is_wrong_with_steps_is_told_at_once_each_with_its_line():
+    text = """\
+variables:
+  topic: {description: What, default: tea}
+  lost: {description: Unused, default: x}
+steps:
+  - name: one
+    prompt: "{{topic}} {{two}} {{one}} {{ghost}}"
+  - name: topic
+    prompt: "{{one}}"
+  - name: two
+    max_tokens: 0
+  - name: one
+    prompt: "{{two}}"
+    stop: [x]
+  - name: question
+    prompt: "{{one}}"
+  - name: 2nd
+    prompt: ""
+"""
+    told = problems(MINIMAL + text)
+    expected = [
+        ("p.yaml:8: variables.lost:", "no text uses {{lost}}"),
+        ("p.yaml:11: steps[0].prompt:", "{{two}}, which is not there before its own step has ended"),
+        ("p.yaml:11: steps[0].prompt:", "{{one}}, which is not there before its own step has ended"),
+        ("p.yaml:11: steps[0].prompt:", "{{ghost}}, which is no variable and no earlier step"),
+        ("p.yaml:12: steps[1].name:", "a variable already: 'topic' cannot be both"),
+        ("p.yaml:14: steps[2].prompt:", "is missing"),
+        ("p.yaml:15: steps[2].max_tokens:", "must lie between 1 and 8192"),
+        ("p.yaml:16: steps[3].name:", "an earlier step's name already: 'one' cannot be both"),
+        ("p.yaml:18: steps[3].stop:", "not a field"),
+        ("p.yaml:19: steps[4].name:", "name the step otherwise"),
+        ("p.yaml:21: steps[5].name:", "no digit first"),
+        ("p.yaml:22: steps[5].prompt:", "at least 1 characters"),
+    ]
+    for place, what in expected:
+        assert any(line.startswith(place) and what in line for line in told), (place, what, told)
+    assert len(told) == len(expected), told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("steps: one\n", "steps: must be a list"),
+        ("steps: [one]\n", "steps[0]: must be a mapping"),
+        ('steps: [{name: one, prompt: "Think."}]\n', "steps: no prompt uses {{question}}"),
+        (
+            "steps:\n" + "".join(f'  - {{name: s{n}, prompt: "{{{{question}}}}"}}\n' for n in range(9)),
+            "takes at most 8",
+        ),
+        (
+            'greeting: "{{question}}"\nvariables: {question: {description: d, default: x}}\n'
+            'steps: [{name: one, prompt: "{{question}}"}]\n',
+            "variables.question: is what steps call the question itself",
+        ),
+        (
+            'greeting: "{{one}}"\nsteps: [{name: one, prompt: "{{question}}"}]\n',
+            "greeting: uses {{one}}, which is not declared",
+        ),
+    ],
+)
+def test_what_is_wrong_with_steps_is_refused(text, told):
+    assert [told in line for line in problems(MINIMAL + text)] == [True]

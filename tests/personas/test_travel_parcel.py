@@ -9,7 +9,7 @@ import pytest
 from adapters.training import dataset
 from backends.contract import Message, Role
 from errors import CounterpointError
-from personas.schema import MAX_ORIGIN_CHARS, Example, Persona, Variable
+from personas.schema import MAX_ORIGIN_CHARS, Example, Persona, Step, Variable
 from personas.travel.formats import read, write
 from tests.personas.cards import CARD, MODELFILE, WEBUI, as_json
 
@@ -108,3 +108,23 @@ def test_a_persona_with_neither_examples_nor_good_answers_makes_no_rows() -> Non
     with pytest.raises(CounterpointError, match="has no examples"):
         write(persona, "dataset")
     assert write(persona, "dataset", rated=((Message(role="user", content="Hi"), *ANSWER),)).content
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_steps_are_told_not_to_come_along_but_come_home(kind: str) -> None:
+    step = Step(name="one", prompt="Think of {{question}}")
+    persona = imported(kind).model_copy(update={"steps": (step,)})
+    parcel = write(persona, kind)
+    assert any("steps" in line and "no place there" in line for line in parcel.left)
+    assert read(parcel.content, FILES[kind][1]).persona.steps == (step,)
+    assert not any("steps" in line for line in write(imported(kind), kind).left)
+
+
+def test_a_dataset_says_that_its_rows_have_no_steps() -> None:
+    persona = imported("card").model_copy(
+        update={
+            "examples": (Example(user="Bye", assistant="Bye!"),),
+            "steps": (Step(name="one", prompt="{{question}}"),),
+        }
+    )
+    assert "steps" in write(persona, "dataset").left[0]

@@ -36,3 +36,10 @@ sampling:
 greeting: Hello {{who}}.
 questions: ["Why?", "How?"]
 """
+
+STEPS = """\
+steps:
+  - {name: outline, prompt: "Outline for {{who}}: {{question}}", max_tokens: 20}
+  - {name: draft, prompt: "Draft of {{outline}}"}
+  - {name: polish, prompt: "{{question}} / {{outline}} / {{ draft }} / {{7*7}}"}
+"""

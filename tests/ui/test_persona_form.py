@@ -95,3 +95,14 @@ def test_personas_of_one_title_are_told_apart_by_their_names(
     assert shown["our-notes"] == "Meeting notes · our-notes · yours"
     assert shown["meeting-notes"] == "Meeting notes · meeting-notes"
     assert shown["plain-law"] == "Law in plain language"
+
+
+def test_the_form_keeps_the_steps_that_it_does_not_show() -> None:
+    steps = (
+        "steps:\n  - {name: outline, prompt: 'Outline {{question}}', max_tokens: 20}\n"
+        "  - {name: polish, prompt: 'Polish {{outline}}'}\n"
+    )
+    before = persona_form.checked(TEXT + steps, "helper")
+    for name, value in (("title", "New"), ("role", "You polish."), ("examples", [["Hi", "Ho"]])):
+        after = persona_form.checked(persona_form.with_field(TEXT + steps, name, value), "helper")
+        assert after.steps == before.steps != ()

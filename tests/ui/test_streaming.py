@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from backends.contract import Event, Failed, Queued, Request
 from comparison.live import Pane
 from errors import CounterpointError
+from personas.schema import parse_persona
 from tests.ui.scripted import ScriptedBackend, delta, done
+from ui import markup, transcript
 from ui.parts import Parts
 from ui.streaming import REPAINT_S, REPAINT_SHARE, Abandoned, Asked, answers
 from ui.transcript import PaneState
@@ -220,3 +222,77 @@ def test_what_comes_for_an_abandoned_pane_is_not_painted(parts_with: PartsWith) 
     assert shown[1].turns[-1].answer == "before after"
     assert abandoned.without(shown[0]) == PaneState(), "however the last paint came in"
     assert abandoned.without(shown[1]) is shown[1]
+
+
+def stepped(slot: int) -> Asked:
+    persona = parse_persona(
+        "name: meeting-notes\ntitle: T\ndescription: D\nrole: R\ninstructions: [I]\nsteps:\n"
+        "  - {name: outline, prompt: 'Outline {{question}}'}\n  - {name: polish, prompt: 'Polish {{outline}}'}\n",
+        "p.yaml",
+    )
+    return Asked(slot, PaneState(), Pane("persona:meeting-notes", persona=persona), "Steps", "prompted")
+
+
+def test_each_step_is_shown_while_it_works_and_kept_under_the_answer(parts_with: PartsWith) -> None:
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        for request in requests:
+            yield delta(request, request.messages[-1]["content"] + "!")
+            yield done(request)
+
+    parts = parts_with(ScriptedBackend(script))
+    paints = [
+        paint[1].turns[-1]
+        for paint in answers(parts.comparison, "Why?", [*asked(1), stepped(1)])
+        if 1 in paint
+    ]
+    shown = [markup.answer(turn).split("\n")[0] for turn in paints if turn.state == "running"]
+    assert "*Step 1 of 2: outline*" in shown
+    assert "*Step 2 of 2: polish*" in shown
+    first = next(turn for turn in paints if turn.step and turn.step.number == 2)
+    assert first.answer == "", "what the step before wrote makes room"
+    last = paints[-1]
+    assert (last.state, last.answer) == ("done", "Polish Outline Why?!!")
+    assert [step["answer"] for step in last.steps] == ["Outline Why?!"]
+    assert last.speed.endswith("2 steps, 6 tokens in all")
+
+
+def test_a_later_step_that_fails_leaves_what_the_earlier_ones_wrote(parts_with: PartsWith) -> None:
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        if requests[0].id.endswith("/2"):
+            yield Failed(requests[0].id, "The prompt is too long: shorten it.")
+        else:
+            yield delta(requests[0], "An outline.")
+            yield done(requests[0])
+
+    final: dict[int, PaneState] = {}
+    for paint in answers(parts_with(ScriptedBackend(script)).comparison, "Why?", [stepped(0)]):
+        final |= paint
+    turn = final[0].turns[-1]
+    assert turn.state == "failed"
+    assert turn.notice == "Step polish (2 of 2): The prompt is too long: shorten it."
+    assert [step["answer"] for step in turn.steps] == ["An outline."]
+
+
+def test_stopped_in_a_step_it_says_that_this_is_no_answer(parts_with: PartsWith) -> None:
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        yield delta(requests[0], "Half an out")
+        yield done(requests[0], "cancelled")
+
+    final: dict[int, PaneState] = {}
+    for paint in answers(parts_with(ScriptedBackend(script)).comparison, "Why?", [stepped(0)]):
+        final |= paint
+    turn = final[0].turns[-1]
+    assert (turn.state, turn.answer) == ("stopped", "Half an out")
+    assert turn.notice.startswith("Stopped in step 1 of 2")
+    assert transcript.history(final[0]) == ()
+
+
+def test_while_the_base_loads_a_first_step_says_so_too(parts_with: PartsWith) -> None:
+    def script(requests: Sequence[Request]) -> Iterator[Event]:
+        for request in requests:
+            yield delta(request, "So.")
+            yield done(request)
+
+    parts = parts_with(ScriptedBackend(script))
+    paints = list(answers(parts.comparison, "Why?", [stepped(0)], waiting_for="The base is loading."))
+    assert [paint[0].turns[-1].notice for paint in paints[:2]] == ["The base is loading."] * 2

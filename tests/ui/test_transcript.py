@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from backends.contract import Rendered
+from comparison.chain import StepBegan
 from ui import markup, transcript
 from ui.transcript import PaneState, Turn
 
@@ -113,3 +114,47 @@ def test_a_preview_for_a_server_shows_what_it_is_sent_as_that() -> None:
     sent = markup.preview(Rendered("[user]\nWhy?", None, None))
     assert "its own template makes the prompt" in sent
     assert "its own template" not in markup.preview(Rendered("<user>Why?", 3, 100))
+
+
+OUTLINE = {
+    "name": "out_line", "answer": "- *one*\n- </details>", "finish_reason": "length", "prompt_tokens": 9,
+    "completion_tokens": 4, "ttft_s": 0.2, "tokens_per_s": 20.0, "prompt": "Outline ```", "prompt_sha256": "ab" * 32,
+}  # fmt: skip
+
+
+def test_while_a_step_is_at_work_the_answer_says_which() -> None:
+    step = StepBegan(2, 3, "my_draft")
+    assert markup.answer(turn("Q", "", "running", step=step)) == (
+        "*Step 2 of 3: my\\_draft*\n\n*Reading the prompt …*"
+    )
+    assert markup.answer(turn("Q", "So", "running", step=step)) == "*Step 2 of 3: my\\_draft*\n\nSo"
+    assert markup.answer(turn("Q", "So", "running", step=StepBegan(1, 1, "only"))) == "So"
+    assert markup.answer(turn("Q", "So", step=StepBegan(3, 3, "polish"))) == "So"
+
+
+def test_earlier_steps_are_unfolded_as_they_were_written_with_their_figures() -> None:
+    shown = markup.steps(turn("Q", "So.", steps=(OUTLINE,)))
+    assert shown.startswith(
+        "<details><summary>Step 1: out_line <span>0.20 s to first token · 20.0 tokens/s · 4 tokens"
+    )
+    assert "cut off" in shown
+    assert r"\- \*one\*" in shown
+    assert shown.count("</details>") == 1, "what was written ends no fold"
+    assert markup.steps(turn("Q", "So.")) == ""
+
+
+def test_a_receipt_has_every_steps_exact_prompt_also_of_a_chain_that_failed() -> None:
+    given = {"base": "some/base", "prompt": "The last prompt"}
+    whole = markup.receipts([turn("Q", "So.", receipt=given, steps=(OUTLINE,))])
+    assert whole.index("The last prompt") < whole.index("Step 1: out")
+    assert "````text\nOutline ```\n````" in whole
+    failed = markup.receipts([turn("Q", "", "failed", steps=(OUTLINE,))])
+    assert "Outline ```" in failed
+    assert "| base |" not in failed
+
+
+def test_what_a_step_wrote_on_its_way_is_not_told_as_an_answer() -> None:
+    halfway = turn("one", "- an outline", "stopped", step=StepBegan(1, 2, "outline"))
+    last = turn("two", "An ans", "stopped", step=StepBegan(2, 2, "polish"))
+    told = [message["content"] for message in transcript.history(PaneState((halfway, last)))]
+    assert told == ["two", "An ans"]
