@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -26,7 +26,7 @@ from errors import Busy, WorkFailed
 from personas.schema import Persona
 
 AT_ONCE = 16
-"""Answers in one call: as many rows as the local engine decodes at once."""
+"""Answers under way: as many rows as the local engine decodes at once."""
 _CHANGED = "Keep every answer to one short sentence."
 """The instruction that a persona gets more, to time how soon a change shows."""
 _TRIES, _PAUSE_S = 60, 2.0
@@ -70,7 +70,7 @@ class Runner:
         python = grading.run_python if self._plan.python else None
         self._tools = replace(tools, judge=judge, python=python)
         self._check_data, self._at_once = check_data, at_once
-        self._stop = threading.Event()
+        self._stop, self._leave = threading.Event(), threading.Event()
         self._records: dict[str, Record] = {}
 
     def stop(self) -> None:
@@ -86,10 +86,8 @@ class Runner:
             self._pace = _Pace(len(self._plan.items), len(self._records), items)
             self._time("adapt", items, self._bare())
             self._time("alone", items, self._plan.slots)
-            rest = [item for item in items if item.kind in ("answer", "repeat")]
-            for start in range(0, len(rest), self._at_once):
-                for record in self._asked(rest[start : start + self._at_once]):
-                    self._keep(record)
+            for record in self._together([item for item in items if item.kind in ("answer", "repeat")]):
+                self._keep(record)
             self._grade()
 
     def _time(self, kind: Kind, items: Sequence[Item], warm: Sequence[Slot]) -> None:
@@ -125,6 +123,24 @@ class Runner:
         seconds = round(time.monotonic() - began, 4)
         return record.model_copy(update={"seconds": seconds, "checked_s": checked})
 
+    def _together(self, items: Sequence[Item]) -> Iterator[Record]:
+        """The answers to all of them, each as it ends; so many are under way all the time, since a batch that waits for
+        its longest answer is soon half empty. Raises Stopped, or WorkFailed."""
+        with ThreadPoolExecutor(self._at_once) as pool:
+            futures = [pool.submit(self._one, item) for item in items]
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+            finally:
+                self._leave.set()
+                for future in futures:
+                    future.cancel()
+        self._leave.clear()
+
+    def _one(self, item: Item) -> Record:
+        [record] = list(self._asked([item]))
+        return record
+
     def _asked(self, items: Sequence[Item]) -> Iterator[Record]:
         """The answers to all of them at once, each as it ends. Raises Stopped, or WorkFailed."""
         for _ in range(_TRIES):
@@ -141,7 +157,7 @@ class Runner:
         panes = [self._pane(item) for item in items]
         with closing(self._comparison.ask(items[0].case.question, panes, most=len(panes))) as events:
             for each in events:
-                if self._stop.is_set():
+                if self._stop.is_set() or self._leave.is_set():
                     raise Stopped
                 event, item = each.event, items[each.pane]
                 if isinstance(event, Failed):
