@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run install test test-slow test-vllm lint check-deploy screenshots benchmark benchmark-serving benchmark-llama benchmark-training
+.PHONY: run install test test-slow test-vllm lint check-deploy screenshots benchmark benchmark-serving benchmark-llama benchmark-training benchmark-measuring report
 
 run: install
 	@echo "Starting; the page comes first, and shows how far the base model is"
@@ -71,3 +71,13 @@ benchmark-llama: install .venv-llama/installed
 
 benchmark-training: install
 	$(BIN)/python benchmarks/training.py
+
+benchmark-measuring: install
+	$(BIN)/python benchmarks/measuring.py
+
+# The shipped support domain through all four families; again it goes on where it was. About $0.10 an hour is what two
+# cores are rented for.
+report: install
+	$(BIN)/python app.py measure support --mode base --mode persona:support-desk --mode adapter:support \
+		--mode adapter:support+persona:support-desk --machine-hour-price 0.10 --out measured/support \
+		$(if $(wildcard measured/support/plan.json),--resume)

@@ -71,6 +71,7 @@ def build_parts(
     from backends.local.protocol import Options
     from comparison.backends import Backends
     from comparison.live import Comparison
+    from comparison.measure.runs import Runs
     from comparison.modes import Catalogue
     from comparison.servers import ServerStore
     from logbook.ratings import Ratings
@@ -91,14 +92,22 @@ def build_parts(
     catalogue = Catalogue(personas, adapters, Backends(main, servers))
     tell_of_servers(catalogue.backends)
     public = getattr(options, "host", THIS_MACHINE[0]) not in THIS_MACHINE or access.are_set(os.environ)
+    comparison = Comparison(catalogue)
+
+    def instruments() -> Any:
+        from comparison.measure.instruments import Instruments  # takes seconds
+
+        return Instruments(places.cache, catalogue)
+
     return Parts(
         personas,
         adapters,
         catalogue,
-        Comparison(catalogue),
+        comparison,
         RunStore(places.data, _command(options, places, "train", "--publish")),
         Exporter(_command(options, places, "export-adapter")),
         Ratings(places.data),
+        Runs(places.data, comparison, instruments),
         quantization="nf4" if options.quantization == "nf4" else "none",
         public=public,
     )

@@ -116,12 +116,29 @@
       fold.setAttribute("aria-expanded", String(fold.classList.contains("open")));
     });
   };
+  // A report that is refreshed while somebody reads it keeps open what its reader opened.
+  const opened = new Set();
+  const foldOf = (fold) => `${fold.closest("section")?.id} ${fold.id || fold.querySelector("summary")?.textContent}`;
+  document.addEventListener("toggle", ({ target }) => {
+    if (target.matches("#measure-report details")) opened[target.open ? "add" : "delete"](foldOf(target));
+  }, true);
+  let onlyWrong = false;
+  document.addEventListener("change", ({ target }) => {
+    if (target.matches("#measure-report .cp-m-only")) onlyWrong = target.checked;
+  });
+  const reopen = () => {
+    const closed = opened.size ? document.querySelectorAll("#measure-report details:not([open])") : [];
+    closed.forEach((fold) => { if (opened.has(foldOf(fold))) fold.open = true; });
+    const only = one("#measure-report .cp-m-only");
+    if (only) only.checked = onlyWrong;
+  };
+
   followAll();
   const app = one("gradio-app") || document.body;
   let due = false;
   new MutationObserver(() => {
     if (due) return;
     due = true;
-    setTimeout(() => { due = false; followAll(); }, 400);
+    setTimeout(() => { due = false; followAll(); reopen(); }, 400);
   }).observe(app, { childList: true, subtree: true, attributes: true, attributeFilter: ["class"] });
 }

@@ -23,11 +23,12 @@ from ui.chat import Chat
 from ui.compare import Compare
 from ui.gatekeeper import EVERYWHERE, LOCAL, Gatekeeper, Refusal, allowed_hosts, host_name
 from ui.guard import guarded
+from ui.measure import Measure
 from ui.parts import Parts
 from ui.personas import Personas
 from ui.prompt_store import PromptStore
 from ui.servers import Servers
-from ui.theme import CSS, SCRIPT, Counterpoint
+from ui.theme import CSS, REPORT_CSS, SCRIPT, Counterpoint
 from ui.train import Train
 from ui.translations import LANGUAGES
 from ui.words import label, say
@@ -63,6 +64,8 @@ def build(parts: Parts) -> gr.Blocks:
                 personas = Personas(parts, drafts)
             with gr.Tab(label("tab_train"), id="train") as train_tab:
                 train = Train(parts)
+            with gr.Tab(label("tab_measure"), id="measure") as measure_tab:
+                measure = Measure(parts)
             with gr.Tab(label("tab_adapters"), id="adapters") as adapters_tab:
                 adapters = Adapters(parts)
             with gr.Tab(label("tab_servers"), id="servers") as servers_tab:
@@ -75,8 +78,9 @@ def build(parts: Parts) -> gr.Blocks:
         personas_tab.select(guarded(personas.refresh), personas.refresh_inputs, personas.refreshed, **QUIET)
         adapters_tab.select(guarded(adapters.refresh), adapters.list, adapters.refreshed, **QUIET)
         train_tab.select(guarded(train.refresh), train.list, train.refreshed, **QUIET)
+        measure.on_select(measure_tab)
         servers.on_select(servers_tab)
-        _load(page, parts, compare, chat, status, store, timer)
+        _load(page, parts, compare, chat, measure, status, store, timer)
     return page
 
 
@@ -120,7 +124,7 @@ def serve(
             prevent_thread_lock=True,
             max_file_size=MAX_UPLOAD,
             theme=Counterpoint(),
-            css_paths=[CSS],
+            css_paths=[CSS, REPORT_CSS],
             js=SCRIPT.read_text(encoding="utf-8"),
             i18n=gr.I18n(**LANGUAGES),
             app_kwargs={
@@ -175,7 +179,7 @@ def _header(parts: Parts) -> tuple[gr.HTML, gr.HTML, gr.Timer]:
     return status, store, gr.Timer(1.0)
 
 
-def status_html(status: Status, training: str | None = None) -> str:
+def status_html(status: Status, training: str | None = None, measuring: str | None = None) -> str:
     """What the backend is doing, escaped, with a bar while it loads, and which run makes answers slower."""
     percent = 0 if status.progress is None else round(100 * min(max(status.progress, 0.0), 1.0))
     bar = ""
@@ -183,6 +187,7 @@ def status_html(status: Status, training: str | None = None) -> str:
         kind = "" if status.progress is not None else ' class="cp-unsure"'
         bar = f'<progress max="100" value="{percent}"{kind} aria-label="{html.escape(say("loading"))}"></progress>'
     slower = f" · {say('train_going_on', name=training)}" if training else ""
+    slower += f" · {say('measure_going_on', name=measuring)}" if measuring else ""
     return (
         f'<div class="cp-state cp-{status.state}" role="status"><span class="cp-dot"></span>'
         f"<span>{html.escape(status.message + slower)}</span>{bar}</div>"
@@ -194,6 +199,7 @@ def _load(
     parts: Parts,
     compare: Compare,
     chat: Chat,
+    measure: Measure,
     status: gr.HTML,
     store: gr.HTML,
     timer: gr.Timer,
@@ -202,9 +208,10 @@ def _load(
 
     def tick(before: str, stored: str, *noticed: Any) -> Any:
         now = parts.backend.status()
-        in_chat, (known, link, question, *values) = noticed[:3], noticed[3:]
+        in_chat, in_measure, (known, link, question, *values) = noticed[:3], noticed[3:5], noticed[5:]
         updates = chat.catch_up(*in_chat) | arrangement.catch_up(known, link, question, values)
-        shown = status_html(now, parts.runs.going_on())
+        updates |= measure.catch_up(*in_measure)
+        shown = status_html(now, parts.runs.going_on(), parts.measurements.going_on())
         if shown != before:
             updates[status] = shown
             # While it loads a person watches; afterwards it is enough to notice a restart.
@@ -215,12 +222,13 @@ def _load(
         return updates or gr.skip()
 
     in_chat = [chat.known, chat.picker, chat.state]
+    in_measure = [measure.list, measure.told]
     in_compare = [arrangement.known, arrangement.link, compare.question, *compare.inputs]
     caught_up = [*chat.caught_up, *arrangement.caught_up]
     timer.tick(
         guarded(tick),
-        [status, store, *in_chat, *in_compare],
-        [status, store, timer, *caught_up],
+        [status, store, *in_chat, *in_measure, *in_compare],
+        [status, store, timer, *caught_up, *measure.refreshed],
         **QUIET,
     )
 

@@ -12,6 +12,7 @@ from adapters.training.runs import RunStore
 from backends.contract import Backend, Rendered
 from comparison.backends import Backends
 from comparison.live import Comparison, Pane
+from comparison.measure.runs import Runs
 from comparison.modes import Catalogue, ModeId, ModeInfo
 from errors import CounterpointError
 from logbook.ratings import Ratings
@@ -32,6 +33,7 @@ class Parts:
     runs: RunStore
     exporter: Exporter
     ratings: Ratings
+    measurements: Runs
     abandoned: Abandoned = field(default_factory=Abandoned)
     quantization: Literal["nf4", "none"] = "nf4"
     """What an adapter is trained on, to be used on the base as it is kept here."""
@@ -107,8 +109,6 @@ class Parts:
             raise CounterpointError(say("prompt_later"))
         return self.comparison.preview(pane, question)
 
-    def note(self, mode: ModeInfo | None) -> str | None:
-        """What a person should know of a mode before asking it."""
     def preview_note(self, pane: Pane) -> str:
         """What to know of that prompt, where others follow it: empty where none does."""
         mode = ModeId.parse(pane.mode)
@@ -116,6 +116,8 @@ class Parts:
         steps = len(persona.steps) if persona else 0
         return say("preview_steps", count=steps) if steps > 1 else ""
 
+    def note(self, mode: ModeInfo | None) -> str | None:
+        """What a person should know of a mode before asking it."""
         if mode is None:
             return None
         # Which languages a server's base speaks is not known.

@@ -9,6 +9,8 @@ from gradio.themes.utils import colors, sizes
 
 CSS = Path(__file__).with_name("style.css")
 SCRIPT = Path(__file__).with_name("page.js")
+REPORT_CSS = Path(__file__).parents[1] / "comparison" / "measure" / "report" / "report.css"
+"""Of a measurement's report, which looks the same in the page as in a file of its own."""
 
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Helvetica Neue", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")

@@ -13,10 +13,11 @@ from adapters.training.runs import RunStore
 from backends.contract import BaseFacts
 from comparison.backends import Backends
 from comparison.live import Comparison
+from comparison.measure.runs import Runs
 from comparison.modes import Catalogue
 from logbook.ratings import Ratings
 from personas.store import PersonaStore
-from tests.ui.scripted import ScriptedBackend
+from tests.ui.scripted import ScriptedBackend, no_instruments
 from ui.parts import Parts
 
 ROOT = Path(__file__).parents[2]
@@ -31,14 +32,16 @@ def parts_with(tmp_path: Path) -> Callable[[ScriptedBackend], Parts]:
         personas = PersonaStore(ROOT / "personas" / "library", tmp_path)
         adapters = AdapterStore(tmp_path / "none", tmp_path, lambda: facts)
         catalogue = Catalogue(personas, adapters, Backends(backend))
+        comparison = Comparison(catalogue)
         return Parts(
             personas,
             adapters,
             catalogue,
-            Comparison(catalogue),
+            comparison,
             RunStore(tmp_path, ["false"]),
             Exporter(["false"]),
             Ratings(tmp_path),
+            Runs(tmp_path, comparison, no_instruments),
         )
 
     return make

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 from backends.contract import (
     Backend,
@@ -70,3 +71,7 @@ def done(request: Request, reason: str = "stop") -> Done:
         "scripted", "base", "ab" * 32, None, None, None, None, "the prompt", "cd" * 32, request.sampling
     )
     return Done(request.id, reason, Usage(5, 3, 0, 0.2, 20.0), identity)  # type: ignore[arg-type]
+
+
+def no_instruments() -> NoReturn:
+    raise AssertionError("nothing is measured here")

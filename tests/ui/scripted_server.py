@@ -11,12 +11,13 @@ from backends.contract import BaseFacts
 from backends.served import Offer
 from comparison.backends import Backends, Connect
 from comparison.live import Comparison
+from comparison.measure.runs import Runs
 from comparison.modes import Catalogue
 from comparison.servers import Declared, ServerStore
 from errors import CounterpointError
 from logbook.ratings import Ratings
 from personas.store import PersonaStore
-from tests.ui.scripted import ScriptedBackend
+from tests.ui.scripted import ScriptedBackend, no_instruments
 from ui.parts import Parts
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +65,9 @@ def parts_on(data: Path, main: ScriptedBackend, connect: Connect = ScriptedServe
     adapters = AdapterStore(data / "none", data, lambda: facts)
     catalogue = Catalogue(personas, adapters, Backends(main, store, connect))
     runs, exporter = RunStore(data, ["false"]), Exporter(["false"])
-    return Parts(personas, adapters, catalogue, Comparison(catalogue), runs, exporter, Ratings(data))
+    comparison = Comparison(catalogue)
+    measurements = Runs(data, comparison, no_instruments)
+    return Parts(personas, adapters, catalogue, comparison, runs, exporter, Ratings(data), measurements)
 
 
 def server(parts: Parts, name: str = "gpu") -> ScriptedServer:

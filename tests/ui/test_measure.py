@@ -1,0 +1,436 @@
+"""What the Measure tab shows and refuses; the whole way is a browser test."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from adapters.store import AdapterStore
+from backends.contract import BaseFacts, Event, Request, Status
+from comparison.live import Comparison
+from comparison.measure.runner import Progress
+from comparison.measure.runs import Measurement, Runs
+from comparison.modes import Catalogue, ModeInfo
+from errors import CounterpointError
+from tests import tiny
+from tests.comparison.measure import made
+from tests.comparison.measure.conftest import SUITE, suite
+from tests.comparison.measure.kit import Kit
+from tests.ui.scripted import ScriptedBackend, delta, done
+from ui import measure_setup, measure_told
+from ui.measure import NEW, Measure
+from ui.measure_setup import NUMBERS, OWN, PRICES
+from ui.page import status_html
+from ui.parts import Parts
+
+EMPTY = ("",) * (len(PRICES) + len(NUMBERS))
+MODES = ["base", "persona:explain-to-a-child"]
+
+
+def says_fox(requests: Sequence[Request]) -> Iterator[Event]:
+    for request in requests:
+        yield delta(request, "a fox")
+        yield done(request)
+
+
+@pytest.fixture
+def backend() -> ScriptedBackend:
+    return ScriptedBackend(says_fox)
+
+
+@pytest.fixture
+def parts(
+    parts_with: Callable[[ScriptedBackend], Parts], backend: ScriptedBackend, tiny_base: Path, tmp_path: Path
+) -> Iterator[Parts]:
+    simple = parts_with(backend)
+    facts = BaseFacts("some/base", tiny_base, "ab" * 32, ("en",), {})
+    adapters = AdapterStore(tmp_path / "library", tmp_path, lambda: facts)
+    catalogue = Catalogue(simple.personas, adapters, simple.backends)
+    comparison = Comparison(catalogue)
+    measurements = Runs(tmp_path, comparison, Kit)
+    yield dataclasses.replace(
+        simple, adapters=adapters, catalogue=catalogue, comparison=comparison, measurements=measurements
+    )
+    measurements.close()
+
+
+@pytest.fixture
+def tab(parts: Parts) -> Iterator[Measure]:
+    with gr.Blocks(analytics_enabled=False):
+        yield Measure(parts)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    path = tmp_path / "foxes.yaml"
+    path.write_text(SUITE)
+    return str(path)
+
+
+def through(parts: Parts) -> None:
+    """Returns when nothing is measured any more."""
+    under_way = parts.measurements._under_way
+    if under_way and under_way.thread:
+        under_way.thread.join(60)
+    assert parts.measurements.going_on() is None
+
+
+def settings(**values: str) -> list[str]:
+    return [values.get(name, "") for name in (*PRICES, *NUMBERS)]
+
+
+def begin(tab: Measure, own: str, modes: Sequence[str] = MODES, *given: str) -> dict[Any, Any]:
+    return tab._start(OWN, own, list(modes), False, "", *(given or EMPTY))
+
+
+def test_the_suites_that_ship_are_offered_the_support_desk_first_and_a_file_of_ones_own_last() -> None:
+    titles, names = zip(*measure_setup.choices(), strict=True)
+    assert names[0] == "support"
+    assert set(names) >= {"orders", "gazette", "general", "bias"}
+    assert names[-1] == OWN
+    assert "Coffee support desk" in titles
+
+
+def test_what_a_suite_asks_and_what_it_would_take_is_told_before_anything_is_asked(tab: Measure) -> None:
+    shown = tab._look("support", None, MODES, [], "")
+    assert "It asks **113** questions." in shown[tab.read]
+    assert "General questions (38), Who asks (96)" in shown[tab.read].replace("\\", "")
+    assert not shown[tab.file].visible
+    assert shown[tab.start].interactive
+    assert "answers will be asked of 2 modes." in shown[tab.forecast]
+    assert "roughly" not in shown[tab.forecast], "nothing was measured here yet"
+    fewer = tab._foresee("support", None, ["base"], "0")
+    assert int(fewer.split("**")[1]) < int(shown[tab.forecast].split("**")[1])
+
+
+def test_a_file_of_ones_own_is_looked_at_as_it_comes(tab: Measure, own: str) -> None:
+    shown = tab._look(OWN, None, MODES, MODES, "")
+    assert shown[tab.file].visible
+    assert shown[tab.read] == ""
+    assert not shown[tab.start].interactive
+    shown = tab._look(OWN, own, MODES, [], "")
+    assert "It asks **4** questions." in shown[tab.read]
+    assert shown[tab.start].interactive
+    table = Path(own).with_name("table.csv")
+    table.write_text("question,__expected\nthe fox?,icontains:fox\n")
+    assert "It asks **1** questions." in tab._look(OWN, str(table), MODES, [], "")[tab.read]
+
+
+def test_all_that_is_wrong_with_a_suite_is_told_with_its_lines(tab: Measure, own: str) -> None:
+    Path(own).write_text(
+        SUITE.replace("title: Foxes", "titel: <b>Foxes</b>").replace("max_tokens: 5", "max_tokens: no")
+    )
+    shown = tab._look(OWN, own, MODES, [], "")
+    told = shown[tab.read].replace("\\", "")
+    assert "- foxes.yaml:2: titel: is not a field" in told
+    assert "- foxes.yaml:3: max_tokens:" in told
+    assert not shown[tab.start].interactive
+    assert shown[tab.modes].value == MODES, "what was chosen stays"
+    with pytest.raises(CounterpointError, match=r"foxes\.yaml:2: titel"):
+        begin(tab, own)
+
+
+def test_what_a_promptfoo_configuration_leaves_behind_is_listed_and_nothing_of_it_is_live(
+    tab: Measure, own: str
+) -> None:
+    Path(own).write_text(
+        "description: <img src=x>\nprompts: ['{{q}}']\nproviders: [openai:gpt]\n"
+        "tests: [{vars: {q: 'a?'}, assert: [{type: icontains, value: fox}, {type: javascript, value: '1'}]}]\n"
+    )
+    told = tab._look(OWN, own, MODES, [], "")[tab.read].replace("\\", "")
+    assert "**Not taken over**" in told
+    assert "- providers: who answers is chosen as modes" in told
+    assert "the check 'javascript' is not known here" in told
+
+
+def test_modes_that_a_suite_suggests_make_way_for_the_next_ones_and_those_that_a_person_chose_stay(
+    tab: Measure,
+) -> None:
+    first = tab._look("gazette", None, [], [], "")
+    suggested = first[tab.guess]
+    assert suggested == first[tab.modes].value == ["base", "persona:gazette-reporter"]
+    second = tab._look("support", None, suggested, suggested, "")
+    assert second[tab.modes].value == ["base", "persona:support-desk"]
+    assert tab._look("support", None, MODES, suggested, "")[tab.modes].value == MODES
+
+
+def test_a_suites_modes_are_its_jobs_persona_adapter_and_both() -> None:
+    def mode(id: str, family: Any, usable: bool = True) -> ModeInfo:
+        return ModeInfo(id, id, family, usable)
+
+    modes = [
+        mode("base", "bare"),
+        mode("persona:order-clerk", "prompted"),
+        mode("persona:gazette-reporter", "prompted"),
+        mode("adapter:orders", "tuned"),
+        mode("adapter:orders+persona:order-clerk", "both"),
+        mode("adapter:orders+persona:gazette-reporter", "both"),
+        mode("adapter:support", "tuned", usable=False),
+    ]
+    suggest = measure_setup.default_modes
+    assert suggest("orders", modes) == [
+        "base",
+        "persona:order-clerk",
+        "adapter:orders",
+        "adapter:orders+persona:order-clerk",
+    ]
+    assert suggest("gazette", modes) == ["base", "persona:gazette-reporter"]
+    assert len(suggest("general", modes)) == 4
+    assert suggest("support", modes) == suggest("general", modes), "an adapter that cannot be used is none"
+
+
+@pytest.mark.parametrize(
+    ("named", "modes", "told"),
+    [
+        (OWN, MODES, "choose a suite, or upload one"),
+        ("support", [], "No mode is chosen"),
+        ("support", None, "No mode is chosen"),
+    ],
+)
+def test_what_is_not_chosen_is_told(tab: Measure, named: str, modes: Any, told: str) -> None:
+    with pytest.raises(CounterpointError, match=told):
+        tab._start(named, None, modes, False, "", *EMPTY)
+
+
+def test_an_adapter_that_cannot_be_used_is_told_with_its_reason(
+    tab: Measure, parts: Parts, own: str, tmp_path: Path, tiny_adapters: dict[str, Path]
+) -> None:
+    folder = Path(shutil.copytree(tiny_adapters["one"], tmp_path / "adapters" / "dora"))
+    tiny.edit_config(folder, use_dora=True)
+    with pytest.raises(CounterpointError, match=r"(?i)dora") as told:
+        begin(tab, own, ["base", "adapter:dora", "persona:nobody"])
+    assert "nobody" in str(told.value), "all at once"
+    assert "\n" not in str(told.value)
+    assert parts.measurements.list() == []
+
+
+def test_while_the_base_loads_it_is_said_to_wait(tab: Measure, backend: ScriptedBackend, own: str) -> None:
+    backend.becomes(Status("loading", "Loading", 0.4))
+    with pytest.raises(CounterpointError, match="still loading: press Measure again once it is there"):
+        begin(tab, own)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"machine_hour": "cheap"}, "An hour of this machine must be a number, not “cheap”"),
+        (
+            {"prompt_million": "nan", "seed": "1.5"},
+            "A million prompt tokens must be a number.*Seed must be a whole",
+        ),
+        ({"training": "-1"}, "Training once must be 0 or more"),
+        ({"alone": "1001"}, "Questions timed alone must be from 0 to 1,000"),
+        ({"seed": "-1"}, "Seed must be from 0 to"),
+    ],
+)
+def test_fields_that_hold_no_such_number_are_told_by_name(
+    tab: Measure, own: str, given: dict[str, str], told: str
+) -> None:
+    with pytest.raises(CounterpointError, match=told):
+        begin(tab, own, MODES, *settings(**given))
+
+
+def test_prices_and_numbers_are_in_the_plan(tab: Measure, parts: Parts, own: str) -> None:
+    given = settings(machine_hour="0,25", prompt_million=" 1 ", training="3.5", seed="7", alone="0")
+    tab._start(OWN, own, ["base"], False, "€", *given)
+    through(parts)
+    plan = made.RunFolder(parts.measurements.get("foxes-1").folder).plan()
+    assert (plan.prices.currency, plan.prices.machine_hour, plan.prices.prompt_million) == ("€", 0.25, 1.0)
+    assert (plan.prices.completion_million, plan.prices.training) == (None, 3.5)
+    assert (plan.seed, plan.alone, plan.python) == (7, 0, False)
+
+
+def test_checks_that_need_more_say_where_on_the_page_to_give_it(tab: Measure, parts: Parts, own: str) -> None:
+    text = "name: s\ntitle: S\ntests: [{question: 'a?', assert: [%s]}]\n"
+    Path(own).write_text(text % "{type: cost, threshold: 1}")
+    with pytest.raises(CounterpointError, match="say what you pay under Prices and more"):
+        begin(tab, own)
+    Path(own).write_text(text % "{type: python, value: 'True'}  ")
+    with pytest.raises(CounterpointError, match="tick “Run python checks” under Prices and more"):
+        begin(tab, own)
+    tab._start(OWN, own, ["base"], True, "", *EMPTY)
+    tab._stop("s-1")
+    assert made.RunFolder(parts.measurements.get("s-1").folder).plan().python
+
+
+def test_a_page_that_is_served_to_others_neither_offers_nor_runs_python_checks(
+    parts: Parts, own: str
+) -> None:
+    with gr.Blocks(analytics_enabled=False):
+        tab = Measure(dataclasses.replace(parts, public=True))
+    assert not tab.python.visible
+    Path(own).write_text(
+        "name: s\ntitle: S\ntests: [{question: 'a?', assert: [{type: python, value: 'True'}]}]\n"
+    )
+    for ticked in (False, True):
+        with pytest.raises(CounterpointError, match="runs nobody's code: take them out"):
+            tab._start(OWN, own, ["base"], ticked, "", *EMPTY)
+
+
+def test_a_measurement_is_the_same_on_every_page_and_ends_with_its_figures(
+    tab: Measure, parts: Parts, own: str
+) -> None:
+    shown = begin(tab, own)
+    assert shown[tab.list].value == "foxes-1"
+    assert not shown[tab.form].visible
+    through(parts)
+    with gr.Blocks(analytics_enabled=False):
+        other = Measure(parts)
+    shown = other.come("foxes-1", "support", None, MODES, [], "")
+    assert shown[other.list].value == "foxes-1"
+    assert "**complete** · `foxes-1`" in shown[other.about]
+    assert not shown[other.stop].visible
+    assert not shown[other.resume].visible
+    assert shown[other.export].visible
+    assert shown[other.delete].visible
+    assert not shown[other.timer].active
+    page = other._figures("foxes-1", None)
+    assert "Foxes" in page[other.report]
+    again = other._figures("foxes-1", page[other.shown])
+    assert other.report not in again, "nothing is sent twice"
+
+
+def test_while_one_goes_on_a_page_that_is_opened_shows_it_and_a_second_is_refused(
+    tab: Measure, parts: Parts, own: str, backend: ScriptedBackend
+) -> None:
+    reached, opened = threading.Event(), threading.Event()
+
+    def slow(requests: Sequence[Request]) -> Iterator[Event]:
+        reached.set()
+        assert opened.wait(60)
+        yield from says_fox(requests)
+
+    backend._script = slow
+    begin(tab, own)
+    assert reached.wait(60)
+    with pytest.raises(CounterpointError, match="foxes-1 is being measured: wait for it, or stop it"):
+        begin(tab, own)
+    shown = tab.come(NEW, "support", None, MODES, [], "")
+    assert shown[tab.list].value == "foxes-1"
+    assert "**measuring**" in shown[tab.about]
+    assert "Close this page if you like: it goes on. Answers elsewhere are slower" in shown[tab.about]
+    assert shown[tab.timer].active
+    assert shown[tab.stop].visible
+    assert not shown[tab.delete].visible
+    assert "Figures come once the timing is over" in tab._figures("foxes-1", None)[tab.report]
+    # Nothing new: nothing is sent.
+    assert tab.bar not in tab._tick("foxes-1", shown[tab.known])
+    opened.set()
+    through(parts)
+    ended = tab._tick("foxes-1", shown[tab.known])
+    assert "**complete**" in ended[tab.about]
+    assert not ended[tab.timer].active
+
+
+def test_what_other_pages_change_is_caught_up_with_and_mostly_nothing_is(
+    tab: Measure, parts: Parts, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        made.folder(tmp_path / "measurements" / f"old-{number}", made.plan([suite()], "base"))
+    told = tab.refresh("old-1")[tab.told]
+    assert tab.catch_up("old-1", told) == {}
+    parts.measurements.delete("old-2")
+    listed = tab.catch_up("old-1", told)
+    assert [name for _, name in listed[tab.list].choices] == [NEW, "old-1"]
+    assert tab.form not in listed, "what is looked at stays"
+    parts.measurements.delete("old-1")
+    gone = tab.catch_up("old-1", told)
+    assert gone[tab.form].visible
+    assert gone[tab.list].value == NEW
+
+
+def test_one_that_failed_says_why_and_can_be_gone_on_with_or_deleted(
+    tab: Measure, parts: Parts, own: str, backend: ScriptedBackend
+) -> None:
+    def dies(requests: Sequence[Request]) -> Iterator[Event]:
+        if len(backend.asked) > 6:
+            raise CounterpointError("The engine <b>died</b>: ask again.")
+        yield from says_fox(requests)
+
+    backend._script = dies
+    begin(tab, own)
+    through(parts)
+    shown = tab._select("foxes-1")
+    assert "died\\<\\/b\\>\\: ask again" in shown[tab.about]
+    assert "answers are kept: Go on asks the others" in shown[tab.about]
+    assert shown[tab.resume].visible
+    backend._script = says_fox
+    tab._resume("foxes-1")
+    through(parts)
+    assert "**complete**" in tab._select("foxes-1")[tab.about]
+    assert len(backend.asked) < 60
+    assert tab._delete("foxes-1")[tab.list].value == NEW
+    assert parts.measurements.list() == []
+
+
+def test_a_broken_one_says_so_beside_the_others(tab: Measure, tmp_path: Path) -> None:
+    made.folder(tmp_path / "measurements" / "old-1", made.plan([suite()], "base"))
+    (tmp_path / "measurements" / "odd-1").mkdir()
+    shown = tab.refresh("odd-1")
+    assert [name for _, name in shown[tab.list].choices] == [NEW, "old-1", "odd-1"]
+    assert "holds no measurement" in shown[tab.about]
+    assert not shown[tab.resume].visible
+    assert shown[tab.delete].visible
+    (tmp_path / "measurements" / "old-1" / "answers.jsonl").write_text("{}\n")
+    assert "the line is broken" in tab._figures("old-1", None)[tab.report]
+
+
+def test_its_files_are_made_when_they_are_asked_for_and_two_are_compared(
+    tab: Measure, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        made.folder(tmp_path / "measurements" / f"old-{number}", made.plan([suite()], "base", "persona:p"))
+    shown = tab._select("old-1")
+    assert shown[tab.against].visible
+    assert [name for _, name in shown[tab.against].choices] == [NEW, "old-2"]
+    buttons = tab._export("old-1")
+    assert all(button.visible for button in buttons)
+    names = [
+        Path(str(button.value["path"] if isinstance(button.value, dict) else button.value)).name
+        for button in buttons
+    ]
+    assert names == ["report.html", "report.json", "figures.csv", "answers.csv"]
+    assert "persona:p" in tab._compare("old-1", "old-2")
+    assert tab._compare("old-1", NEW) == ""
+
+
+def running(progress: Progress | None, preparing: str = "") -> Measurement:
+    return Measurement(
+        "foxes-1", Path(), "running", "The <fox>", total=40, progress=progress, preparing=preparing, here=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("progress", "told"),
+    [
+        (Progress("alone", 4, 40, 121.0), "2.0 min left · timing answers one by one · 4 of 40"),
+        (Progress("answers", 10, 40, 31.0), "30 s left · asking, 16 at once · 10 of 40"),
+        (Progress("grading", 3, 30, None), "<p>grading · 3 of 30</p>"),
+    ],
+)
+def test_the_bar_says_what_is_done_how_far_it_is_and_how_long_it_takes(progress: Progress, told: str) -> None:
+    shown = measure_told.bar(running(progress))
+    assert told in shown
+    assert f'value="{100 * progress.done / progress.total:.1f}"' in shown
+
+
+def test_before_the_first_answer_it_says_what_it_prepares() -> None:
+    assert measure_told.bar(running(None)) == "<p>Getting ready …</p>"
+    assert "Fetching &lt;it&gt;" in measure_told.bar(running(None, "Fetching <it>"))
+
+
+def test_a_training_beside_it_is_told_since_times_are_spoilt() -> None:
+    assert "zoo is being trained beside it" in measure_told.about(running(None), "zoo")
+    assert "trained" not in measure_told.about(running(None))
+
+
+def test_the_header_says_that_a_measurement_makes_answers_slower() -> None:
+    shown = status_html(Status("ready", "base"), None, "foxes-1")
+    assert "measuring foxes-1: answers are slower" in shown

@@ -1,0 +1,411 @@
+"""The Measure tab: a suite of questions asked of several modes, with all that comes of it to be seen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+
+from comparison.measure import prepare
+from comparison.measure.report.files import NAMES
+from comparison.measure.runs import Measurement
+from comparison.modes import ModeId
+from errors import CounterpointError
+from ui import measure_setup, measure_told, setup
+from ui.guard import guarded, inform
+from ui.measure_setup import FIRST, NUMBERS, OWN, PRICES
+from ui.parts import Parts
+from ui.words import label, say
+
+NEW = ""
+"""The choice in the list that stands for a measurement that is not yet begun."""
+SERVERS_TELL_S = 6.0
+"""How long the start of a measurement waits for what servers have."""
+_IF_SURE = f"name => confirm({json.dumps(say('measure_delete_sure'))}) ? name : ''"
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+Updates = dict[Any, Any]
+
+
+class Measure:
+    """Builds the tab and wires it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.runs = parts.measurements
+        self.guess = gr.State([])
+        """The modes that a suite suggested: they make way for the next suite's, where nobody changed them."""
+        self.known = gr.State(None)
+        """Of the measurement that is shown, what changes where there is something new to show."""
+        self.told = gr.State(())
+        """Which measurements the list tells of, and how they stood."""
+        self.shown = gr.State(None)
+        """Which report is shown."""
+        with gr.Row(elem_id="measure", elem_classes=["cp-tab", "cp-browser"]):
+            with gr.Column(scale=1, min_width=260, elem_classes=["cp-list"]):
+                gr.Markdown(say("measure_lead"), elem_classes=["cp-caption"], latex_delimiters=[])
+                self.list = gr.Radio(
+                    [(say("measure_new"), NEW)],
+                    value=NEW,
+                    label=label("measure_list"),
+                    elem_classes=["cp-cards"],
+                    elem_id="measure-list",
+                )
+            with gr.Column(scale=3, min_width=320, elem_classes=["cp-detail"]):
+                with gr.Column(elem_id="measure-new") as self.form:
+                    self._form()
+                with gr.Column(visible=False, elem_id="measure-run") as self.run:
+                    self._run()
+        self.timer = gr.Timer(1.0, active=False)
+        self._wire()
+
+    def _form(self) -> None:
+        gr.Markdown(f"## {say('measure_new')}", elem_classes=["cp-about"], latex_delimiters=[])
+        gr.Markdown(measure_told.first_words(), elem_classes=["cp-caption"], latex_delimiters=[])
+        self.suite = gr.Dropdown(
+            measure_setup.choices(), value=FIRST, label=label("measure_suite"), elem_id="measure-suite"
+        )
+        self.file = gr.File(
+            label=label("measure_file"),
+            file_types=measure_setup.ENDINGS,
+            height=110,
+            visible=False,
+            elem_id="measure-file",
+        )
+        self.read = gr.Markdown("", elem_classes=["cp-receipt"], elem_id="measure-read", latex_delimiters=[])
+        modes = self.parts.modes()
+        self.modes = gr.Dropdown(
+            setup.choices(modes),
+            value=measure_setup.default_modes(FIRST, modes, self.parts.languages),
+            multiselect=True,
+            label=label("measure_modes"),
+            elem_id="measure-modes",
+        )
+        with gr.Accordion(
+            label("measure_more"), open=False, elem_classes=["cp-fold"], elem_id="measure-more"
+        ):
+            gr.Markdown(say("measure_more_hint"), elem_classes=["cp-caption"], latex_delimiters=[])
+            # Not number fields: Gradio fills an empty one with a 0 as soon as it is seen.
+            with gr.Row():
+                self.currency = _field("currency", "$", most=8)
+                prices = [_field(name, say(f"measure_unset_{name}")) for name in PRICES]
+            with gr.Row():
+                self.settings = [*prices, *(_field(name, say(f"measure_unset_{name}")) for name in NUMBERS)]
+            # Whoever reaches a page that is served to others shall not run code here.
+            self.python = gr.Checkbox(
+                label=label("measure_python"),
+                info=label("measure_python_info"),
+                visible=not self.parts.public,
+                elem_id="measure-python",
+            )
+        self.forecast = gr.Markdown(
+            "", elem_classes=["cp-forecast"], elem_id="measure-forecast", latex_delimiters=[]
+        )
+        self.start = gr.Button(
+            label("measure_start"),
+            variant="primary",
+            size="sm",
+            scale=0,
+            min_width=120,
+            elem_id="measure-start",
+        )
+
+    def _run(self) -> None:
+        self.about = gr.Markdown("", elem_classes=["cp-about"], elem_id="measure-about", latex_delimiters=[])
+        self.bar = gr.HTML("", elem_classes=["cp-run"], elem_id="measure-progress", js_on_load=None)
+        with gr.Row(elem_classes=["cp-tools"]):
+            self.stop, self.resume, self.export, self.delete = (
+                gr.Button(label(key), size="sm", scale=0, min_width=90, elem_id=key.replace("_", "-"))
+                for key in ("measure_stop", "measure_resume", "measure_export", "measure_delete")
+            )
+        with gr.Row(elem_classes=["cp-tools"]):
+            self.files = [
+                gr.DownloadButton(
+                    name,
+                    visible=False,
+                    size="sm",
+                    scale=0,
+                    min_width=90,
+                    elem_id=f"measure-{Path(name).stem}-{Path(name).suffix[1:]}",
+                )
+                for name in NAMES
+            ]
+        self.against = gr.Dropdown(
+            [(say("measure_nothing_beside"), NEW)],
+            value=NEW,
+            label=label("measure_against"),
+            visible=False,
+            elem_id="measure-against",
+        )
+        self.compared = gr.HTML("", elem_id="measure-compared", js_on_load=None)
+        self.report = gr.HTML("", elem_id="measure-report", js_on_load=None)
+
+    def _wire(self) -> None:
+        looked_at = [self.suite, self.file, self.modes, self.guess, self.settings[-1]]
+        about_suite = [self.file, self.read, self.modes, self.guess, self.forecast, self.start]
+        gr.on(
+            [self.suite.input, self.file.change],
+            guarded(self._look),
+            looked_at,
+            about_suite,
+            **QUIET,
+        )
+        gr.on(
+            [self.modes.input, self.settings[-1].input],
+            guarded(self._foresee),
+            [self.suite, self.file, self.modes, self.settings[-1]],
+            self.forecast,
+            trigger_mode="always_last",
+            **QUIET,
+        )
+        given = [self.suite, self.file, self.modes, self.python, self.currency, *self.settings]
+        changes = (
+            (self.list.input, self._select, self.list, None),
+            (self.start.click, self._start, given, None),
+            (self.stop.click, self._stop, self.list, None),
+            (self.resume.click, self._resume, self.list, None),
+            (self.delete.click, self._delete, self.list, _IF_SURE),
+        )
+        for event, handler, inputs, js in changes:
+            event(guarded(handler), inputs, self.refreshed, js=js, **QUIET).then(**self.figures)
+        tick = self.timer.tick(guarded(self._tick), [self.list, self.known], self.refreshed, **QUIET)
+        # Apart from that, since to reckon takes a while.
+        tick.then(**self.figures)
+        self.export.click(guarded(self._export), self.list, self.files, api_visibility="private")
+        self.against.input(
+            guarded(self._compare), [self.list, self.against], self.compared, api_visibility="private"
+        )
+
+    @property
+    def refreshed(self) -> list[Any]:
+        """All that a measurement's state is shown by, but its report."""
+        buttons = [self.stop, self.resume, self.export, self.delete, *self.files]
+        of_run = [self.about, self.bar, *buttons, self.against, self.compared, self.report, self.shown]
+        return [self.list, self.told, self.form, self.run, self.known, self.timer, *of_run]
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """How the report is brought up to date after anything else."""
+        return {
+            "fn": guarded(self._figures),
+            "inputs": [self.list, self.shown],
+            "outputs": [self.report, self.shown],
+            # The last time it is asked for is when a measurement has ended: not to be passed over.
+            "trigger_mode": "always_last",
+            **QUIET,
+        }
+
+    def on_select(self, tab: gr.Tab) -> None:
+        """Wires what is done when somebody comes to the tab."""
+        about_suite = [self.file, self.read, self.modes, self.guess, self.forecast, self.start]
+        looked_at = [self.list, self.suite, self.file, self.modes, self.guess, self.settings[-1]]
+        tab.select(guarded(self.come), looked_at, [*self.refreshed, *about_suite], **QUIET).then(
+            **self.figures
+        )
+
+    def come(self, name: str | None, *looked_at: Any) -> Updates:
+        """The list as it is now, and the chosen measurement; a page that is opened finds the one that goes on."""
+        name = name or self.runs.going_on()
+        return self._look(*looked_at) | self.refresh(name)
+
+    def catch_up(self, name: str | None, told: Any) -> Updates:
+        """What other pages, or the end of a measurement, changed since the list was told; mostly nothing."""
+        listed = self.runs.list()
+        now = _states(listed)
+        before = dict(told or ())
+        if now == tuple(told or ()):
+            return {}
+        stands = {one.name: one.state for one in listed}
+        if name and before.get(name) != stands.get(name):
+            return self.refresh(name)
+        return self._listed(listed, name)
+
+    def refresh(self, name: str | None) -> Updates:
+        """The list as it is now, and the chosen measurement; the form where that is gone."""
+        listed = self.runs.list()
+        one = next((each for each in listed if each.name == name), None)
+        return self._listed(listed, one.name if one else NEW) | self._shown(one, listed)
+
+    def _listed(self, listed: list[Measurement], chosen: str | None) -> Updates:
+        choices = [(say("measure_new"), NEW), *((measure_told.listed(one), one.name) for one in listed)]
+        return {self.list: gr.Radio(choices=choices, value=chosen or NEW), self.told: _states(listed)}
+
+    def _select(self, name: str) -> Updates:
+        one = self.runs.get(name) if name else None
+        updates = self._another(self._shown(one, self.runs.list()))
+        return updates | {
+            self.report: measure_told.waiting(say("measure_reckoning") if one and one.done else "")
+        }
+
+    def _another(self, updates: Updates) -> Updates:
+        """With what is left of the measurement that was shown before put away."""
+        files = {button: gr.DownloadButton(visible=False) for button in self.files}
+        return updates | files | {self.report: "", self.shown: None, self.compared: ""}
+
+    def _tick(self, name: str, known: Any) -> Any:
+        one = self.runs.get(name) if name else None
+        if one is None or _mark(one) == tuple(known or ()):
+            return gr.skip()
+        if one.state != "running" or tuple(known or ())[:1] != _mark(one)[:1]:
+            return self.refresh(name)
+        return {self.known: _mark(one), self.bar: measure_told.bar(one)}
+
+    def _shown(self, one: Measurement | None, listed: list[Measurement]) -> Updates:
+        there = one is not None
+        running = one is not None and one.state == "running"
+        updates: Updates = {
+            self.form: gr.Column(visible=not there),
+            self.run: gr.Column(visible=there),
+            self.known: _mark(one) if one else None,
+            self.timer: gr.Timer(active=running),
+            self.about: measure_told.about(one, self.parts.runs.going_on()) if one else "",
+            self.bar: measure_told.bar(one) if one else "",
+            self.stop: gr.Button(visible=bool(one and one.here and not one.stopping)),
+            self.resume: gr.Button(visible=bool(one and one.total and one.state in ("stopped", "failed"))),
+            self.export: gr.Button(visible=bool(one and one.done)),
+            self.delete: gr.Button(visible=there and not running),
+        }
+        others = [(measure_told.listed(each), each.name) for each in listed if each.done and each != one]
+        beside = [(say("measure_nothing_beside"), NEW), *others]
+        visible = bool(one and one.done and others)
+        updates[self.against] = gr.Dropdown(choices=beside, visible=visible)
+        return updates
+
+    def _figures(self, name: str | None, shown: Any) -> Any:
+        """The report, where it is another than the one that is shown."""
+        if not name:
+            return gr.skip()
+        try:
+            page = self.runs.page(name)
+        except CounterpointError as error:
+            page = measure_told.waiting(str(error))
+        if not page:
+            page = measure_told.waiting(say("measure_timing_first") if self.runs.timing else "")
+        mark = [name, hash(page)]
+        return gr.skip() if mark == shown else {self.report: page, self.shown: mark}
+
+    # --- the form
+
+    def _look(
+        self, named: str | None, file: str | None, modes: list[str] | None, guess: list[str], alone: str
+    ) -> Updates:
+        """What is told of the chosen suite, the modes that suit it, and what the measurement would take."""
+        own = named == OWN
+        there = self.parts.modes(*(modes or ()))
+        ids = {mode.id for mode in there}
+        kept = [mode for mode in modes or () if mode in ids]
+        updates: Updates = {
+            self.file: gr.File(visible=own),
+            self.read: "",
+            self.forecast: "",
+            self.guess: guess,
+        }
+        suites: measure_setup.Suites = ()
+        if not own or file:
+            try:
+                suites, left = measure_setup.suites(named, file)
+                updates[self.read] = measure_told.suite(suites, left)
+            except CounterpointError as error:
+                updates[self.read] = measure_told.problems(measure_setup.problems(error, file))
+        if suites and (not kept or kept == guess):
+            kept = measure_setup.default_modes(suites[0].name, there, self.parts.languages)
+            updates[self.guess] = kept
+        updates[self.modes] = gr.Dropdown(choices=setup.choices(there), value=kept, multiselect=True)
+        updates[self.start] = gr.Button(interactive=bool(suites))
+        if suites:
+            updates[self.forecast] = self._foretold(suites, kept, alone)
+        return updates
+
+    def _foresee(self, named: str | None, file: str | None, modes: list[str] | None, alone: str) -> str:
+        try:
+            suites, _ = measure_setup.suites(named, file)
+            return self._foretold(suites, modes or [], alone)
+        except CounterpointError:  # told where the suite is chosen, and when it is to be measured
+            return ""
+
+    def _foretold(self, suites: measure_setup.Suites, modes: list[str], alone: str) -> str:
+        if not modes:
+            return ""
+        try:
+            number = measure_setup.wanted({"alone": alone}, "", False).alone
+            plan = measure_setup.sketch(suites, modes, number)
+            return measure_told.forecast(self.runs.forecast(plan), len(modes))
+        except (CounterpointError, ValueError):
+            return ""
+
+    def _start(
+        self,
+        named: str | None,
+        file: str | None,
+        modes: list[str] | None,
+        python: bool,
+        currency: str,
+        *settings: str,
+    ) -> Updates:
+        if busy := self.runs.going_on():
+            raise CounterpointError(say("measure_busy", name=busy))
+        suites, _ = measure_setup.suites(named, file)
+        if not modes:
+            raise CounterpointError(say("measure_no_mode"))
+        values = dict(zip((*PRICES, *NUMBERS), settings, strict=True))
+        wanted = measure_setup.wanted(values, currency, python and not self.parts.public)
+        measure_setup.refuse_what_cannot_be(suites, wanted, self.parts.public)
+        if self.parts.waiting_for and any(not ModeId.parse(mode).backend for mode in modes):
+            raise CounterpointError(say("measure_loading"))
+        plan = prepare.plan(suites, modes, self.parts.catalogue, wanted, SERVERS_TELL_S)
+        return self._another(self.refresh(self.runs.start(plan)))
+
+    # --- a measurement
+
+    def _stop(self, name: str) -> Updates:
+        self.runs.stop(name)
+        return self.refresh(name)
+
+    def _resume(self, name: str) -> Updates:
+        self.runs.resume(name)
+        return self.refresh(name)
+
+    def _delete(self, name: str) -> Any:
+        if not name:  # thought better of
+            return gr.skip()
+        self.runs.delete(name)
+        inform(say("deleted", name=name))
+        return self._another(self.refresh(NEW))
+
+    def _export(self, name: str) -> list[Any]:
+        """The four files as they are now, each behind a button."""
+        written = {path.name: path for path in self.runs.export(name)}
+        cache = self.files[0].GRADIO_CACHE
+        return [
+            gr.DownloadButton(
+                value=save_bytes_to_cache(written[file].read_bytes(), file, cache), visible=True
+            )
+            for file in NAMES
+        ]
+
+    def _compare(self, name: str, other: str) -> str:
+        return self.runs.compared(name, other) if other else ""
+
+
+def _field(name: str, unset: str, most: int = 24) -> gr.Textbox:
+    return gr.Textbox(
+        "",
+        label=label(f"measure_set_{name}"),
+        placeholder=unset,
+        max_lines=1,
+        max_length=most,
+        min_width=150,
+        elem_id=f"measure-{name.replace('_', '-')}",
+    )
+
+
+def _mark(one: Measurement) -> tuple[Any, ...]:
+    """What changes where there is something new to show; first what changes more than the bar."""
+    return (repr((one.state, one.stopping, one.done > 0)), repr((one.done, one.progress, one.preparing)))
+
+
+def _states(listed: list[Measurement]) -> tuple[tuple[str, str], ...]:
+    return tuple((one.name, one.state) for one in listed)
