@@ -154,7 +154,7 @@ class Measure:
             **QUIET,
         )
         gr.on(
-            [self.modes.input, self.settings[-1].input],
+            [self.modes.change, self.settings[-1].input],  # to clear all of them is no input to Gradio
             guarded(self._foresee),
             [self.suite, self.file, self.modes, self.settings[-1]],
             self.forecast,

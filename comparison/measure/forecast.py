@@ -40,7 +40,7 @@ def paces(plan: Plan, records: Iterable[Record]) -> dict[Base, Pace]:
             seconds = (receipt.get("ttft_s") or 0.0) + tokens / float(receipt["tokens_per_s"])
             beside.setdefault(base, []).append(seconds)
     return {
-        base: Pace(_mean(alone[base]), _of_batches(beside[base]), _mean(allowed[base]))
+        base: Pace(_mean(alone[base]), _beside(beside[base]), _mean(allowed[base]))
         for base in alone.keys() & beside.keys()
     }
 
@@ -63,10 +63,9 @@ def _most(max_tokens: int | None) -> int:
     return max_tokens or DEFAULT_SAMPLING.max_tokens
 
 
-def _of_batches(seconds: list[float]) -> float:
-    """Of an answer among many: all of a batch wait for the slowest of it."""
-    batches = [seconds[start : start + AT_ONCE] for start in range(0, len(seconds), AT_ONCE)]
-    return sum(max(batch) for batch in batches) / len(seconds)
+def _beside(seconds: list[float]) -> float:
+    """Of an answer among many: as many as there are rows are under way all the time, as long as there are so many."""
+    return _mean(seconds) / min(AT_ONCE, len(seconds))
 
 
 def _mean(values: list[float] | list[int]) -> float:

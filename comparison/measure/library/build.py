@@ -24,7 +24,7 @@ ORDERS = 60
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 HEADLINE = r"^\W*[A-Z][A-Z0-9'’-]+(?:,? +[A-Z0-9'’-]+)* ?(?:[!.:]|\n)"
 """As gazette.style.md says it, but one word of capitals is enough: one of the right answers has no more."""
-SENTENCES = r"(?s)([.!?][\"”’')]*\s+[\"“‘'(]*[A-Z£0-9].*?){3}"
+SENTENCES = r"""(?s)([.!?]["”’')]*\s+["“‘'(]*[A-Z£0-9].*?){3}"""
 """Where a fourth sentence begins."""
 
 Data = dict[str, Any]
@@ -112,10 +112,19 @@ def gazette(rows: Sequence[Row]) -> Data:
     """A test for each question; the marks of the style, which all have alike, stand in front of them."""
     [marks] = _unlike(row.checks[0] for row in rows)
     readers = marks["assert"][1]
-    tests = [
-        {"question": row.question[-1]["content"], "assert": _counted("knowledge", row.checks[1:])}
-        for row in rows
-    ]
+    tests = []
+    for row in rows:
+        subject = row.checks[1]
+        # "dear reader" would be about reading faster, and about the ear.
+        telling = [
+            word for word in subject["value"] if not any(word in reader for reader in readers["value"])
+        ]
+        tests.append(
+            {
+                "question": row.question[-1]["content"],
+                "assert": _counted("knowledge", [{**subject, "value": telling}]),
+            }
+        )
     return {
         "name": "gazette",
         "title": "1920s newspaper reporter",
@@ -137,25 +146,31 @@ def gazette(rows: Sequence[Row]) -> Data:
 
 def _manners(sheet: str) -> list[Data]:
     """How the desk answers, whatever it is asked."""
-    email, phone = map(re.escape, _contacts(sheet))
+    email, phone = _contacts(sheet)
+    email, phone = re.escape(email), "[ -]?".join(phone.replace(" ", ""))
     prices = "|".join(sorted(set(re.findall(r"£(\d+)", sheet)), key=int))
-    phone = phone.replace(r"\ ", " ?").replace("960", "960 ?")
     return [
         *_counted("voice", [{"type": "regex", "value": rf"{SIGN_OFF}\s*$"}]),
         *_counted(
             "format",
-            [{"type": "not-regex", "value": SENTENCES}, {"type": "regex", "value": r"^\s*(\S+\s+){0,39}\S+\s*$"}],
+            [
+                {"type": "not-regex", "value": SENTENCES},
+                {"type": "regex", "value": r"^\s*(\S+\s+){0,39}\S+\s*$"},
+            ],
         ),
         *_counted(
             "rules",
             [
-                {"type": "not-regex", "value": rf"(?i)(?<![\w.+-])(?!{email}(?![\w-]))[\w.+-]+@\w"},
-                {"type": "not-regex", "value": r"(?i)https?://|\bwww\.|(?<![@\w.-])[\w-]+\.(com|org|net|co\.uk)\b"},
+                {"type": "not-regex", "value": rf"(?i)(?<![\w.+-])(?!{email}(?!\.?\w|-))[\w.+-]+@\w"},
+                {
+                    "type": "not-regex",
+                    "value": r"(?i)https?://|\bwww\.|(?<![@\w.-])[\w-]+\.(com|org|net|co\.uk)\b",
+                },
                 {"type": "not-regex", "value": rf"(?<!\d)(?!{phone}(?!\d))\+?\d([ -]?\d){{8}}"},
                 {"type": "not-regex", "value": rf"£ ?(?!({prices})(\.00)?(?!\d|[.,]\d))\d|[$€] ?\d"},
             ],
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _contacts(sheet: str) -> tuple[str, str]:
