@@ -11,7 +11,7 @@ from gradio.processing_utils import save_bytes_to_cache
 
 from comparison.measure import prepare
 from comparison.measure.report.files import NAMES
-from comparison.measure.runs import Measurement
+from comparison.measure.runs import FRESH_S, Measurement
 from comparison.modes import ModeId
 from errors import CounterpointError
 from ui import measure_setup, measure_told, setup
@@ -44,6 +44,8 @@ class Measure:
         """Which measurements the list tells of, and how they stood."""
         self.shown = gr.State(None)
         """Which report is shown."""
+        self.stands = gr.State(None)
+        """Which measurement is shown, and how it stands: where that changes, there may be other figures."""
         with gr.Row(elem_id="measure", elem_classes=["cp-tab", "cp-browser"]):
             with gr.Column(scale=1, min_width=260, elem_classes=["cp-list"]):
                 gr.Markdown(say("measure_lead"), elem_classes=["cp-caption"], latex_delimiters=[])
@@ -59,7 +61,8 @@ class Measure:
                     self._form()
                 with gr.Column(visible=False, elem_id="measure-run") as self.run:
                     self._run()
-        self.timer = gr.Timer(1.0, active=False)
+        self.timer = gr.Timer(2.0, active=False)
+        self.slow_timer = gr.Timer(FRESH_S, active=False)
         self._wire()
 
     def _form(self) -> None:
@@ -144,13 +147,12 @@ class Measure:
         self.report = gr.HTML("", elem_id="measure-report", js_on_load=None)
 
     def _wire(self) -> None:
-        looked_at = [self.suite, self.file, self.modes, self.guess, self.settings[-1]]
-        about_suite = [self.file, self.read, self.modes, self.guess, self.forecast, self.start]
+        self.suite.input(lambda named: gr.File(visible=named == OWN), self.suite, self.file, **QUIET)
         gr.on(
             [self.suite.input, self.file.change],
             guarded(self._look),
-            looked_at,
-            about_suite,
+            self.looked_at,
+            self.about_suite,
             **QUIET,
         )
         gr.on(
@@ -170,10 +172,18 @@ class Measure:
             (self.delete.click, self._delete, self.list, _IF_SURE),
         )
         for event, handler, inputs, js in changes:
-            event(guarded(handler), inputs, self.refreshed, js=js, **QUIET).then(**self.figures)
-        tick = self.timer.tick(guarded(self._tick), [self.list, self.known], self.refreshed, **QUIET)
-        # Apart from that, since to reckon takes a while.
-        tick.then(**self.figures)
+            event(guarded(handler), inputs, self.refreshed, js=js, **QUIET)
+        self.timer.tick(guarded(self._tick), [self.list, self.known], self.refreshed, **QUIET)
+        # Apart from the rest, since to reckon takes a while.
+        for event in (self.stands.change, self.slow_timer.tick):
+            event(
+                guarded(self._figures),
+                [self.list, self.shown],
+                [self.report, self.shown],
+                # The last time it is asked for is when a measurement has ended: not to be passed over.
+                trigger_mode="always_last",
+                **QUIET,
+            )
         self.export.click(guarded(self._export), self.list, self.files, api_visibility="private")
         self.against.input(
             guarded(self._compare), [self.list, self.against], self.compared, api_visibility="private"
@@ -184,32 +194,40 @@ class Measure:
         """All that a measurement's state is shown by, but its report."""
         buttons = [self.stop, self.resume, self.export, self.delete, *self.files]
         of_run = [self.about, self.bar, *buttons, self.against, self.compared, self.report, self.shown]
-        return [self.list, self.told, self.form, self.run, self.known, self.timer, *of_run]
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        """How the report is brought up to date after anything else."""
-        return {
-            "fn": guarded(self._figures),
-            "inputs": [self.list, self.shown],
-            "outputs": [self.report, self.shown],
-            # The last time it is asked for is when a measurement has ended: not to be passed over.
-            "trigger_mode": "always_last",
-            **QUIET,
-        }
+        timers = [self.timer, self.slow_timer]
+        return [self.list, self.told, self.form, self.run, self.known, self.stands, *timers, *of_run]
 
     def on_select(self, tab: gr.Tab) -> None:
         """Wires what is done when somebody comes to the tab."""
-        about_suite = [self.file, self.read, self.modes, self.guess, self.forecast, self.start]
-        looked_at = [self.list, self.suite, self.file, self.modes, self.guess, self.settings[-1]]
-        tab.select(guarded(self.come), looked_at, [*self.refreshed, *about_suite], **QUIET).then(
-            **self.figures
-        )
+        given, outputs = [self.list, *self.looked_at], [*self.refreshed, *self.about_suite]
+        tab.select(guarded(self.come), given, outputs, **QUIET)
 
-    def come(self, name: str | None, *looked_at: Any) -> Updates:
-        """The list as it is now, and the chosen measurement; a page that is opened finds the one that goes on."""
-        name = name or self.runs.going_on()
-        return self._look(*looked_at) | self.refresh(name)
+    @property
+    def looked_at(self) -> list[Any]:
+        return [self.suite, self.file, self.modes, self.guess, self.settings[-1]]
+
+    @property
+    def about_suite(self) -> list[Any]:
+        return [self.read, self.modes, self.guess, self.forecast, self.start]
+
+    def come(
+        self,
+        name: str | None,
+        named: str,
+        file: str | None,
+        modes: list[str] | None,
+        guess: list[str],
+        alone: str,
+    ) -> Updates:
+        """The list and the modes as they are now, and the chosen measurement; a page that is opened finds the one that
+        goes on."""
+        there = self.parts.modes(*(modes or ()))
+        ids = {mode.id for mode in there}
+        kept = [mode for mode in modes or () if mode in ids]
+        updates = self._look(named, file, kept, guess, alone)
+        chosen = updates.get(self.modes, kept)
+        updates[self.modes] = gr.Dropdown(choices=setup.choices(there), value=chosen, multiselect=True)
+        return updates | self.refresh(name or self.runs.going_on())
 
     def catch_up(self, name: str | None, told: Any) -> Updates:
         """What other pages, or the end of a measurement, changed since the list was told; mostly nothing."""
@@ -223,11 +241,11 @@ class Measure:
             return self.refresh(name)
         return self._listed(listed, name)
 
-    def refresh(self, name: str | None) -> Updates:
+    def refresh(self, name: str | None, another: bool = False) -> Updates:
         """The list as it is now, and the chosen measurement; the form where that is gone."""
         listed = self.runs.list()
         one = next((each for each in listed if each.name == name), None)
-        return self._listed(listed, one.name if one else NEW) | self._shown(one, listed)
+        return self._listed(listed, one.name if one else NEW) | self._shown(one, listed, another)
 
     def _listed(self, listed: list[Measurement], chosen: str | None) -> Updates:
         choices = [(say("measure_new"), NEW), *((measure_told.listed(one), one.name) for one in listed)]
@@ -235,15 +253,10 @@ class Measure:
 
     def _select(self, name: str) -> Updates:
         one = self.runs.get(name) if name else None
-        updates = self._another(self._shown(one, self.runs.list()))
+        updates = self._shown(one, self.runs.list(), another=True)
         return updates | {
             self.report: measure_told.waiting(say("measure_reckoning") if one and one.done else "")
         }
-
-    def _another(self, updates: Updates) -> Updates:
-        """With what is left of the measurement that was shown before put away."""
-        files = {button: gr.DownloadButton(visible=False) for button in self.files}
-        return updates | files | {self.report: "", self.shown: None, self.compared: ""}
 
     def _tick(self, name: str, known: Any) -> Any:
         one = self.runs.get(name) if name else None
@@ -253,14 +266,17 @@ class Measure:
             return self.refresh(name)
         return {self.known: _mark(one), self.bar: measure_told.bar(one)}
 
-    def _shown(self, one: Measurement | None, listed: list[Measurement]) -> Updates:
+    def _shown(self, one: Measurement | None, listed: list[Measurement], another: bool) -> Updates:
+        """How a measurement stands, or the form; where it is `another` than before, without what is left of that."""
         there = one is not None
         running = one is not None and one.state == "running"
         updates: Updates = {
             self.form: gr.Column(visible=not there),
             self.run: gr.Column(visible=there),
             self.known: _mark(one) if one else None,
+            self.stands: (one.name, one.state) if one else None,
             self.timer: gr.Timer(active=running),
+            self.slow_timer: gr.Timer(active=running),
             self.about: measure_told.about(one, self.parts.runs.going_on()) if one else "",
             self.bar: measure_told.bar(one) if one else "",
             self.stop: gr.Button(visible=bool(one and one.here and not one.stopping)),
@@ -272,6 +288,10 @@ class Measure:
         beside = [(say("measure_nothing_beside"), NEW), *others]
         visible = bool(one and one.done and others)
         updates[self.against] = gr.Dropdown(choices=beside, visible=visible)
+        if another:
+            files = {button: gr.DownloadButton(visible=False) for button in self.files}
+            updates |= {self.against: gr.Dropdown(choices=beside, value=NEW, visible=visible)}
+            updates |= files | {self.report: "", self.shown: None, self.compared: ""}
         return updates
 
     def _figures(self, name: str | None, shown: Any) -> Any:
@@ -292,28 +312,23 @@ class Measure:
     def _look(
         self, named: str | None, file: str | None, modes: list[str] | None, guess: list[str], alone: str
     ) -> Updates:
-        """What is told of the chosen suite, the modes that suit it, and what the measurement would take."""
-        own = named == OWN
-        there = self.parts.modes(*(modes or ()))
-        ids = {mode.id for mode in there}
-        kept = [mode for mode in modes or () if mode in ids]
-        updates: Updates = {
-            self.file: gr.File(visible=own),
-            self.read: "",
-            self.forecast: "",
-            self.guess: guess,
-        }
+        """What is told of the chosen suite, and what the measurement would take; the modes that suit it, in place of those
+        that another suite suggested."""
+        kept = list(modes or ())
+        updates: Updates = {self.read: "", self.forecast: "", self.guess: guess}
         suites: measure_setup.Suites = ()
-        if not own or file:
+        if named != OWN or file:
             try:
                 suites, left = measure_setup.suites(named, file)
                 updates[self.read] = measure_told.suite(suites, left)
             except CounterpointError as error:
                 updates[self.read] = measure_told.problems(measure_setup.problems(error, file))
         if suites and (not kept or kept == guess):
-            kept = measure_setup.default_modes(suites[0].name, there, self.parts.languages)
+            kept = measure_setup.default_modes(suites[0].name, self.parts.modes(), self.parts.languages)
             updates[self.guess] = kept
-        updates[self.modes] = gr.Dropdown(choices=setup.choices(there), value=kept, multiselect=True)
+        # What a person is just choosing, or uploading, is not touched without need.
+        if kept != modes:
+            updates[self.modes] = kept
         updates[self.start] = gr.Button(interactive=bool(suites))
         if suites:
             updates[self.forecast] = self._foretold(suites, kept, alone)
@@ -356,7 +371,7 @@ class Measure:
         if self.parts.waiting_for and any(not ModeId.parse(mode).backend for mode in modes):
             raise CounterpointError(say("measure_loading"))
         plan = prepare.plan(suites, modes, self.parts.catalogue, wanted, SERVERS_TELL_S)
-        return self._another(self.refresh(self.runs.start(plan)))
+        return self.refresh(self.runs.start(plan), another=True)
 
     # --- a measurement
 
@@ -373,7 +388,7 @@ class Measure:
             return gr.skip()
         self.runs.delete(name)
         inform(say("deleted", name=name))
-        return self._another(self.refresh(NEW))
+        return self.refresh(NEW, another=True)
 
     def _export(self, name: str) -> list[Any]:
         """The four files as they are now, each behind a button."""

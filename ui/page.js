@@ -116,21 +116,19 @@
       fold.setAttribute("aria-expanded", String(fold.classList.contains("open")));
     });
   };
-  // A report that is refreshed while somebody reads it keeps open what its reader opened.
+  // A report that is refreshed while somebody reads it keeps open what its reader opened: Gradio closes it.
   const opened = new Set();
   const foldOf = (fold) => `${fold.closest("section")?.id} ${fold.id || fold.querySelector("summary")?.textContent}`;
-  document.addEventListener("toggle", ({ target }) => {
-    if (target.matches("#measure-report details")) opened[target.open ? "add" : "delete"](foldOf(target));
-  }, true);
-  let onlyWrong = false;
-  document.addEventListener("change", ({ target }) => {
-    if (target.matches("#measure-report .cp-m-only")) onlyWrong = target.checked;
+  document.addEventListener("click", ({ target }) => {
+    const fold = target.closest("#measure-report summary")?.parentElement;
+    if (fold) opened[fold.open ? "delete" : "add"](foldOf(fold));
   });
-  const reopen = () => {
-    const closed = opened.size ? document.querySelectorAll("#measure-report details:not([open])") : [];
-    closed.forEach((fold) => { if (opened.has(foldOf(fold))) fold.open = true; });
-    const only = one("#measure-report .cp-m-only");
-    if (only) only.checked = onlyWrong;
+  const reopen = (fold) => { if (opened.has(foldOf(fold))) fold.open = true; };
+  document.addEventListener("toggle", ({ target }) => {
+    if (target.matches("#measure-report details")) reopen(target);
+  }, true);
+  const reopenAll = () => {
+    if (opened.size) document.querySelectorAll("#measure-report details:not([open])").forEach(reopen);
   };
 
   followAll();
@@ -139,6 +137,6 @@
   new MutationObserver(() => {
     if (due) return;
     due = true;
-    setTimeout(() => { due = false; followAll(); reopen(); }, 400);
+    setTimeout(() => { due = false; followAll(); reopenAll(); }, 400);
   }).observe(app, { childList: true, subtree: true, attributes: true, attributeFilter: ["class"] });
 }

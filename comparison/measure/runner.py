@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from backends.contract import Failed
-from comparison.checks.check import Tools
+from comparison.checks.check import Need, Tools
 from comparison.live import Answered, Comparison, Pane
 from comparison.measure import grading
 from comparison.measure.folder import Graded, Record, RunFolder
@@ -32,6 +32,8 @@ _CHANGED = "Keep every answer to one short sentence."
 _TRIES, _PAUSE_S = 60, 2.0
 """How often, and after how long, what is too busy is asked again."""
 _GRADERS = 8
+_LATER: set[Need] = {"judge", "python"}
+"""What checks need that are made when all is answered: they take long, or ask the same backend."""
 
 Phase = Literal["alone", "answers", "grading"]
 
@@ -100,8 +102,14 @@ class Runner:
             self._keep(self._timed(item))
 
     def _keep(self, record: Record) -> None:
+        """With its grade, so that figures so far say what is right."""
         self._folder.answered(record)
         self._records[record.key] = record
+        case = self._plan.cases[record.suite][record.case]
+        if record.kind in ("answer", "repeat") and not case.needs & _LATER:
+            graded = self._graded(record)
+            if graded is not None:
+                self._folder.graded(graded)
         self._report(self._pace.told(record.kind))
 
     def warm_up(self, slots: Sequence[Slot] | None = None) -> None:
@@ -206,13 +214,15 @@ class Runner:
             and (record.key not in grades or grades[record.key].cannot is not None)
         ]
         graders = _GRADERS if self._tools.judge or self._tools.python else 1
-        done = len(grades)
+        total = len(grades.keys() | {record.key for record in wanted})
+        done = total - len(wanted)
+        self._report(Progress("grading", done, total, None))
         with ThreadPoolExecutor(graders) as pool:
             for graded in pool.map(self._graded, wanted):
                 if graded is not None and graded != grades.get(graded.key):
                     self._folder.graded(graded)
                 done += 1
-                self._report(Progress("grading", done, len(grades) + len(wanted), None))
+                self._report(Progress("grading", done, total, None))
 
     def _graded(self, record: Record) -> Graded | None:
         if self._stop.is_set():
@@ -278,9 +288,13 @@ class _Pace:
         self._at = now
         return Progress(phase, self._done, self._total, self._seconds_left())
 
-    def _seconds_left(self) -> float:
-        # Until batches have been timed: four at once take about as long as one.
-        each = {name: self._spent[name] / self._made[name] for name in self._made if self._made[name]}
+    def _seconds_left(self) -> float | None:
+        # As many as are under way begin together: until they have ended, how long one takes is not to be told by them.
+        enough = {"alone": 1, "answers": AT_ONCE}
+        each = {name: self._spent[name] / made for name, made in self._made.items() if made >= enough[name]}
+        if not each:
+            return None
+        # Until the others have been timed: four at once take about as long as one.
         alone = each.get("alone", each.get("answers", 0.0) * 4)
         answers = each.get("answers", alone / 4)
         return self._left["alone"] * alone + self._left["answers"] * answers

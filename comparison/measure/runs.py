@@ -243,11 +243,12 @@ class Runs:
     def _reckon(self, folder: RunFolder, of: object) -> _Figures | None:
         from comparison.measure.report.page import fragment
 
+        kit = self._instruments()
         began = time.monotonic()
         records = folder.records()
         if not records:
             return None
-        found = self._instruments().results(folder)
+        found = kit.results(folder)
         page = fragment(found, folder.plan(), records, folder.grades())
         now = time.monotonic()
         return _Figures(of, found, page, now, now - began)
@@ -298,7 +299,7 @@ class Runs:
 
         kit, plan = self._instruments(), under_way.plan
         kit.load(plan, fetching)
-        under_way.preparing = ""
+        under_way.preparing = "Asking for the first answers …"
         runner = Runner(under_way.folder, self._comparison, kit.tools(plan), told, check_data=kit.check_data)
         under_way.runner = runner
         if under_way.told_to_stop.is_set():  # while there was nothing to stop yet

@@ -14,11 +14,13 @@ import pytest
 
 from backends.contract import Failed, Status
 from backends.wheels import Report
+from comparison.checks.check import Tools
 from comparison.live import Comparison
 from comparison.measure import runs as module
 from comparison.measure.folder import ANSWERS, RunFolder
 from comparison.measure.plan import Plan
 from comparison.measure.prepare import Wanted
+from comparison.measure.runner import AT_ONCE, Progress
 from comparison.measure.runs import Measurement, Runs
 from comparison.measure.shelf import STATE, State
 from errors import CounterpointError, WorkFailed
@@ -141,6 +143,33 @@ def test_one_that_is_stopped_goes_on_and_nothing_is_asked_twice(runs: Runs, shor
     assert answers.read_bytes().count(b"\n") == len(short.items) == len(RunFolder(answers.parent).records())
     with pytest.raises(CounterpointError, match="foxes-1 is complete already: start a new measurement"):
         runs.resume(name)
+
+
+def test_figures_of_one_that_was_stopped_say_what_is_right_so_far(
+    runs: Runs, short: Plan, comparison: Comparison, tmp_path: Path
+) -> None:
+    folder = RunFolder.begin(tmp_path / "measurements" / "foxes-1", short)
+    first = sum(item.kind in ("adapt", "alone") for item in short.items)
+    runner = module.Runner(
+        folder, comparison, Tools(), lambda told: runner.stop() if told.done == first + 4 else None
+    )
+    with pytest.raises(module.Stopped):
+        runner.run()
+    told = runs.results("foxes-1")
+    assert told is not None
+    assert not told.complete
+    assert told.row("customisation/all") is not None
+
+
+def test_how_long_it_takes_is_not_told_by_answers_that_all_began_together(
+    comparison: Comparison, planned: Planned, tmp_path: Path
+) -> None:
+    plan = planned(modes=("base",), wanted=Wanted(alone=0))
+    assert len(plan.items) < AT_ONCE
+    told: list[Progress] = []
+    module.Runner(RunFolder.begin(tmp_path / "run", plan), comparison, Tools(), told.append).run()
+    assert {one.phase for one in told} == {"answers", "grading"}
+    assert all(one.seconds_left is None for one in told)
 
 
 def test_a_second_one_is_refused_while_one_goes_on_also_by_another_app(
