@@ -1,9 +1,11 @@
-"""Files that last: written whole or not at all, also when the power goes, and known by their sha256."""
+"""Files that last: written whole or not at all, also when the power goes, and known by their sha256; folders that leave
+at once."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -30,6 +32,14 @@ def write_bytes(target: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync(target.parent)
+
+
+def remove(folder: Path) -> None:
+    """Takes a folder away with all in it, at once for whoever lists those that are not hidden. Raises OSError."""
+    doomed = folder.with_name(f".deleted-{folder.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def sync(path: Path) -> None:

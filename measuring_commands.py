@@ -139,7 +139,7 @@ def _report(folder: RunFolder, instruments: Any, as_json: bool) -> int:
 
 def _lines(found: Results) -> list[str]:
     """The figures that decide, and the advice, for a terminal."""
-    from comparison.measure.words import figure, gap, more
+    from comparison.measure.words import between, figure
 
     lines = [f"{found.title}: {found.questions} questions, {len(found.modes)} modes"]
     for row in found.rows:
@@ -150,21 +150,7 @@ def _lines(found: Results) -> list[str]:
         lines += [
             f"  {slot:{width}}  {figure(one, row.unit, found.currency)}" for slot, one in row.figures.items()
         ]
-        for apart in row.gaps:
-            if apart.outcome == "unclear":
-                needed = (
-                    f"; about {more(apart.more_questions)} more questions would tell"
-                    if apart.more_questions
-                    else ""
-                )
-                lines.append(f"  {apart.one} and {apart.other}: no clear difference{needed}")
-            else:
-                ahead, behind = (
-                    (apart.one, apart.other) if apart.outcome == "more" else (apart.other, apart.one)
-                )
-                size = row.gap(ahead, behind)
-                if size:
-                    lines.append(f"  {ahead} above {behind} by {gap(size.figure, row.unit, found.currency)}")
+        lines += [f"  {between(row, apart, found.currency)}" for apart in row.gaps]
     if found.advice:
         lines.append("")
         for sentence in found.advice.sentences:

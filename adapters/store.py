@@ -170,9 +170,7 @@ class AdapterStore:
                 if folder.is_symlink():
                     folder.unlink()
                     return
-                doomed = self._yours / f".deleted-{uuid.uuid4().hex}"
-                folder.rename(doomed)
-                shutil.rmtree(doomed)
+                durable.remove(folder)
             except OSError as error:
                 raise CounterpointError(
                     f"{name} can't be deleted ({error.strerror}): remove {folder}."

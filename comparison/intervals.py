@@ -88,17 +88,21 @@ def share_gap(
 
 
 def paired_share(hits: Sequence[bool], others: Sequence[bool], about: About | None = None) -> Figure:
-    """The share of `hits` less that of `others`, which are of the same rows.
+    """The share of `hits` less that of `others`, which are of the same rows; see `sign`."""
+    return sign([float(a) - float(b) for a, b in zip(hits, others, strict=True)], about)
+
+
+def sign(apart: Values, about: About | None = None, confidence: float = 0.95) -> Figure:
+    """The mean of paired differences that are -1, 0 or 1.
 
     The adjusted Wald interval for paired shares (Bonett & Price 2012, equation 4), which has no width of zero where no
     row differs. Rows about one thing count for as many as would tell as much, as in `share`.
     """
-    apart = [float(a) - float(b) for a, b in zip(hits, others, strict=True)]
     sums, counts = _sums(about, apart, [1.0] * len(apart))
     n, things, value = float(counts.sum()), len(counts), float(sums.sum() / counts.sum())
     if things < _FEWEST:
-        return _figure(value, None, None, len(hits))
-    up, down = (sum(one == sign for one in apart) / n for sign in (1.0, -1.0))
+        return _figure(value, None, None, len(apart))
+    up, down = (sum(one == side for one in apart) / n for side in (1.0, -1.0))
     effective = n
     if things < n:
         own = up + down - value**2
@@ -106,8 +110,34 @@ def paired_share(hits: Sequence[bool], others: Sequence[bool], about: About | No
         effective = min(own / variance, n) if variance and own else float(things)
     more, less = ((effective * part + 1) / (effective + 2) for part in (up, down))
     middle = more - less
-    half = float(stats.norm.ppf(0.975)) * math.sqrt((more + less - middle**2) / (effective + 2))
-    return _figure(value, max(-1.0, middle - half), min(1.0, middle + half), len(hits))
+    half = _two_sided(confidence) * math.sqrt((more + less - middle**2) / (effective + 2))
+    return _figure(value, max(-1.0, middle - half), min(1.0, middle + half), len(apart))
+
+
+def within(
+    figure: Figure,
+    values: Values,
+    about: About | None,
+    least: float,
+    most: float,
+    confidence: float = 0.95,
+) -> Figure:
+    """The mean of values that lie between `least` and `most`: its interval reaches no further.
+
+    Where no thing differs from another, their spread says nothing of those that were not asked. Of n that are alike up
+    to 1 - (1 - confidence)^(1/n) of all may differ (Clopper & Pearson 1934, for none of n), as far as can be; where that
+    has no end there is no interval.
+    """
+    if figure.low is None or figure.high is None:
+        return figure
+    low, high = max(least, figure.low), min(most, figure.high)
+    sums, counts = _sums(about, values, [1.0] * len(values))
+    if np.ptp(sums / counts) == 0:
+        if math.isinf(least) or math.isinf(most):
+            return figure.model_copy(update={"low": None, "high": None})
+        others = 1 - (1 - confidence) ** (1 / len(sums))
+        low, high = (figure.value + others * (end - figure.value) for end in (least, most))
+    return _figure(figure.value, low, high, figure.n)
 
 
 def effect(values: Values) -> float | None:
@@ -122,9 +152,14 @@ def things_to_tell(figure: Figure, things: int) -> int | None:
     nothing to tell, or no interval."""
     if figure.low is None or figure.high is None or not figure.value:
         return None
-    error = (figure.high - figure.low) / 2 / float(stats.norm.ppf(0.975))
-    needed = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * error / abs(figure.value)
+    error = (figure.high - figure.low) / 2 / _two_sided(0.95)
+    needed = (_two_sided(0.95) + float(stats.norm.ppf(0.8))) * error / abs(figure.value)
     return math.ceil(things * needed**2)
+
+
+def _two_sided(confidence: float) -> float:
+    """How many standard errors an interval reaches to either side."""
+    return float(stats.norm.ppf((1 + confidence) / 2))
 
 
 def _sums(about: About | None, *columns: Values) -> tuple[np.ndarray, ...]:

@@ -74,15 +74,14 @@ class Comparison:
         panes: Sequence[Pane],
         run_id: str | None = None,
         seed: int | None = None,
-        most: int = MAX_PANES,
     ) -> Generator[PaneEvent, None, None]:
-        """The panes' events as they happen, until every pane is Answered or Failed; at `most` so many.
+        """The panes' events as they happen, until every pane is Answered or Failed.
 
         All panes share the seed; without one a random one is drawn, and the receipts tell it. A pane that
         cannot be asked fails alone. Closing the iterator stops what is under way. Raises CounterpointError
         where nothing can be asked at all (no question, too many panes, the engine failed).
         """
-        check_question(question, len(panes), most)
+        check_question(question, len(panes))
         run_id = run_id or secrets.token_hex(8)
         seed = secrets.randbelow(2**31) if seed is None else seed
         chains: dict[int, Chain] = {}
@@ -187,7 +186,7 @@ class Comparison:
         )
 
 
-def check_question(question: str, panes: int = 1, most: int = MAX_PANES) -> None:
+def check_question(question: str, panes: int = 1) -> None:
     """Raises CounterpointError where nothing can be asked: no question, no panes or too many."""
     if not question.strip():
         raise CounterpointError("There is no question: type one first.")
@@ -195,8 +194,8 @@ def check_question(question: str, panes: int = 1, most: int = MAX_PANES) -> None
         raise CounterpointError(
             f"The question has {len(question):,} characters, and {MAX_QUESTION_CHARS:,} fit: shorten it."
         )
-    if not 1 <= panes <= most:
-        raise CounterpointError(f"A comparison has 1 to {most} panes, not {panes}.")
+    if not 1 <= panes <= MAX_PANES:
+        raise CounterpointError(f"A comparison has 1 to {MAX_PANES} panes, not {panes}.")
 
 
 def _request_id(run_id: str, pane: int) -> str:

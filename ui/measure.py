@@ -380,7 +380,7 @@ class Measure:
         return self.refresh(name)
 
     def _resume(self, name: str) -> Updates:
-        self.runs.resume(name)
+        self.runs.resume(name, trusted=not self.parts.public)
         return self.refresh(name)
 
     def _delete(self, name: str) -> Any:

@@ -168,11 +168,8 @@ class RunStore:
     def delete(self, name: str) -> None:
         """Stops a run, if it goes on, and removes all that it made; what was published of it stays."""
         folder = self.stop(name, at_once=True).folder
-        doomed = self._root / f".deleted-{name}"
-        shutil.rmtree(doomed, ignore_errors=True)
         try:
-            folder.rename(doomed)
-            shutil.rmtree(doomed)
+            durable.remove(folder)
         except OSError as error:
             raise CounterpointError(
                 f"The run {name} can't be deleted ({error.strerror}): remove {folder}."

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from adapters.verdict import Figure
 from comparison.measure.results import Advice, BreakEven, Mode, Results, Row, Sentence, outcome
-from comparison.measure.words import figure, gap, minutes, more, name
+from comparison.measure.words import figure, gap, minutes, more, name, questions
 
 Choice = Literal["prompt", "fine-tune", "both", "neither", "unclear", "one kind"]
 _OF_FAMILY: dict[str, Choice] = {
@@ -129,10 +129,8 @@ def _changes(ranked: _Ranked) -> str:
     if not needed:
         return "Nothing that more questions like these would show: the modes get the same ones right."
     least, other = min(needed)
-    return (
-        f"About {more(least)} more questions like these would tell {best.id} from {other}, if they differ as much as it "
-        "seems."
-    )
+    told = questions(least).capitalize()
+    return f"{told} like these would tell {best.id} from {other}, if they differ as much as it seems."
 
 
 def _adapting(found: Results, ranked: _Ranked) -> Iterator[Sentence]:

@@ -50,6 +50,14 @@ class Gap(_Strict):
             return None
         return max(1, self.questions - self.asked)
 
+    def seen_from(self, slot: str) -> Gap:
+        """The same with `slot`, which is one of both, as the first."""
+        if slot == self.one:
+            return self
+        return self.model_copy(
+            update={"one": self.other, "other": self.one, "figure": _negative(self.figure)}
+        )
+
 
 class Row(_Strict):
     """One figure of each slot. `better` says which way is good. Where `paired`, the figures are differences within pairs
@@ -68,10 +76,8 @@ class Row(_Strict):
     def gap(self, one: str, other: str) -> Gap | None:
         """How far `one` is above `other`, whichever way round it was reckoned."""
         for gap in self.gaps:
-            if (gap.one, gap.other) == (one, other):
-                return gap
-            if (gap.one, gap.other) == (other, one):
-                return gap.model_copy(update={"one": one, "other": other, "figure": _negative(gap.figure)})
+            if {gap.one, gap.other} == {one, other}:
+                return gap.seen_from(one)
         return None
 
 

@@ -116,7 +116,7 @@ class Runner:
         """A token of each slot, of all where none are named, that nobody times: an engine's first answer compiles what the
         others use, and what a persona always begins with is read once."""
         for slot in self._plan.slots if slots is None else slots:
-            list(self._asked([replace(self._plan.items[0], slot=slot, kind="warm")]))
+            self._asked(replace(self._plan.items[0], slot=slot, kind="warm"))
 
     def _bare(self) -> list[Slot]:
         """The bare base of each backend: what is to be changed must not be loaded before its change is timed."""
@@ -127,7 +127,7 @@ class Runner:
         """An answer with nothing beside it, and how long the whole of it took."""
         checked = self._check_data(item.slot) if item.kind == "adapt" and item.slot.made else None
         began = time.monotonic()
-        [record] = list(self._asked([item]))
+        record = self._asked(item)
         seconds = round(time.monotonic() - began, 4)
         return record.model_copy(update={"seconds": seconds, "checked_s": checked})
 
@@ -135,7 +135,7 @@ class Runner:
         """The answers to all of them, each as it ends; so many are under way all the time, since a batch that waits for
         its longest answer is soon half empty. Raises Stopped, or WorkFailed."""
         with ThreadPoolExecutor(self._at_once) as pool:
-            futures = [pool.submit(self._one, item) for item in items]
+            futures = [pool.submit(self._asked, item) for item in items]
             try:
                 for future in as_completed(futures):
                     yield future.result()
@@ -145,35 +145,29 @@ class Runner:
                     future.cancel()
         self._leave.clear()
 
-    def _one(self, item: Item) -> Record:
-        [record] = list(self._asked([item]))
-        return record
-
-    def _asked(self, items: Sequence[Item]) -> Iterator[Record]:
-        """The answers to all of them at once, each as it ends. Raises Stopped, or WorkFailed."""
+    def _asked(self, item: Item) -> Record:
+        """Its answer; asked again while what answers is busy. Raises Stopped, or WorkFailed."""
         for _ in range(_TRIES):
             try:
-                yield from self._in_one_call(items)
-                return
+                return self._in_one_call(item)
             except Busy:
-                items = [item for item in items if item.key not in self._records]
                 if self._stop.wait(_PAUSE_S):
                     raise Stopped from None
         raise WorkFailed("What answers is busy with other things: go on when it is free.")
 
-    def _in_one_call(self, items: Sequence[Item]) -> Iterator[Record]:
-        panes = [self._pane(item) for item in items]
-        with closing(self._comparison.ask(items[0].case.question, panes, most=len(panes))) as events:
+    def _in_one_call(self, item: Item) -> Record:
+        with closing(self._comparison.ask(item.case.question, [self._pane(item)])) as events:
             for each in events:
                 if self._stop.is_set() or self._leave.is_set():
                     raise Stopped
-                event, item = each.event, items[each.pane]
+                event = each.event
+                if isinstance(event, Answered):
+                    return _record(item, event)
                 if isinstance(event, Failed):
                     if event.cause in ("busy", "work"):
                         raise (Busy if event.cause == "busy" else WorkFailed)(event.message)
-                    yield _record(item, failed=event.message)
-                elif isinstance(event, Answered):
-                    yield _record(item, event)
+                    return _record(item, failed=event.message)
+        raise WorkFailed("What answers gave no end to an answer: go on with it.")
 
     def _pane(self, item: Item) -> Pane:
         suite = next(one for one in self._plan.suites if one.name == item.suite)
@@ -193,7 +187,6 @@ class Runner:
             persona=persona,
             variables=slot.variables,
             sampling=sampling,
-            question=item.case.question,
             logprobs="logprobs" in item.case.needs,
         )
 

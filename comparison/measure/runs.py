@@ -133,10 +133,15 @@ class Runs:
                 raise
         return folder.name
 
-    def resume(self, name: str) -> None:
-        """Goes on with what was stopped or failed; what is answered is not asked again. Raises as `start` does."""
+    def resume(self, name: str, trusted: bool = True) -> None:
+        """Goes on with what was stopped or failed; what is answered is not asked again. Raises as `start` does, and where
+        its suite is code that who is not `trusted` may not run."""
         folder = RunFolder(self._shelf.folder(name))
         plan = folder.plan()
+        if plan.python and not trusted:
+            raise CounterpointError(
+                f"{name} runs python checks, which a page that is served to others does not: go on with it in the terminal."
+            )
         self._refuse_what_cannot_answer(plan)
         with self._alone():
             if self.get(name).state == "complete":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -114,11 +113,8 @@ class Shelf:
 
     def delete(self, folder: Path) -> None:
         """Raises CounterpointError where it cannot."""
-        doomed = self.root / f".deleted-{folder.name}"
-        shutil.rmtree(doomed, ignore_errors=True)
         try:
-            folder.rename(doomed)
-            shutil.rmtree(doomed)
+            durable.remove(folder)
         except OSError as error:
             raise CounterpointError(
                 f"The measurement {folder.name} can't be deleted ({error.strerror}): remove {folder}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adapters.verdict import Figure
-from comparison.measure.results import Mode, Unit
+from comparison.measure.results import Gap, Mode, Row, Unit
 
 _SUFFIX: dict[Unit, str] = {
     "share": "",
@@ -37,6 +37,22 @@ def gap(one: Figure, unit: Unit, currency: str = "") -> str:
     if one.low is None or one.high is None:
         return f"{told} (too few questions for an interval)"
     return f"{told} ({_bare(one.low, unit)} to {_bare(one.high, unit)})"
+
+
+def between(row: Row, apart: Gap, currency: str = "") -> str:
+    """What there is between two modes, in a line."""
+    if apart.outcome == "unclear":
+        needed = apart.more_questions
+        would_tell = f"; {questions(needed)} would tell" if needed else ""
+        return f"{apart.one} and {apart.other}: no clear difference{would_tell}"
+    ahead, behind = (apart.one, apart.other) if apart.outcome == "more" else (apart.other, apart.one)
+    by = apart.seen_from(ahead)
+    return f"{ahead} above {behind} by {gap(by.figure, row.unit, currency)}"
+
+
+def questions(needed: int) -> str:
+    """About so many more: what is reckoned of a difference that is not clear is no exact number."""
+    return "a few more questions" if needed < 10 else f"about {more(needed)} more questions"
 
 
 def number(value: float, unit: Unit, currency: str = "") -> str:

@@ -80,13 +80,6 @@ def test_who_asks_is_told_how_likely_the_answers_tokens_were(comparison: Compari
     assert hot.logprob < sure.logprob < 0
 
 
-def test_a_measurement_may_ask_more_at_once_than_a_page_shows(comparison: Comparison) -> None:
-    panes = [Pane("base", sampling=SHORT, question=f"{number}?") for number in range(MAX_PANES + 3)]
-    found = answers(comparison.ask("all", panes, most=len(panes)))
-    prompts = [answer.receipt.identity.prompt or "" for answer in found]
-    assert all(f"{number}?" in prompt for number, prompt in enumerate(prompts))
-
-
 def test_four_modes_give_four_answers_and_each_receipt_is_true(
     comparison: Comparison, catalogue: Catalogue, facts: BaseFacts, tiny_base: Path
 ) -> None:

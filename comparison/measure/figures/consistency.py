@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import fmean
 
@@ -25,9 +25,10 @@ def asked(answers: Answers) -> Iterator[Asked]:
                 continue
             passed: dict[str, float] = {}
             for slot, records in repeats.items():
-                known = [grade.passed for one in records if (grade := answers.grade(one))]
+                grades = [grade for one in records if (grade := answers.grade(one))]
+                known = [float(grade.passed) for grade in grades if grade.passed is not None]
                 if known:
-                    passed[slot] = fmean(map(float, filter(lambda one: one is not None, known)))  # type: ignore[arg-type]
+                    passed[slot] = fmean(known)
             yield Asked(
                 suite=suite.name,
                 case=case.id,
@@ -55,7 +56,7 @@ def consistency(answers: Answers, repeated: Sequence[Asked]) -> Iterator[Row]:
         }
 
     def identical(one: Asked, slot: str) -> Value:
-        return _identical(count for _, count in one.answers[slot])
+        return _identical(dict(one.answers[slot]))
 
     def every(one: Asked, slot: str) -> Value:
         return float(one.passed[slot] == 1) if slot in one.passed else None
@@ -93,7 +94,7 @@ def _paraphrases(answers: Answers) -> Iterator[Row]:
 
     same = list(several)
     title = "two wordings of one question get the same answer, word for word"
-    values = of(lambda texts: _identical(Counter(texts).values()))
+    values = of(lambda texts: _identical(Counter(texts)))
     yield rows.row("consistency/paraphrases-identical", title, "share", "more", values, same)
     title = "how alike the answers to wordings of one question are"
     values = of(lambda texts: _alike(answers, texts))
@@ -114,8 +115,8 @@ def _alike(answers: Answers, texts: Sequence[str]) -> float:
     return fmean(float(one @ other) for one, other in combinations(vectors, 2))
 
 
-def _identical(counts: Iterable[int]) -> float:
-    """Of how many answers there are of each: the share of pairs that are the same."""
-    counts = list(counts)
-    total = sum(counts)
-    return sum(count * (count - 1) for count in counts) / (total * (total - 1)) if total > 1 else 1.0
+def _identical(counts: Mapping[str, int]) -> float:
+    """Of how often each answer came: the share of pairs that are the same and say something."""
+    total = sum(counts.values())
+    same = sum(count * (count - 1) for answer, count in counts.items() if answer.strip())
+    return same / (total * (total - 1))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import combinations
+from math import inf
 from typing import Literal
 
 from adapters.verdict import Figure
 from comparison import intervals
 from comparison.measure.figures.answers import Of, Place, Value, about
-from comparison.measure.results import Aspect, Gap, Row, Unit
+from comparison.measure.results import ASPECTS, Gap, Row, Unit
 
 Better = Literal["more", "less"] | None
 Values = Mapping[str, Sequence[Value]]
 """By slot, a value for each of the same questions."""
-_ENDS: dict[Unit, tuple[float, float]] = {"share": (0.0, 1.0), "cosine": (-1.0, 1.0)}
-"""Between which a mean must lie: an interval that is the same to both sides may reach beyond."""
+_ENDS: dict[Unit, tuple[float, float]] = {"share": (0.0, 1.0), "cosine": (-1.0, 1.0), "tone": (-1.0, 1.0)}
+"""Between which values lie; those of other units are zero or more."""
+_FIXED: set[Unit] = {"tokens", "money"}
+"""What a prompt alone may settle: that it is always the same is then no chance."""
+_ASPECT = {str(aspect): aspect for aspect in ASPECTS}
 _ALL_PAIRS = 6
 """Of more slots, each is compared with the best one alone."""
 
@@ -48,7 +52,7 @@ def row(key: str, title: str, unit: Unit, better: Better, values: Values, same: 
         pairs = [(best, slot) for slot in slots if slot != best]
     return Row(
         key=key,
-        aspect=_aspect(key),
+        aspect=_ASPECT[key.partition("/")[0]],
         title=title,
         unit=unit,
         better=better,
@@ -66,12 +70,18 @@ def paired(
         found, theirs = known(its, same)
         if not found:
             continue
-        figures[slot] = intervals.mean(found, theirs, confidence)
+        figures[slot] = difference(found, theirs, unit, confidence)
         size = intervals.effect(found)
         if size is not None:
             effects[slot] = round(size, 4)
     return Row(
-        key=key, aspect=_aspect(key), title=title, unit=unit, figures=figures, paired=True, effects=effects
+        key=key,
+        aspect=_ASPECT[key.partition("/")[0]],
+        title=title,
+        unit=unit,
+        figures=figures,
+        paired=True,
+        effects=effects,
     )
 
 
@@ -80,23 +90,51 @@ def figure(values: Sequence[Value], same: Sequence[Hashable], unit: Unit) -> Fig
     its, theirs = known(values, same)
     if unit == "share" and set(its) <= {0.0, 1.0}:
         return intervals.share([bool(value) for value in its], theirs)
-    found = intervals.mean(its, theirs)
-    if unit not in _ENDS or found.low is None or found.high is None:
+    return _possible(intervals.mean(its, theirs), its, theirs, unit, *_ends(unit))
+
+
+def difference(
+    apart: Sequence[float], same: Sequence[Hashable], unit: Unit, confidence: float = 0.95
+) -> Figure:
+    """The mean of differences between two values of a unit."""
+    if unit == "share" and set(apart) <= {-1.0, 0.0, 1.0}:
+        return intervals.sign(apart, same, confidence)
+    least, most = _ends(unit)
+    found = intervals.mean(apart, same, confidence)
+    return _possible(found, apart, same, unit, least - most, most - least, confidence)
+
+
+def _ends(unit: Unit) -> tuple[float, float]:
+    return _ENDS.get(unit, (0.0, inf))
+
+
+def _possible(
+    found: Figure,
+    values: Sequence[float],
+    same: Sequence[Hashable],
+    unit: Unit,
+    least: float,
+    most: float,
+    confidence: float = 0.95,
+) -> Figure:
+    if unit in _FIXED and len(set(values)) == 1:
         return found
-    least, most = _ENDS[unit]
-    return found.model_copy(update={"low": max(least, found.low), "high": min(most, found.high)})
+    return intervals.within(found, values, same, least, most, confidence)
 
 
 def gap(one: str, other: str, values: Values, same: Sequence[Hashable], unit: Unit) -> Gap | None:
     """How far `one` is above `other`, on the questions that both have a value for; None where there is none."""
-    mine, theirs, about_them = both(values[one], values[other], same)
-    if not mine:
+    apart, theirs = known(
+        [
+            None if mine is None or its is None else mine - its
+            for mine, its in zip(values[one], values[other], strict=True)
+        ],
+        same,
+    )
+    if not apart:
         return None
-    if unit == "share" and {*mine, *theirs} <= {0.0, 1.0}:
-        found = intervals.paired_share([bool(a) for a in mine], [bool(b) for b in theirs], about_them)
-    else:
-        found = intervals.difference(mine, theirs, about_them)
-    things = len(set(about_them))
+    found = difference(apart, theirs, unit)
+    things = len(set(theirs))
     return Gap(
         one=one, other=other, figure=found, asked=things, questions=intervals.things_to_tell(found, things)
     )
@@ -118,8 +156,3 @@ def both(
         if a is not None and b is not None
     ]
     return [a for a, _, _ in found], [b for _, b, _ in found], [theirs for _, _, theirs in found]
-
-
-def _aspect(key: str) -> Aspect:
-    aspect: Aspect = key.partition("/")[0]  # type: ignore[assignment]
-    return aspect

@@ -7,7 +7,7 @@ from html import escape
 
 from adapters.verdict import Figure
 from comparison.measure.results import Asked, BreakEven, Mode, Results, Row, outcome
-from comparison.measure.words import figure, gap, more, number
+from comparison.measure.words import between, figure, more, number
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 220, 56, 16, 14, 34
 
@@ -147,23 +147,7 @@ def _cell(value: float | None) -> str:
 
 def gaps(found: Results, row: Row) -> str:
     """Every difference between two modes, and what it would take to tell the others."""
-    lines = []
-    for apart in row.gaps:
-        if apart.outcome == "unclear":
-            needed = (
-                f"; about {more(apart.more_questions)} more questions would tell"
-                if apart.more_questions
-                else ""
-            )
-            lines.append(
-                f"<li>{escape(apart.one)} and {escape(apart.other)}: no clear difference{needed}</li>"
-            )
-            continue
-        ahead, behind = (apart.one, apart.other) if apart.outcome == "more" else (apart.other, apart.one)
-        size = row.gap(ahead, behind)
-        if size is not None:
-            by = gap(size.figure, row.unit, found.currency)
-            lines.append(f"<li>{escape(ahead)} above {escape(behind)} by {escape(by)}</li>")
+    lines = [f"<li>{escape(between(row, apart, found.currency))}</li>" for apart in row.gaps]
     if row.paired:
         lines = [f"<li>{escape(slot)}: {_paired(row, slot)}</li>" for slot in row.figures]
     return f'<ul class="cp-m-gaps">{"".join(lines)}</ul>' if lines else ""

@@ -145,7 +145,7 @@ def _aspects(found: Results) -> str:
         if aspect == "bias":
             lead = (
                 "Pairs that differ in who asks and in nothing else, with the same seed. Intervals are wider than 95 % "
-                "each, so that those of all attributes together hold 95 times of 100. Tone is that of English words. "
+                "each, so that all of one mode together hold 95 times of 100. Tone is that of English words. "
                 "Effect sizes are in standard deviations: 0.2 is small, 0.8 is large."
             )
         parts.append(_section(aspect.capitalize(), f"aspect-{aspect}", body, lead))
