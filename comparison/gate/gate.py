@@ -35,7 +35,8 @@ from strict_yaml import joined
 
 def refuse(persona: Persona | None, rows: Sequence[Row], facts: BaseFacts) -> None:
     """Raises CounterpointError for what could not be measured of held-out `rows`, before anything is trained: a check
-    that cannot be made, a persona that the base cannot read with each row's question and right answer."""
+    that cannot be made, a persona that answers in steps, or that the base cannot read with each row's question and
+    right answer."""
     problems = [
         f"held-out row {number}: {wrong}"
         for number, row in enumerate(rows, start=1)
@@ -45,6 +46,11 @@ def refuse(persona: Persona | None, rows: Sequence[Row], facts: BaseFacts) -> No
         raise CounterpointError(f"gate: {joined(problems)}.")
     if persona is None:
         return
+    if persona.steps:
+        raise CounterpointError(
+            f"gate: the persona {persona.name} answers in steps, and how likely a right answer is, is asked of one prompt: "
+            "choose another persona, or none."
+        )
     context = pretrained.context_of(facts.folder)
     if context is None:
         return

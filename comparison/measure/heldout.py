@@ -115,7 +115,12 @@ def score_adapter(
     personas = PersonaStore(Path(__file__).parents[2] / "personas" / "library", nowhere)
     modes = Catalogue(personas, adapters)
     counterpart = next(
-        (entry.name for entry in personas.list() if job(entry.name) == job(passport.name)), None
+        (
+            entry.name
+            for entry in personas.list()
+            if entry.persona and not entry.persona.steps and job(entry.name) == job(passport.name)
+        ),
+        None,
     )
     backend = LocalBackend(Options(base=base, quantization="nf4", dtype="auto", cache=cache), adapters.source)
     try:

@@ -15,7 +15,7 @@ from comparison.gate import answers
 from comparison.gate.gate import refuse
 from comparison.gate.steps import Omitted
 from errors import CounterpointError
-from personas.schema import Persona
+from personas.schema import Persona, parse_persona
 
 
 class Answering:
@@ -78,6 +78,16 @@ def test_a_check_that_cannot_be_made_is_told_before_anything_is_trained(
         refuse(None, rows, facts)
     assert "\n" not in str(error.value)
     refuse(None, [rows[0], rows[0].model_copy(update={"checks": (good,)})], facts)
+
+
+def test_a_persona_that_answers_in_steps_is_no_counterpart(trained: Trained, facts: BaseFacts) -> None:
+    steps = 'steps: [{name: outline, prompt: "{{question}}"}, {name: answer, prompt: "{{outline}}"}]'
+    persona = parse_persona(
+        f"name: t\ntitle: T\ndescription: D.\nrole: You tell.\ninstructions: [Tell.]\n{steps}\n",
+        "teller.yaml",
+    )
+    with pytest.raises(CounterpointError, match=r"persona t answers in steps.*choose another persona"):
+        refuse(persona, trained.heldout, facts)
 
 
 def test_checks_are_counted_for_each_mode_as_it_samples_in_the_app(trained: Trained) -> None:
