@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,20 @@ from errors import CounterpointError
 NAME = "counterpoint_rows"
 
 
+class Reach(NamedTuple):
+    """How far each row reaches, all (rows,), int64. Its first `shared` places are bit by bit those of the row that it
+    `follows`, itself or another: rows with one beginning read it in one place, one after the other, while it is near."""
+
+    lengths: np.ndarray
+    follows: np.ndarray
+    shared: np.ndarray
+
+    @classmethod
+    def alone(cls, lengths: np.ndarray) -> Reach:
+        """Of rows that have nothing in common."""
+        return cls(lengths, np.arange(len(lengths)), np.zeros_like(lengths))
+
+
 def attend(
     module: nn.Module,
     query: torch.Tensor,
@@ -24,24 +38,23 @@ def attend(
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: torch.Tensor | None = None,
-    row_lengths: np.ndarray | None = None,
+    row_reach: Reach | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Query (rows, heads, width, dim), key and value (rows, kv_heads, reach, dim) → (rows, width, heads, dim).
 
     Computed in the dtype that the keys are kept in: on a CPU that is float32, where torch's fused kernel is
-    several times faster than in 16 bit. `row_lengths` (rows,) are given for a decode step there: how much of
-    `reach` is each row's own, the new token included.
+    several times faster than in 16 bit. `row_reach` is given for a decode step there, the new token included.
     """
     if s_aux is not None:
         raise CounterpointError("This base's attention sinks are not supported: choose another base model.")
     query_ = query.to(key.dtype)
-    if row_lengths is None:
+    if row_reach is None:
         output = _attend(query_, key, value, attention_mask, scaling, softcap)
     else:
         from backends.local import attention_kernel
 
-        output = attention_kernel.attend(query_.contiguous(), key, value, row_lengths, scaling, softcap)
+        output = attention_kernel.attend(query_.contiguous(), key, value, row_reach, scaling, softcap)
     return output.to(query.dtype).transpose(1, 2), None
 
 

@@ -6,51 +6,64 @@ give the same answer twice. Here a row's sums depend on the row alone.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 import torch
 
-from backends.local.compiled import compiled, float_of, float_pointer, inlined
+from backends.local import openmp
+from backends.local.attention import Reach
+from backends.local.compiled import float_of, float_pointer, inlined, int_pointer
 
 
 def attend(
     query: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    lengths: np.ndarray,
+    reach: Reach,
     scaling: float | None = None,
     softcap: float | None = None,
 ) -> torch.Tensor:
-    """softmax(scaling · q Kᵀ) V (Vaswani et al. 2017, equation 1) of each row over its first `lengths[row]` places.
+    """softmax(scaling · q Kᵀ) V (Vaswani et al. 2017, equation 1) of each row over its first `lengths` places.
 
     query: (rows, heads, 1, dim), contiguous; keys, values: (rows, kv_heads, reach, dim), parts of slabs whose
     last two dimensions lie densely; all float32. heads is a multiple of kv_heads: as many query heads share one
-    (Ainslie et al. 2023). lengths: (rows,), int64, 1 to reach. `softcap` bounds the scores (Gemma 2, section 2).
+    (Ainslie et al. 2023). Lengths are 1 to reach. `softcap` bounds the scores (Gemma 2, section 2).
     Returns (rows, heads, 1, dim). Raises ValueError for other shapes and dtypes.
     """
     rows, heads, width, dim = query.shape
     dense = (dim, 1)
+    lengths, follows, shared = reach
     if (
         {query.dtype, keys.dtype, values.dtype} != {torch.float32}
         or width != 1
         or not query.is_contiguous()
         or keys.stride() != values.stride()
         or keys.stride()[2:] != dense
-        or lengths.shape != (rows,)
+        or any((one.shape, one.dtype) != ((rows,), np.int64) for one in reach)
         or not 1 <= lengths.min() <= lengths.max() <= keys.shape[2]
+        or not 0 <= follows.min() <= follows.max() < rows
+        or not shared.min() >= 0
+        or (shared > np.minimum(lengths, lengths[follows])).any()
     ):
         raise ValueError(
             f"{tuple(query.shape)}, {tuple(keys.shape)}, {lengths}: not what is attended to here."
         )
     output = torch.empty_like(query)
-    _compiled(
-        query.data_ptr(), keys.data_ptr(), values.data_ptr(), output.data_ptr(),
-        keys.shape[1], heads // keys.shape[1], dim, keys.stride(0), keys.stride(1), lengths,
-        dim**-0.5 if scaling is None else scaling, softcap or 0.0,
+    scores = query.new_empty(torch.get_num_threads(), int(lengths.max()))
+    scales = np.array([dim**-0.5 if scaling is None else scaling, softcap or 0.0], np.float32)
+    # Rows that read the same are neighbours.
+    told = np.stack([lengths, follows, shared, np.argsort(follows, kind="stable")])
+    openmp.run(
+        _entry(),
+        [
+            *(tensor.data_ptr() for tensor in (query, keys, values, output, scores)),
+            told.ctypes.data, scales.ctypes.data,
+            rows, keys.shape[1], heads // keys.shape[1], dim, keys.stride(0), keys.stride(1), scores.shape[1],
+        ],
     )  # fmt: skip
     return output
 
@@ -97,47 +110,57 @@ def _softmax(scores: np.ndarray) -> None:
 
 
 @inlined
-def _weighted(weights: np.ndarray, values: np.ndarray, output: np.ndarray) -> None:
-    output[:] = np.float32(0)
+def _add_weighted(weights: np.ndarray, values: np.ndarray, output: np.ndarray) -> None:
     for place in range(values.shape[0]):
         for i in range(values.shape[1]):
             output[i] += weights[place] * values[place, i]
 
 
-def _attend(
-    query_address: int,
-    key_address: int,
-    value_address: int,
-    output_address: int,
-    kv_heads: int,
-    group: int,
-    dim: int,
-    row_stride: int,
-    head_stride: int,
-    lengths: np.ndarray,
-    scaling: float,
-    softcap: float,
-) -> None:
-    scores = np.empty(lengths.max(), np.float32)
-    for row in range(lengths.shape[0]):
-        length = lengths[row]
-        for kv_head in range(kv_heads):
-            place = 4 * (row * row_stride + kv_head * head_stride)
-            keys = numba.carray(float_pointer(key_address + place), (length, dim))
-            values = numba.carray(float_pointer(value_address + place), (length, dim))
+def _attend(work: Any) -> None:
+    """A thread's share: a row's heads that read the same keys are one piece of work, as large as the row is long."""
+    (
+        query_address, key_address, value_address, output_address, score_address, told_address, scale_address,
+        rows, kv_heads, group, dim, row_stride, head_stride, longest, number_of, count_of,
+    ) = numba.carray(work, 16)  # fmt: skip
+    number, count = openmp.share(number_of, count_of)
+    told = numba.carray(int_pointer(told_address), (4, rows))
+    scales = numba.carray(float_pointer(scale_address), 2)
+    room = numba.carray(float_pointer(score_address + 4 * number * longest), longest)
+    total = kv_heads * told[0].sum()
+    done = 0
+    for kv_head in range(kv_heads):
+        for turn in range(rows):
+            row = told[3, turn]
+            length, shared = told[0, row], told[2, row]
+            mine = done * count >= number * total and done * count < (number + 1) * total
+            done += length
+            if not mine:
+                continue
+            first = 4 * (told[1, row] * row_stride + kv_head * head_stride)
+            rest = 4 * (row * row_stride + kv_head * head_stride + shared * dim)
+            first_keys = numba.carray(float_pointer(key_address + first), (shared, dim))
+            first_values = numba.carray(float_pointer(value_address + first), (shared, dim))
+            keys = numba.carray(float_pointer(key_address + rest), (length - shared, dim))
+            values = numba.carray(float_pointer(value_address + rest), (length - shared, dim))
             for head in range(group):
                 one = 4 * dim * ((row * kv_heads + kv_head) * group + head)
                 query = numba.carray(float_pointer(query_address + one), dim)
                 output = numba.carray(float_pointer(output_address + one), dim)
-                _scores(query, keys, scaling, softcap, scores[:length])
-                _softmax(scores[:length])
-                _weighted(scores[:length], values, output)
+                scores = room[:length]
+                _scores(query, first_keys, scales[0], scales[1], scores[:shared])
+                _scores(query, keys, scales[0], scales[1], scores[shared:])
+                _softmax(scores)
+                output[:] = np.float32(0)
+                _add_weighted(scores[:shared], first_values, output)
+                _add_weighted(scores[shared:], values, output)
 
 
 def warm_up() -> None:
     """Compiles, a few seconds the first time on a machine; later it is read from disk."""
-    one = torch.zeros(1, 1, 1, 1)
-    attend(one, one, one, np.ones(1, np.int64))
+    _entry()
 
 
-_compiled: Callable[..., None] = compiled(_attend)
+@functools.cache
+def _entry() -> int:
+    """Where the compiled function is."""
+    return openmp.shared(_attend)

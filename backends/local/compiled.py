@@ -52,6 +52,7 @@ def _pointer(kind: Any) -> Callable[..., Any]:
 
 half_pointer = _pointer(types.uint16)
 float_pointer = _pointer(types.float32)
+int_pointer = _pointer(types.int64)
 
 
 @intrinsic

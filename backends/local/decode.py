@@ -17,9 +17,9 @@ import torch
 from backends.contract import Sampling
 from backends.local import attention
 from backends.local.base_model import BaseModel
-from backends.local.kv_rows import KvRows
+from backends.local.kv_rows import KvRows, places
 from backends.local.pace import Pace
-from backends.local.prefix_store import PrefixStore, shared_length
+from backends.local.prefix_store import Origin, PrefixStore, shared_length
 from backends.local.sampling import Chooser, choose
 
 CHUNK = 512
@@ -46,6 +46,7 @@ class Row:
     top_logprobs: int | None = None
     length: int = 0
     cached: int = 0
+    origin: Origin | None = None
     answer: list[int] = field(default_factory=list)
     chooser: Chooser | None = None
     is_sound: bool = True
@@ -95,6 +96,7 @@ class Decoder:
             if found is not None:
                 entry, shared = found
                 row.length = row.cached = self._whole(shared)
+                row.origin = entry.origin.to(row.length)
                 self.kv.restore(place, entry.tensors, row.length)
 
     @torch.inference_mode()
@@ -107,7 +109,7 @@ class Decoder:
         tokens = self._reusable(row)
         if tokens and row.is_sound and self.store.wants(row.key, tokens):
             kept = self.kv.export(place, len(tokens), self.base.model.dtype)
-            self.store.put(row.key, tokens, kept)
+            self.store.put(row.key, tokens, kept, row.origin)
         if place < self._answering:
             self._answering -= 1
             self._move(self._answering, place)
@@ -128,7 +130,7 @@ class Decoder:
         """Reads a part of the prompts that wait; returns the rows that thereby got their first token, or are not
         sound."""
         first = self._answering
-        group = [row for row in self.rows[first:] if len(row.prompt) - row.length <= SHORT]
+        group = self._alike([row for row in self.rows[first:] if len(row.prompt) - row.length <= SHORT])
         if group and not self.base.is_exact:
             self._reorder(group)
         else:
@@ -144,6 +146,10 @@ class Decoder:
         self._answering += len(finished)
         self._choose(logits, finished)
         return finished
+
+    def _alike(self, rows: Sequence[Row]) -> list[Row]:
+        """Those about as long as the first of them: beside a longer one a row attends to as many places as that."""
+        return [row for row in rows if places(len(row.prompt)) == places(len(rows[0].prompt))]
 
     def _reusable(self, row: Row) -> list[int]:
         """The tokens whose keys and values may be taken over. Bit by bit, those of an answer that was written token by
@@ -163,7 +169,7 @@ class Decoder:
                 if shared > row.length:
                     self.kv.copy_row(self.rows.index(other), self.rows.index(row), shared)
                     row.cached += shared - row.length
-                    row.length = shared
+                    row.length, row.origin = shared, other.origin.to(shared) if other.origin else None
 
     def _reorder(self, group: Sequence[Row]) -> None:
         """Brings these reading rows right behind the answering ones, in their order."""
@@ -197,15 +203,15 @@ class Decoder:
         begin, count = torch.tensor(starts, device=device), torch.tensor(counts, device=device)
         ids = torch.tensor([[0] * (width - len(chunk)) + chunk for chunk in chunks], device=device)
         positions = (begin + count - width)[:, None] + torch.arange(width, device=device)
-        alone = np.array(starts) + 1 if width == 1 and device.type == "cpu" else None
+        reach = _reach(rows) if width == 1 and device.type == "cpu" else None
         output = self.base.model(
             input_ids=ids,
-            attention_mask=None if alone is not None else attention.mask(begin, count, kv.reach, kv.dtype),
+            attention_mask=None if reach else attention.mask(begin, count, kv.reach, kv.dtype),
             position_ids=positions.clamp(min=0),
             past_key_values=kv,
             use_cache=True,
             logits_to_keep=1,
-            row_lengths=alone,
+            row_reach=reach,
         )
         for row, chunk in zip(rows, chunks, strict=True):
             row.length += len(chunk)
@@ -247,3 +253,16 @@ class Decoder:
         rows = [Row(probe, Sampling()), Row(probe, Sampling(), adapter=adapter)]
         logits = self._forward(0, rows, [list(probe)] * 2, KvRows(self.base.kv_dtype)).float()
         return float((logits[1] - logits[0]).abs().max())
+
+
+def _reach(rows: Sequence[Row]) -> attention.Reach:
+    """How far rows that read one token more each reach, and what they have in common."""
+    reach = attention.Reach.alone(np.array([row.length + 1 for row in rows]))
+    firsts: dict[int, int] = {}
+    for place, row in enumerate(rows):
+        if row.origin is not None:
+            first = reach.follows[place] = firsts.setdefault(id(row.origin.source), place)
+            other = rows[first].origin
+            assert other is not None, "the first of an origin has it"
+            reach.shared[place] = min(row.origin.length, other.length)
+    return reach

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from backends.local.answer import AnswerText
     from backends.local.decode import Decoder, Row
 
-ROWS = 16
+ROWS = 24
 """Answers decoded at once."""
 QUEUE = 64
 """Requests that may wait for a row."""

@@ -6,10 +6,8 @@ AVX512-BF16; without it every product would unpack its weights into memory first
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -20,11 +18,21 @@ from numba import types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 
-from backends.local.compiled import intrinsic, kept
+from backends.local import openmp
+from backends.local.compiled import inlined, intrinsic
 from backends.nf4 import BLOCK
 
 LANES = 8
 """float32 in a register."""
+SUMS = 2
+"""Sums of a row and an output, of the columns' vectors in turn, so that one need not wait for the other; the same whatever
+other rows there are."""
+FEW = 4
+"""Rows up to which weights are used as they are unpacked."""
+TILE = 8
+"""Outputs whose sums are under way together."""
+PANEL = 8
+"""Blocks of their columns that are unpacked together."""
 _HALF = BLOCK // 2
 _BYTE, _WORD, _INT, _FLOAT = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType()
 _BYTES, _WORDS, _FLOATS = ir.VectorType(_BYTE, _HALF), ir.VectorType(_WORD, 16), ir.VectorType(_FLOAT, LANES)
@@ -32,13 +40,21 @@ _BYTES, _WORDS, _FLOATS = ir.VectorType(_BYTE, _HALF), ir.VectorType(_WORD, 16),
 
 def can_multiply(in_features: int) -> bool:
     """Whether this machine multiplies weights of so many columns: a block may not span two rows."""
-    return in_features % BLOCK == 0 and _has_avx2() and _openmp() is not None
+    return in_features % BLOCK == 0 and _has_avx2() and openmp.is_there()
+
+
+def has_wider_registers() -> bool:
+    """Whether this machine's libraries compute with AVX-512, which this kernel does not."""
+    return "+avx512f" in _features()
 
 
 def _has_avx2() -> bool:
     """Whether numba compiles for it: a person can have it compile for less (NUMBA_CPU_NAME), and LLVM then aborts."""
-    features = cpu_target.target_context.codegen().magic_tuple()[2]
-    return {"+avx2", "+fma"} <= set(features.split(","))
+    return {"+avx2", "+fma"} <= _features()
+
+
+def _features() -> set[str]:
+    return set(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
 
 
 def arranged(packed: torch.Tensor, out_features: int) -> torch.Tensor:
@@ -70,88 +86,119 @@ def multiply(x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor) -> torc
         or not (x.is_contiguous() and codes.is_contiguous() and scales.is_contiguous())
     ):
         raise ValueError(f"{tuple(x.shape)}, {tuple(codes.shape)}: not what is multiplied here.")
-    library, entry = _openmp(), _entry()
-    assert library is not None
-    y = x.new_empty(rows, out)
-    work = np.array(
-        [x.data_ptr(), y.data_ptr(), codes.data_ptr(), scales.data_ptr(), rows, wide, out, *library.places]
-    )
-    library.parallel(entry, work.ctypes.data, torch.get_num_threads(), 0)
+    y, rooms = x.new_empty(rows, out), x.new_zeros(torch.get_num_threads(), _room(rows) if rows > FEW else 0)
+    openmp.run(_entry(), [*(tensor.data_ptr() for tensor in (x, y, codes, scales, rooms)), rows, wide, out])
     return y
 
 
-class _OpenMP:
-    """The OpenMP that torch computes with, whose threads wait for the next product as torch's own do. Threads of our own
-    would keep the cores that torch's want: both wait busily for a while. Raises OSError and AttributeError where it
-    is not GNU's, or one that can be called as that is."""
-
-    def __init__(self) -> None:
-        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-        # What a compiler makes of `#pragma omp parallel` (libgomp's ABI): the function, its data, threads, flags.
-        self.parallel = library.GOMP_parallel
-        self.parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-        self.parallel.restype = None
-        self.places = [
-            ctypes.cast(function, ctypes.c_void_p).value
-            for function in (library.omp_get_thread_num, library.omp_get_num_threads)
-        ]
-
-
-@functools.cache
-def _openmp() -> _OpenMP | None:
-    """None where torch computes with another one, as off Linux."""
-    try:
-        return _OpenMP()
-    except (OSError, AttributeError):
-        return None
+@inlined
+def _room(rows: int) -> int:
+    """float32 that a thread works with: the sums of a tile, and a block of its weights."""
+    return TILE * (rows * SUMS * LANES + PANEL * BLOCK)
 
 
 @intrinsic
-def _call(_: Any, address: Any) -> Any:
-    """What the C function at this address gives: an int, of no arguments."""
+def _unpack(_: Any, codes: Any, scale: Any, target: Any) -> Any:
+    """A block's weights, from its codes and where its scale lies."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.call(builder.inttoptr(arguments[0], ir.FunctionType(_INT, []).as_pointer()), [])
+        codes, scale, target = arguments
+        for number, weights in enumerate(_unpacked(builder, codes, scale)):
+            _store(builder, weights, target, number)
+        return context.get_dummy_value()
 
-    return types.int32(types.int64), generate
+    return types.void(*[types.int64] * 3), generate
 
 
-def _product(rows: int) -> Callable[..., Any]:
-    """One output of so many rows: a weight is unpacked once for all, and stays in its register."""
+def _output(rows: int) -> Callable[..., Any]:
+    """An output of few rows, whole: its weights are used as they are unpacked."""
 
     @intrinsic
-    def product(_: Any, codes: Any, scales: Any, x: Any, y: Any, wide: Any, out: Any) -> Any:
+    def output(_: Any, codes: Any, scales: Any, x: Any, y: Any, wide: Any, out: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             codes, scales, x, y, wide, out = arguments
-            multiply_add = _instruction(builder, "llvm.fma.v8f32", _FLOATS, 3)
             zero = ir.Constant(_FLOATS, [0.0] * LANES)
-            # Two sums a row, so that one need not wait for the other; the same two however many rows there are.
-            sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(2)] for _ in range(rows)]
-            four = ir.Constant(wide.type, 4)
+            totals = [[cgutils.alloca_once_value(builder, zero) for _ in range(SUMS)] for _ in range(rows)]
             with cgutils.for_range(builder, builder.udiv(wide, ir.Constant(wide.type, BLOCK))) as block:
-                packed = _load(
-                    builder, codes, builder.mul(block.index, ir.Constant(wide.type, _HALF)), _BYTES
-                )
-                scale = _load(builder, scales, builder.mul(block.index, four), _FLOAT)
-                begin = builder.mul(block.index, ir.Constant(wide.type, 4 * BLOCK))
-                for number, weights in enumerate(_unpacked(builder, packed, scale)):
+                begin = _times(builder, block.index, 4 * BLOCK)
+                code = builder.add(codes, _times(builder, block.index, _HALF))
+                scale = builder.add(scales, _times(builder, block.index, 4))
+                for number, weights in enumerate(_unpacked(builder, code, scale)):
                     for row in range(rows):
-                        place = builder.add(begin, ir.Constant(wide.type, 4 * LANES * number))
-                        start = builder.mul(wide, ir.Constant(wide.type, 4 * row))
-                        values = _load(builder, builder.add(x, start), place, _FLOATS)
-                        total = sums[row][number % 2]
-                        builder.store(
-                            builder.call(multiply_add, [weights, values, builder.load(total)]), total
-                        )
-            for row in range(rows):
-                total = _summed(builder, builder.fadd(*map(builder.load, sums[row])))
-                place = builder.add(y, builder.mul(out, ir.Constant(out.type, 4 * row)))
-                builder.store(total, builder.inttoptr(place, _FLOAT.as_pointer()))
+                        start = builder.add(begin, _times(builder, wide, 4 * row))
+                        values = _vector(builder, builder.add(x, start), number)
+                        _add_product(builder, totals[row][number % SUMS], weights, values)
+            for row, its in enumerate(totals):
+                place = builder.add(y, _times(builder, out, 4 * row))
+                _end_sums(builder, [builder.load(total) for total in its], place)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 6), generate
 
-    return product
+    return output
+
+
+def _part(rows: int, outputs: int) -> Callable[..., Any]:
+    """What so many blocks of columns add to the sums of so many rows and outputs, of unpacked weights."""
+
+    @intrinsic
+    def part(_: Any, weights: Any, x: Any, sums: Any, wide: Any, blocks: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            weights, x, sums, wide, blocks = arguments
+            totals = {
+                place: cgutils.alloca_once_value(builder, _vector(builder, sums, place))
+                for row in range(rows)
+                for place in range(row * TILE * SUMS, (row * TILE + outputs) * SUMS)
+            }
+            with cgutils.for_range(builder, blocks) as block:
+                begin = _times(builder, block.index, 4 * BLOCK)
+                panel = builder.add(weights, begin)
+                for number in range(BLOCK // LANES):
+                    columns = [
+                        _vector(builder, panel, output * PANEL * BLOCK // LANES + number)
+                        for output in range(outputs)
+                    ]
+                    for row in range(rows):
+                        start = builder.add(begin, _times(builder, wide, 4 * row))
+                        values = _vector(builder, builder.add(x, start), number)
+                        for output, column in enumerate(columns):
+                            place = (row * TILE + output) * SUMS + number % SUMS
+                            _add_product(builder, totals[place], column, values)
+            for place, total in totals.items():
+                _store(builder, builder.load(total), sums, place)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 5), generate
+
+    return part
+
+
+@intrinsic
+def _end(_: Any, sums: Any, y: Any) -> Any:
+    """Puts a number where it belongs, and begins its sums anew."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        sums, y = arguments
+        _end_sums(builder, [_vector(builder, sums, number) for number in range(SUMS)], y)
+        for number in range(SUMS):
+            _store(builder, ir.Constant(_FLOATS, [0.0] * LANES), sums, number)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 2), generate
+
+
+def _end_sums(builder: Any, sums: Sequence[Any], y: Any) -> None:
+    total = _summed(builder, builder.fadd(*sums))
+    builder.store(total, builder.inttoptr(y, _FLOAT.as_pointer()))
+
+
+def _add_product(builder: Any, total: Any, weights: Any, values: Any) -> None:
+    multiply_add = _instruction(builder, "llvm.fma.v8f32", _FLOATS, 3)
+    builder.store(builder.call(multiply_add, [weights, values, builder.load(total)]), total)
+
+
+def _times(builder: Any, number: Any, constant: int) -> Any:
+    return builder.mul(number, ir.Constant(number.type, constant))
 
 
 def _instruction(builder: Any, name: str, kind: ir.Type, count: int) -> Any:
@@ -165,11 +212,24 @@ def _load(builder: Any, address: Any, offset: Any, kind: ir.Type) -> Any:
     return loaded
 
 
-def _unpacked(builder: Any, packed: Any, scale: Any) -> list[Any]:
+def _vector(builder: Any, address: Any, number: int) -> Any:
+    """The float32 of a register, so many registers behind the address."""
+    return _load(builder, address, ir.Constant(address.type, 4 * LANES * number), _FLOATS)
+
+
+def _store(builder: Any, vector: Any, address: Any, number: int) -> None:
+    """As `_vector` reads."""
+    place = builder.add(address, ir.Constant(address.type, 4 * LANES * number))
+    builder.store(vector, builder.inttoptr(place, _FLOATS.as_pointer()), align=4)
+
+
+def _unpacked(builder: Any, codes: Any, scale: Any) -> list[Any]:
     """A block's 64 weights, as 8 vectors: its 32 bytes' lower halves, then the upper ones.
 
     Each of a float32's four bytes is looked up by itself, for 32 weights at once; interleaved they are the numbers.
     """
+    nowhere = ir.Constant(codes.type, 0)
+    packed, scale = _load(builder, codes, nowhere, _BYTES), _load(builder, scale, nowhere, _FLOAT)
     look_up = _instruction(builder, "llvm.x86.avx2.pshuf.b", _BYTES, 2)
     scales = builder.shuffle_vector(
         builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), scale, ir.Constant(_INT, 0)),
@@ -220,27 +280,83 @@ def _summed(builder: Any, vector: Any) -> Any:
     return builder.extract_element(vector, ir.Constant(_INT, 0))
 
 
-_one, _two, _four = _product(1), _product(2), _product(4)
+_one, _two, _three, _four = _output(1), _output(2), _output(3), _output(4)
+_of_one, _of_three = _part(1, 1), _part(3, 1)
+_two_of_one, _two_of_three = _part(1, 2), _part(3, 2)
 
 
 def _multiply(work: Any) -> None:
     """A thread's share of the outputs."""
-    x, y, codes, scales, rows, wide, out, number_of, count_of = numba.carray(work, 9)
-    number, count = _call(number_of), _call(count_of)
-    for output in range(number * out // count, (number + 1) * out // count):
+    x, y, codes, scales, rooms, rows, wide, out, number_of, count_of = numba.carray(work, 10)
+    number, count = openmp.share(number_of, count_of)
+    first, last = number * out // count, (number + 1) * out // count
+    if rows <= FEW:
+        _few(x, y, codes, scales, rows, wide, out, first, last)
+    else:
+        _many(x, y, codes, scales, rooms + number * _room(rows) * 4, rows, wide, out, first, last)
+
+
+@inlined
+def _few(
+    x: int, y: int, codes: int, scales: int, rows: int, wide: int, out: int, first: int, last: int
+) -> None:
+    """Outputs one after the other."""
+    output = first
+    while output < last:
         code, scale = codes + output * wide // 2, scales + output * wide // BLOCK * 4
-        row = 0
-        while row < rows:
-            source, target = x + 4 * row * wide, y + 4 * (row * out + output)
-            if rows - row >= 4:
-                _four(code, scale, source, target, wide, out)
-                row += 4
-            elif rows - row >= 2:
-                _two(code, scale, source, target, wide, out)
-                row += 2
-            else:
-                _one(code, scale, source, target, wide, out)
-                row += 1
+        target = y + 4 * output
+        if rows == 1:
+            _one(code, scale, x, target, wide, out)
+        elif rows == 2:
+            _two(code, scale, x, target, wide, out)
+        elif rows == 3:
+            _three(code, scale, x, target, wide, out)
+        else:
+            _four(code, scale, x, target, wide, out)
+        output += 1
+
+
+@inlined
+def _many(
+    x: int, y: int, codes: int, scales: int, sums: int, rows: int, wide: int, out: int, first: int, last: int
+) -> None:
+    """A tile of outputs after the other: a panel of its weights is unpacked once for all rows, and read from the cache."""
+    weights = sums + rows * TILE * SUMS * LANES * 4
+    tile = first
+    while tile < last:
+        outputs = min(TILE, last - tile)
+        block = 0
+        while block < wide // BLOCK:
+            blocks = min(PANEL, wide // BLOCK - block)
+            for output in range(outputs):
+                for number in range(blocks):
+                    place = (tile + output) * (wide // BLOCK) + block + number
+                    target = weights + (output * PANEL + number) * BLOCK * 4
+                    _unpack(codes + place * BLOCK // 2, scales + place * 4, target)
+            row = 0
+            while row < rows:
+                source = x + 4 * (row * wide + block * BLOCK)
+                take = 3 if rows - row >= 3 else 1
+                output = 0
+                while output < outputs:
+                    column = weights + output * PANEL * BLOCK * 4
+                    target = sums + (row * TILE + output) * SUMS * LANES * 4
+                    if output + 1 < outputs:
+                        if take == 3:
+                            _two_of_three(column, source, target, wide, blocks)
+                        else:
+                            _two_of_one(column, source, target, wide, blocks)
+                    elif take == 3:
+                        _of_three(column, source, target, wide, blocks)
+                    else:
+                        _of_one(column, source, target, wide, blocks)
+                    output += 2
+                row += take
+            block += blocks
+        for row in range(rows):
+            for output in range(outputs):
+                _end(sums + (row * TILE + output) * SUMS * LANES * 4, y + 4 * (row * out + tile + output))
+        tile += outputs
 
 
 def warm_up() -> None:
@@ -251,5 +367,4 @@ def warm_up() -> None:
 @functools.cache
 def _entry() -> int:
     """Where the compiled function is."""
-    made = kept(functools.partial(numba.cfunc, types.void(types.CPointer(types.int64))), _multiply)
-    return int(made.address)
+    return openmp.shared(_multiply)

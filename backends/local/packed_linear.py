@@ -7,9 +7,11 @@ from torch import nn
 
 from backends.local import nf4_kernel
 
-FEW = 12
-"""Tokens up to which packed weights are not slower. All linears of the embedded base in float32 on an EPYC (Zen 5) with 2
-cores, packed and unpacked, for 1, 4, 8, 12 and 16 tokens: 5, 7, 13, 20 and 26 ms; 15, 14, 16, 20 and 20 ms."""
+FEW = 12 if nf4_kernel.has_wider_registers() else 48
+"""Tokens up to which packed weights are not slower. All linears of the embedded base in float32 on 2 cores, packed and
+unpacked, on an EPYC (Zen 5), where the libraries have registers of twice the width, for 1, 4, 8, 12 and 16 tokens: 5, 7,
+13, 20 and 26 ms; 15, 14, 16, 20 and 20 ms. On one without (Zen 3), for 1, 8, 16, 32 and 64: 9, 29, 45, 65 and 124 ms; 32,
+44, 58, 73 and 123 ms."""
 
 
 class PackedLinear(nn.Module):

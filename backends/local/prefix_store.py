@@ -15,12 +15,26 @@ import torch
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the first `length` tokens' keys and values were copied from: those of one `source` are the same bit by bit,
+    which equal tokens alone do not say."""
+
+    source: object
+    length: int
+
+    def to(self, length: int) -> Origin:
+        """Of so many tokens at the most."""
+        return Origin(self.source, min(self.length, length))
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """`tensors`: layer by layer, keys then values, each (kv_heads, tokens, head_dim)."""
 
     key: Hashable
     tokens: np.ndarray
     tensors: Sequence[torch.Tensor]
+    origin: Origin
 
     @property
     def bytes(self) -> int:
@@ -62,9 +76,15 @@ class PrefixStore:
             entry.key == key and shared_length(entry.tokens, wanted) == len(wanted) for entry in self._entries
         )
 
-    def put(self, key: Hashable, tokens: Sequence[int], tensors: Sequence[torch.Tensor]) -> None:
-        """Keeps an entry, in place of those that are its own beginnings."""
-        new = Entry(key, np.asarray(tokens), tensors)
+    def put(
+        self,
+        key: Hashable,
+        tokens: Sequence[int],
+        tensors: Sequence[torch.Tensor],
+        origin: Origin | None = None,
+    ) -> None:
+        """Keeps an entry, in place of those that are its own beginnings; without an origin it is one."""
+        new = Entry(key, np.asarray(tokens), tensors, origin or Origin(object(), len(tokens)))
         if new.bytes > self.limit:
             return
         for entry in list(self._entries):

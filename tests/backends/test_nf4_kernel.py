@@ -14,7 +14,7 @@ from bitsandbytes.functional import dequantize_4bit
 from torch import nn
 
 from backends import nf4
-from backends.local import nf4_kernel
+from backends.local import nf4_kernel, openmp
 from backends.local.base_model import Linears, load
 from backends.local.packed_linear import FEW, PackedLinear
 
@@ -66,7 +66,7 @@ def test_products_are_those_of_the_unpacked_weights(shape: tuple[int, int], rows
 def test_it_computes_on_as_many_threads_as_torch(
     threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library, asked = nf4_kernel._openmp(), []
+    library, asked = openmp._openmp(), []
     assert library
     parallel = library.parallel
 
