@@ -83,7 +83,7 @@ class Slot(_Strict):
 
 class Plan(_Strict):
     """`suites` begins with the one that was asked for. Of each slot `alone` questions are asked with nothing beside
-    them."""
+    them; where that is 0, nothing is timed, not even a change."""
 
     schema_version: Literal[1] = 1
     date: str
@@ -134,7 +134,7 @@ class Plan(_Strict):
     def _items(self) -> Iterator[Item]:
         first = next(iter(self.cases[self.suite.name].values()))
         for slot in self.slots:
-            if slot.family in ("prompted", "tuned"):
+            if self.alone and slot.family in ("prompted", "tuned"):
                 yield self._item("adapt", self.suite.name, first, slot)
         for suite in self.suites:
             timed = self._timed(suite)

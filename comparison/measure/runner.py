@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -25,8 +26,10 @@ from comparison.modes import ModeId
 from errors import Busy, WorkFailed
 from personas.schema import Persona
 
-AT_ONCE = 16
+AT_ONCE = 24
 """Answers under way: as many rows as the local engine decodes at once."""
+_JOIN = 4
+"""So many have ended before as many others are asked."""
 _CHANGED = "Keep every answer to one short sentence."
 """The instruction that a persona gets more, to time how soon a change shows."""
 _TRIES, _PAUSE_S = 60, 2.0
@@ -132,17 +135,21 @@ class Runner:
         return record.model_copy(update={"seconds": seconds, "checked_s": checked})
 
     def _together(self, items: Sequence[Item]) -> Iterator[Record]:
-        """The answers to all of them, each as it ends; so many are under way all the time, since a batch that waits for
-        its longest answer is soon half empty. Raises Stopped, or WorkFailed."""
+        """The answers to all of them, each as it ends; about so many are under way all the time, since a batch that waits
+        for its longest answer is soon half empty. Raises Stopped, or WorkFailed."""
+        waiting, under_way = deque(items), set[Future[Record]]()
         with ThreadPoolExecutor(self._at_once) as pool:
-            futures = [pool.submit(self._asked, item) for item in items]
             try:
-                for future in as_completed(futures):
-                    yield future.result()
+                while waiting or under_way:
+                    # Those that join together have their prompts read in one pass, which takes little longer than one's.
+                    if self._at_once - len(under_way) >= min(_JOIN, self._at_once):
+                        while waiting and len(under_way) < self._at_once:
+                            under_way.add(pool.submit(self._asked, waiting.popleft()))
+                    done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield future.result()
             finally:
                 self._leave.set()
-                for future in futures:
-                    future.cancel()
         self._leave.clear()
 
     def _asked(self, item: Item) -> Record:
