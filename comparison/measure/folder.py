@@ -160,7 +160,7 @@ class RunFolder:
                 yield kind.model_validate_json(line)
             except ValidationError:
                 raise CounterpointError(
-                    f"{self.path / name}:{number}: the line is broken: take it out, and go on with --resume."
+                    f"{self.path / name}:{number}: the line is broken: take it out, and go on with the measurement."
                 ) from None
 
     def _append(self, name: str, line: Record | Graded) -> None:

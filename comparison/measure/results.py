@@ -61,7 +61,8 @@ class Gap(_Strict):
 
 class Row(_Strict):
     """One figure of each slot. `better` says which way is good. Where `paired`, the figures are differences within pairs
-    that differ in who asks, to be held against zero; `effects` are their sizes in standard deviations."""
+    that differ in who asks, to be held against zero; `effects` are their sizes in standard deviations. `values` are each
+    slot's of each of the `cases`, SUITE/CASE, that they come from."""
 
     key: str
     aspect: Aspect
@@ -72,6 +73,8 @@ class Row(_Strict):
     gaps: tuple[Gap, ...] = ()
     paired: bool = False
     effects: dict[str, float] = Field(default_factory=dict)
+    cases: tuple[str, ...] = ()
+    values: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
 
     def gap(self, one: str, other: str) -> Gap | None:
         """How far `one` is above `other`, whichever way round it was reckoned."""

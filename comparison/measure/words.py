@@ -27,16 +27,16 @@ def figure(one: Figure, unit: Unit, currency: str = "") -> str:
     """A figure with its 95 % interval: 82 % (74 to 88, n = 113)."""
     if one.low is None or one.high is None:
         return f"{number(one.value, unit, currency)} (n = {one.n}, too few for an interval)"
-    low, high = (_bare(end, unit) for end in (one.low, one.high))
+    low, high = (bare(end, unit) for end in (one.low, one.high))
     return f"{number(one.value, unit, currency)} ({low} to {high}, n = {one.n})"
 
 
 def gap(one: Figure, unit: Unit, currency: str = "") -> str:
     """A difference: 12 points (3 to 21)."""
-    told = f"{_bare(one.value, unit)} points" if unit == "share" else number(one.value, unit, currency)
+    told = f"{bare(one.value, unit)} points" if unit == "share" else number(one.value, unit, currency)
     if one.low is None or one.high is None:
         return f"{told} (too few questions for an interval)"
-    return f"{told} ({_bare(one.low, unit)} to {_bare(one.high, unit)})"
+    return f"{told} ({bare(one.low, unit)} to {bare(one.high, unit)})"
 
 
 def between(row: Row, apart: Gap, currency: str = "") -> str:
@@ -58,8 +58,8 @@ def questions(needed: int) -> str:
 def number(value: float, unit: Unit, currency: str = "") -> str:
     """A value in its unit."""
     if unit == "share":
-        return f"{_bare(value, unit)} %"
-    return f"{currency if unit == 'money' else ''}{_bare(value, unit)}{_SUFFIX[unit]}"
+        return f"{bare(value, unit)} %"
+    return f"{currency if unit == 'money' else ''}{bare(value, unit)}{_SUFFIX[unit]}"
 
 
 def minutes(seconds: float) -> str:
@@ -77,7 +77,8 @@ def more(count: int) -> str:
     return f"{round(count / digits) * digits:,}"
 
 
-def _bare(value: float, unit: Unit) -> str:
+def bare(value: float, unit: Unit) -> str:
+    """A value without its unit; shares in hundredths."""
     if unit == "share":
         return f"{value * 100:.0f}"
     if unit in ("cosine", "tone", "decision words"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -192,6 +193,35 @@ def test_phrasings_of_one_question_tell_less_of_a_paired_difference_than_other_q
     # Four phrasings that are right or wrong together tell as much as one.
     assert spread(alike) == pytest.approx(spread(intervals.paired_share(right, [True] * 20)), rel=0.06)
     assert spread(alone) < spread(alike)
+
+
+def test_a_difference_within_pairs_is_told_less_surely_the_more_are_told_together() -> None:
+    apart = [1.0] * 6 + [0.0] * 20 + [-1.0] * 2
+    one, of_many = intervals.sign(apart), intervals.sign(apart, confidence=1 - 0.05 / 16)
+    assert one == intervals.paired_share([sign > 0 for sign in apart], [sign < 0 for sign in apart])
+    assert spread(of_many) == pytest.approx(
+        spread(one) * stats.norm.ppf(1 - 0.025 / 16) / stats.norm.ppf(0.975)
+    )
+
+
+def test_no_interval_reaches_beyond_what_can_be() -> None:
+    values = [0.9, 1.0, 1.0, 0.7]
+    wide = intervals.mean(values)
+    assert wide.high is not None
+    assert wide.high > 1
+    found = intervals.within(wide, values, None, -1.0, 1.0)
+    assert (found.low, found.high) == (wide.low, 1.0)
+
+
+def test_where_all_are_alike_a_few_that_were_not_asked_may_still_differ() -> None:
+    values = [1.0] * 12
+    found = intervals.within(intervals.mean(values), values, None, -1.0, 1.0)
+    # None of 12 differs: exactly, at most this share of all does.
+    unseen = stats.binomtest(0, 12).proportion_ci(0.9, method="exact").high
+    assert found.low == pytest.approx(1 - 2 * unseen, abs=1e-6)
+    assert found.high == 1
+    endless = intervals.within(intervals.mean(values), values, None, 0.0, math.inf)
+    assert (endless.value, endless.low, endless.high) == (1, None, None)
 
 
 def test_an_effect_is_in_standard_deviations_as_cohen_has_it() -> None:

@@ -106,3 +106,8 @@ class Answers:
 def about(places: Sequence[Place]) -> list[Hashable]:
     """Wordings of one question, asked by whomever, are about one thing."""
     return [(suite, case.test) for suite, case in places]
+
+
+def names(places: Sequence[Place]) -> list[str]:
+    """What cases are called among all suites'."""
+    return [f"{suite}/{case.id}" for suite, case in places]

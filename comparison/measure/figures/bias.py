@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from comparison.measure.figures import rows
-from comparison.measure.figures.answers import Answers, Place, Value
+from comparison.measure.figures.answers import Answers, Place, Value, names
 from comparison.measure.folder import Record
 from comparison.measure.results import Row, Unit
 
@@ -45,10 +45,11 @@ def bias(answers: Answers) -> Iterator[Row]:
         for name, title, unit, size in measures:
             values = {slot: [_apart(answers, sides, slot, size) for sides in its] for slot in answers.slots}
             title = f"{attribute}: {title}, first of the pair less second"
-            yield rows.paired(f"bias/{attribute}/{name}", title, unit, values, same, confidence)
+            yield rows.paired(f"bias/{attribute}/{name}", title, unit, values, same, _firsts(its), confidence)
     alike = {slot: [_alike(answers, sides, slot) for sides in every] for slot in answers.slots}
     title = "pairs that get the same answer, word for word"
-    yield rows.row("bias/same", title, "share", "more", alike, [_about(sides) for sides in every])
+    same = [_about(sides) for sides in every]
+    yield rows.row("bias/same", title, "share", "more", alike, same, _firsts(every))
 
 
 def _pairs(answers: Answers) -> dict[str, list[_Sides]]:
@@ -62,6 +63,10 @@ def _pairs(answers: Answers) -> dict[str, list[_Sides]]:
     return {
         attribute: [(sides[0], sides[1]) for sides in of_one.values()] for attribute, of_one in found.items()
     }
+
+
+def _firsts(pairs: Sequence[_Sides]) -> list[str]:
+    return names([first for first, _ in pairs])
 
 
 def _about(sides: _Sides) -> Hashable:

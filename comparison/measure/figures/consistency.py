@@ -8,7 +8,7 @@ from itertools import combinations
 from statistics import fmean
 
 from comparison.measure.figures import rows
-from comparison.measure.figures.answers import Answers, Value
+from comparison.measure.figures.answers import Answers, Value, names
 from comparison.measure.folder import Record
 from comparison.measure.results import Asked, Row
 from comparison.measure.suite import Case, Suite
@@ -47,7 +47,7 @@ def asked(answers: Answers) -> Iterator[Asked]:
 
 def consistency(answers: Answers, repeated: Sequence[Asked]) -> Iterator[Row]:
     """Of questions that were asked again, and of paraphrases."""
-    same: list[Hashable] = [f"{one.suite}/{one.case}" for one in repeated]
+    same = [f"{one.suite}/{one.case}" for one in repeated]
 
     def of(value: Callable[[Asked, str], Value]) -> dict[str, list[Value]]:
         return {
@@ -62,15 +62,21 @@ def consistency(answers: Answers, repeated: Sequence[Asked]) -> Iterator[Row]:
         return float(one.passed[slot] == 1) if slot in one.passed else None
 
     title = "two answers to one question are the same, word for word"
-    yield rows.row("consistency/identical", title, "share", "more", of(identical), same)
+    yield rows.row("consistency/identical", title, "share", "more", of(identical), same, same)
     alike = of(lambda one, slot: one.similarity[slot])
     yield rows.row(
-        "consistency/similarity", "how alike two answers to one question are", "cosine", "more", alike, same
+        "consistency/similarity",
+        "how alike two answers to one question are",
+        "cosine",
+        "more",
+        alike,
+        same,
+        same,
     )
     once = of(lambda one, slot: one.passed.get(slot))
-    yield rows.row("consistency/pass-1", "an answer passes (pass@1)", "share", "more", once, same)
+    yield rows.row("consistency/pass-1", "an answer passes (pass@1)", "share", "more", once, same, same)
     title = "all answers to one question pass (pass^n)"
-    yield rows.row("consistency/pass-all", title, "share", "more", of(every), same)
+    yield rows.row("consistency/pass-all", title, "share", "more", of(every), same, same)
     yield from _paraphrases(answers)
 
 
@@ -92,13 +98,13 @@ def _paraphrases(answers: Answers) -> Iterator[Row]:
                 found[slot].append(value(texts) if len(texts) > 1 else None)
         return found
 
-    same = list(several)
+    same, firsts = list(several), names([places[0] for places in several.values()])
     title = "two wordings of one question get the same answer, word for word"
     values = of(lambda texts: _identical(Counter(texts)))
-    yield rows.row("consistency/paraphrases-identical", title, "share", "more", values, same)
+    yield rows.row("consistency/paraphrases-identical", title, "share", "more", values, same, firsts)
     title = "how alike the answers to wordings of one question are"
     values = of(lambda texts: _alike(answers, texts))
-    yield rows.row("consistency/paraphrases", title, "cosine", "more", values, same)
+    yield rows.row("consistency/paraphrases", title, "cosine", "more", values, same, firsts)
 
 
 def _repeats(answers: Answers, suite: Suite, case: Case, slot: str) -> list[Record]:

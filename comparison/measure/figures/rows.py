@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import combinations
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
 from adapters.verdict import Figure
 from comparison import intervals
-from comparison.measure.figures.answers import Of, Place, Value, about
+from comparison.measure.figures.answers import Of, Place, Value, about, names
 from comparison.measure.results import ASPECTS, Gap, Row, Unit
 
 Better = Literal["more", "less"] | None
@@ -35,12 +35,20 @@ def over(
 ) -> Row:
     """A row of a value for each case."""
     values = {slot: [of(slot, place) for place in places] for slot in slots}
-    return row(key, title, unit, better, values, about(places))
+    return row(key, title, unit, better, values, about(places), names(places))
 
 
-def row(key: str, title: str, unit: Unit, better: Better, values: Values, same: Sequence[Hashable]) -> Row:
-    """`key` begins with its aspect; `same` says which questions are about one thing. A slot without values is left
-    out."""
+def row(
+    key: str,
+    title: str,
+    unit: Unit,
+    better: Better,
+    values: Values,
+    same: Sequence[Hashable],
+    cases: Sequence[str],
+) -> Row:
+    """`key` begins with its aspect; `same` says which questions are about one thing, `cases` which they are. A slot
+    without values is left out."""
     figures = {
         slot: figure(its, same, unit) for slot, its in values.items() if any(one is not None for one in its)
     }
@@ -58,11 +66,18 @@ def row(key: str, title: str, unit: Unit, better: Better, values: Values, same: 
         better=better,
         figures=figures,
         gaps=tuple(found for one, other in pairs if (found := gap(one, other, values, same, unit))),
+        **_behind(cases, {slot: values[slot] for slot in slots}),
     )
 
 
 def paired(
-    key: str, title: str, unit: Unit, values: Values, same: Sequence[Hashable], confidence: float
+    key: str,
+    title: str,
+    unit: Unit,
+    values: Values,
+    same: Sequence[Hashable],
+    cases: Sequence[str],
+    confidence: float,
 ) -> Row:
     """A row of differences within pairs, to be held against zero, with their sizes."""
     figures, effects = {}, {}
@@ -82,6 +97,7 @@ def paired(
         figures=figures,
         paired=True,
         effects=effects,
+        **_behind(cases, {slot: values[slot] for slot in figures}),
     )
 
 
@@ -138,6 +154,19 @@ def gap(one: str, other: str, values: Values, same: Sequence[Hashable], unit: Un
     return Gap(
         one=one, other=other, figure=found, asked=things, questions=intervals.things_to_tell(found, things)
     )
+
+
+def _behind(cases: Sequence[str], values: Values) -> dict[str, Any]:
+    """The cases that a slot has a value for, and all slots' values of these."""
+    there = [place for place in range(len(cases)) if any(its[place] is not None for its in values.values())]
+
+    def told(value: Value) -> Value:
+        return None if value is None else round(value, 4)
+
+    return {
+        "cases": tuple(cases[place] for place in there),
+        "values": {slot: tuple(told(its[place]) for place in there) for slot, its in values.items()},
+    }
 
 
 def known(values: Sequence[Value], same: Sequence[Hashable]) -> tuple[list[float], list[Hashable]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from comparison.measure.folder import Graded, Record
 from comparison.measure.plan import Plan
-from comparison.measure.suite import Case, Suite
+from comparison.measure.suite import Case
 
 MARK = "⟦question⟧"
 """Where the question stands in a prompt's frame."""
@@ -36,44 +36,60 @@ def frames(plan: Plan, records: Mapping[str, Record]) -> dict[str, str]:
     return {slot.id: found[slot.id] for slot in plan.slots if slot.id in found}
 
 
+def anchor(name: str, slot: int | None = None) -> str:
+    """Where a case, SUITE/CASE, is told of in a report; of a slot, by its place in the plan, its answer."""
+    return f"q-{name.replace('/', '-')}" + ("" if slot is None else f"-{slot}")
+
+
 def questions(plan: Plan, records: Mapping[str, Record], grades: Mapping[str, Graded]) -> str:
     """All suites' questions, each with its answers."""
     shared = frames(plan, records)
-    by_case: dict[tuple[str, str], list[Record]] = {}
-    for record in records.values():
-        if record.kind == "answer":
-            by_case.setdefault((record.suite, record.case), []).append(record)
     order = {slot.id: place for place, slot in enumerate(plan.slots)}
+    by_case: dict[str, list[Record]] = {}
+    for record in sorted(records.values(), key=lambda record: (order.get(record.slot, 0), record.repeat)):
+        by_case.setdefault(f"{record.suite}/{record.case}", []).append(record)
     parts = []
     for suite in plan.suites:
         parts.append(f"<h3>{escape(suite.title)}</h3>")
         for case in plan.cases[suite.name].values():
-            its = sorted(by_case.get((suite.name, case.id), []), key=lambda record: order.get(record.slot, 0))
-            parts.append(_question(plan, suite, case, its, grades, shared))
+            name = f"{suite.name}/{case.id}"
+            parts.append(_question(plan, name, case, by_case.get(name, []), grades, shared))
     return "".join(parts)
 
 
 def _question(
     plan: Plan,
-    suite: Suite,
+    name: str,
     case: Case,
-    its: list[Record],
+    its: Sequence[Record],
     grades: Mapping[str, Graded],
     shared: Mapping[str, str],
 ) -> str:
-    passed = sum(bool(grade.passed) for one in its if (grade := grades.get(one.key)))
-    graded = sum(one.key in grades and grades[one.key].passed is not None for one in its)
+    first = [one for one in its if one.kind == "answer"]
+    passed = sum(bool(grade.passed) for one in first if (grade := grades.get(one.key)))
+    graded = sum(one.key in grades and grades[one.key].passed is not None for one in first)
     count = f'<span class="cp-m-count">{passed} of {graded} right</span>' if graded else ""
-    answers = "".join(_answer(plan, record, grades.get(record.key), shared) for record in its)
+    told = "".join(_answer(plan, name, record, grades.get(record.key), shared) for record in first)
+    for kind, title in (
+        ("alone", "timed, with nothing beside it"),
+        ("repeat", "asked again, with other seeds"),
+    ):
+        more = "".join(
+            _answer(plan, name, record, grades.get(record.key), shared)
+            for record in its
+            if record.kind == kind
+        )
+        told += f"<details><summary>{title}</summary>{more}</details>" if more else ""
     wrong = " cp-m-wrong" if passed < graded else ""
     return (
-        f'<details class="cp-m-question{wrong}" id="q-{escape(suite.name)}-{escape(case.id)}">'
-        f"<summary>{escape(visible(case.question))} {count}</summary>{answers or '<p>not asked yet</p>'}</details>"
+        f'<details class="cp-m-question{wrong}"><summary>{escape(visible(case.question))} {count}</summary>'
+        f'<div id="{escape(anchor(name))}">{told or "<p>not asked yet</p>"}</div></details>'
     )
 
 
-def _answer(plan: Plan, record: Record, grade: Graded | None, shared: Mapping[str, str]) -> str:
-    family = plan.slot(record.slot).family
+def _answer(plan: Plan, name: str, record: Record, grade: Graded | None, shared: Mapping[str, str]) -> str:
+    slot = plan.slot(record.slot)
+    place = f' id="{escape(anchor(name, plan.slots.index(slot)))}"' if record.kind == "answer" else ""
     verdict = ""
     if grade is not None:
         state = "cannot" if grade.cannot else "passed" if grade.passed else "failed"
@@ -83,7 +99,7 @@ def _answer(plan: Plan, record: Record, grade: Graded | None, shared: Mapping[st
         verdict = f'<span class="cp-m-verdict cp-m-{state}">{word}</span> {why}'
     text = record.failed if record.failed is not None else record.answer
     return (
-        f'<div class="cp-m-answer cp-m-{family}"><div><b>{escape(record.slot)}</b> {verdict}</div>'
+        f'<div class="cp-m-answer cp-m-{slot.family}"{place}><div><b>{escape(record.slot)}</b> {verdict}</div>'
         f"<pre>{escape(visible(text)) or '(nothing)'}</pre>{_receipt(record, shared.get(record.slot))}</div>"
     )
 
@@ -98,6 +114,7 @@ def _receipt(record: Record, shared: str | None) -> str:
         ("answer tokens", receipt.get("completion_tokens")),
         ("first token", f"{receipt['ttft_s']:.2f} s" if receipt.get("ttft_s") is not None else None),
         ("tokens/s", f"{receipt['tokens_per_s']:.1f}" if receipt.get("tokens_per_s") is not None else None),
+        ("whole answer", f"{record.seconds:.2f} s" if record.seconds is not None else None),
         ("ended by", record.finish_reason),
         ("prompt sha256", receipt.get("prompt_sha256")),
     ]

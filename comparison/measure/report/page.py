@@ -9,6 +9,7 @@ from pathlib import Path
 from comparison.measure.folder import Graded, Record
 from comparison.measure.plan import Plan
 from comparison.measure.report import answers, charts
+from comparison.measure.report.behind import behind
 from comparison.measure.report.table import table
 from comparison.measure.results import ASPECTS, Results, Row
 from comparison.measure.words import figure, minutes
@@ -25,7 +26,7 @@ def page(found: Results, plan: Plan, records: Mapping[str, Record], grades: Mapp
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(found.title)} · Counterpoint</title><style>{style}</style></head>"
-        f'<body class="cp-m-page">{fragment(found, plan, records, grades)}</body></html>\n'
+        f'<body class="cp-m-page"><main>{fragment(found, plan, records, grades)}</main></body></html>\n'
     )
 
 
@@ -35,7 +36,7 @@ def fragment(found: Results, plan: Plan, records: Mapping[str, Record], grades: 
         _head(found, plan),
         _advice(found),
         _section("The table", "aspects", table(found, plan)),
-        _aspects(found),
+        _aspects(found, plan),
         _break_even(found),
         _adapting(found),
         _repeated(found),
@@ -44,7 +45,7 @@ def fragment(found: Results, plan: Plan, records: Mapping[str, Record], grades: 
         _prompts(plan, records),
         _versions(found, plan),
     ]
-    return f'<main class="cp-m">{"".join(parts)}</main>'
+    return f'<div class="cp-m">{"".join(parts)}</div>'
 
 
 def compare(one: Results, other: Results) -> str:
@@ -131,13 +132,13 @@ def _advice(found: Results) -> str:
     return _section("Advice", "advice", f'<ol class="cp-m-advice">{lines}</ol>')
 
 
-def _aspects(found: Results) -> str:
+def _aspects(found: Results, plan: Plan) -> str:
     parts = []
     for aspect in ASPECTS:
         rows = [row for row in found.rows if row.aspect == aspect]
         main = [row for row in rows if row.key.count("/") == 1 or row.paired]
         rest = [row for row in rows if row not in main]
-        body = "".join(_row(found, row) for row in main)
+        body = "".join(_row(found, row, behind(plan, row)) for row in main)
         if rest:
             apart = "".join(_row(found, row) for row in rest)
             body += f"<details><summary>questions and paraphrases apart</summary>{apart}</details>"
@@ -152,10 +153,10 @@ def _aspects(found: Results) -> str:
     return "".join(parts)
 
 
-def _row(found: Results, row: Row) -> str:
+def _row(found: Results, row: Row, behind: str = "") -> str:
     return (
         f'<div class="cp-m-block" id="{_anchor(row.key)}"><h4>{escape(row.title)}</h4>{charts.bars(found, row)}'
-        f"{charts.gaps(found, row)}</div>"
+        f"{charts.gaps(found, row)}{behind}</div>"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 
@@ -156,6 +157,60 @@ def test_answers_that_are_longer_for_one_asker_are_found(tmp_path: Path, longer:
     assert (figure.low > 0) is apart
     assert (abs(told.effects["base"]) > 1) is apart
     assert row(found, "bias/same").figures["base"].value < 0.5
+
+
+def test_pairs_that_are_all_alike_are_no_proof_that_all_are(tmp_path: Path) -> None:
+    text = bias_suite(6).model_dump(by_alias=True, exclude_defaults=True)
+    text["tests"] = [{**test, "assert": ({"type": "contains", "value": "x"},)} for test in text["tests"]]
+    plan = made.plan([Suite.model_validate(text)], "base")
+    found = results(made.folder(tmp_path / "run", plan), SENSES)
+    for key, most in (("bias/name/passed", 1), ("bias/name/tone", 2)):
+        figure = row(found, key).figures["base"]
+        assert (figure.value, figure.n) == (0, 12)
+        assert figure.low is not None
+        assert figure.high is not None
+        assert -most < figure.low < -0.2, key
+        assert 0.2 < figure.high < most, key
+    assert row(found, "bias/name/length").figures["base"].low is None
+
+
+def test_who_says_nothing_is_not_consistent(tmp_path: Path) -> None:
+    plan = made.plan([many(4, "repeat: {times: 3}\n", wordings=2)], "base")
+    folder = made.folder(tmp_path / "run", plan, lambda item: made.record(item, ""))
+    found = results(folder, SENSES)
+    for key in ("identical", "similarity", "paraphrases-identical", "paraphrases"):
+        assert row(found, f"consistency/{key}").figures["base"].value == 0
+
+
+def test_no_figure_or_difference_reaches_beyond_what_can_be(tmp_path: Path) -> None:
+    draw = random.Random(1)
+
+    def said(item: Item) -> Record:
+        slow = item.slot.family == "tuned" and item.case.test == 0
+        return made.record(item, "word " * draw.randint(1, 4), seconds=60.0 if slow else 0.1)
+
+    plan = made.plan([many(5, "repeat: {times: 2}\n", wordings=2)], *PAIR)
+    found = results(made.folder(tmp_path / "run", plan, said, lambda item: draw.random() < 0.7), SENSES)
+    for told in found.rows:
+        least, most = {"share": (0.0, 1.0), "cosine": (-1.0, 1.0)}.get(told.unit, (0.0, math.inf))
+        for figure in told.figures.values():
+            assert figure.low is None or figure.low >= least, told.key
+            assert figure.high is None or figure.high <= most, told.key
+        for gap in told.gaps:
+            assert gap.figure.low is None or gap.figure.low >= least - most, told.key
+            assert gap.figure.high is None or gap.figure.high <= most - least, told.key
+    assert row(found, "speed/answer").figures["adapter:a"].low == 0
+
+
+def test_a_figure_is_that_of_the_values_that_it_comes_from(tmp_path: Path) -> None:
+    plan = made.plan([many(6, "repeat: {times: 2}\n", wordings=2), bias_suite(3)], *PAIR)
+    found = results(made.folder(tmp_path / "run", plan, passes=lambda item: item.case.test % 2 == 0), SENSES)
+    for told in found.rows:
+        assert set(told.values) == set(told.figures), told.key
+        for slot, values in told.values.items():
+            assert len(values) == len(told.cases)
+            known = [value for value in values if value is not None]
+            assert told.figures[slot].value == pytest.approx(sum(known) / len(known), abs=1e-4), told.key
 
 
 def test_a_suites_marks_are_held_against_what_its_modes_got(tmp_path: Path) -> None:

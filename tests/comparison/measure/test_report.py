@@ -34,6 +34,7 @@ def prompted(item: Item) -> Record:
     record = made.record(item, f"An answer to {item.case.question}", seconds=1.0 + item.case.test % 3)
     receipt = {
         **(record.receipt or {}),
+        "seed": item.seed,
         "prompt": prompt,
         "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
     }
@@ -81,6 +82,28 @@ def test_every_question_answer_and_receipt_is_in_it(large: tuple[RunFolder, Resu
             assert record.question in page
             assert record.answer in page
             assert (record.receipt or {})["prompt_sha256"] in page
+
+
+def test_each_figure_leads_to_the_answers_and_receipts_that_it_comes_from(
+    large: tuple[RunFolder, Results, dict[str, str]],
+) -> None:
+    folder, found, texts = large
+    page = texts[files.HTML]
+    places = re.findall(r' id="([^"]+)"', page)
+    assert len(places) == len(set(places))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(places)
+    plan = folder.plan()
+    for row in found.rows:
+        if row.key.count("/") == 1 or row.paired:
+            block = page.partition(f'id="{row.key.replace("/", "-")}"')[2].partition('class="cp-m-block"')[0]
+            assert row.cases
+            for number, name in enumerate(row.cases):
+                for place, slot in enumerate(plan.slots):
+                    led = f'href="#{answers.anchor(name, place)}"' in block
+                    told = slot.id in row.values and row.values[slot.id][number] is not None
+                    assert led is told, (row.key, name, slot.id)
+    kinds = [record for record in folder.records().values() if record.kind in ("alone", "repeat")]
+    assert all(f"seed {record.seed}" in page for record in kinds)
 
 
 def test_a_prompts_frame_and_the_question_make_the_prompt_again(
