@@ -94,7 +94,9 @@ def save_variant(options: argparse.Namespace) -> int:
     places = Places.from_options(options)
     folder = RunFolder(options.folder)
     plan = folder.plan()
-    slot = options.variant or variants.best(Instruments(places.cache).results(folder))
+    slot = options.variant
+    if slot is None:
+        [(slot, _), *_] = variants.ranked(Instruments(places.cache).results(folder), plan)
     persona = persona_store(places).add(variants.winner(plan, slot, options.name), options.replace)
     if options.json:
         print(

@@ -9,23 +9,19 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
-from comparison.measure import prepare
 from comparison.measure.report.files import NAMES
 from comparison.measure.runs import FRESH_S, Measurement
-from comparison.modes import ModeId
 from errors import CounterpointError
-from ui import measure_setup, measure_told, setup
+from ui import measure_told
 from ui.guard import guarded, inform
-from ui.measure_setup import FIRST, NUMBERS, OWN, PRICES
+from ui.measure_new import QUIET, NewMeasurement
+from ui.measure_variants import Winner
 from ui.parts import Parts
 from ui.words import label, say
 
 NEW = ""
 """The choice in the list that stands for a measurement that is not yet begun."""
-SERVERS_TELL_S = 6.0
-"""How long the start of a measurement waits for what servers have."""
 _IF_SURE = f"name => confirm({json.dumps(say('measure_delete_sure'))}) ? name : ''"
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 Updates = dict[Any, Any]
 
@@ -36,8 +32,6 @@ class Measure:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.runs = parts.measurements
-        self.guess = gr.State([])
-        """The modes that a suite suggested: they make way for the next suite's, where nobody changed them."""
         self.known = gr.State(None)
         """Of the measurement that is shown, what changes where there is something new to show."""
         self.told = gr.State(())
@@ -58,63 +52,12 @@ class Measure:
                 )
             with gr.Column(scale=3, min_width=320, elem_classes=["cp-detail"]):
                 with gr.Column(elem_id="measure-new") as self.form:
-                    self._form()
+                    self.new = NewMeasurement(parts)
                 with gr.Column(visible=False, elem_id="measure-run") as self.run:
                     self._run()
         self.timer = gr.Timer(2.0, active=False)
         self.slow_timer = gr.Timer(FRESH_S, active=False)
         self._wire()
-
-    def _form(self) -> None:
-        gr.Markdown(f"## {say('measure_new')}", elem_classes=["cp-about"], latex_delimiters=[])
-        gr.Markdown(measure_told.first_words(), elem_classes=["cp-caption"], latex_delimiters=[])
-        self.suite = gr.Dropdown(
-            measure_setup.choices(), value=FIRST, label=label("measure_suite"), elem_id="measure-suite"
-        )
-        self.file = gr.File(
-            label=label("measure_file"),
-            file_types=measure_setup.ENDINGS,
-            height=110,
-            visible=False,
-            elem_id="measure-file",
-        )
-        self.read = gr.Markdown("", elem_classes=["cp-receipt"], elem_id="measure-read", latex_delimiters=[])
-        modes = self.parts.modes()
-        self.modes = gr.Dropdown(
-            setup.choices(modes),
-            value=measure_setup.default_modes(FIRST, modes, self.parts.languages),
-            multiselect=True,
-            label=label("measure_modes"),
-            elem_id="measure-modes",
-        )
-        with gr.Accordion(
-            label("measure_more"), open=False, elem_classes=["cp-fold"], elem_id="measure-more"
-        ):
-            gr.Markdown(say("measure_more_hint"), elem_classes=["cp-caption"], latex_delimiters=[])
-            # Not number fields: Gradio fills an empty one with a 0 as soon as it is seen.
-            with gr.Row():
-                self.currency = _field("currency", "$", most=8)
-                prices = [_field(name, say(f"measure_unset_{name}")) for name in PRICES]
-            with gr.Row():
-                self.settings = [*prices, *(_field(name, say(f"measure_unset_{name}")) for name in NUMBERS)]
-            # Whoever reaches a page that is served to others shall not run code here.
-            self.python = gr.Checkbox(
-                label=label("measure_python"),
-                info=label("measure_python_info"),
-                visible=not self.parts.public,
-                elem_id="measure-python",
-            )
-        self.forecast = gr.Markdown(
-            "", elem_classes=["cp-forecast"], elem_id="measure-forecast", latex_delimiters=[]
-        )
-        self.start = gr.Button(
-            label("measure_start"),
-            variant="primary",
-            size="sm",
-            scale=0,
-            min_width=120,
-            elem_id="measure-start",
-        )
 
     def _run(self) -> None:
         self.about = gr.Markdown("", elem_classes=["cp-about"], elem_id="measure-about", latex_delimiters=[])
@@ -143,30 +86,14 @@ class Measure:
             visible=False,
             elem_id="measure-against",
         )
+        self.winner = Winner(self.parts)
         self.compared = gr.HTML("", elem_id="measure-compared", js_on_load=None)
         self.report = gr.HTML("", elem_id="measure-report", js_on_load=None)
 
     def _wire(self) -> None:
-        self.suite.input(lambda named: gr.File(visible=named == OWN), self.suite, self.file, **QUIET)
-        gr.on(
-            [self.suite.input, self.file.change],
-            guarded(self._look),
-            self.looked_at,
-            self.about_suite,
-            **QUIET,
-        )
-        gr.on(
-            [self.modes.change, self.settings[-1].input],  # to clear all of them is no input to Gradio
-            guarded(self._foresee),
-            [self.suite, self.file, self.modes, self.settings[-1]],
-            self.forecast,
-            trigger_mode="always_last",
-            **QUIET,
-        )
-        given = [self.suite, self.file, self.modes, self.python, self.currency, *self.settings]
         changes = (
             (self.list.input, self._select, self.list, None),
-            (self.start.click, self._start, given, None),
+            (self.new.start.click, self._start, self.new.given, None),
             (self.stop.click, self._stop, self.list, None),
             (self.resume.click, self._resume, self.list, None),
             (self.delete.click, self._delete, self.list, _IF_SURE),
@@ -179,12 +106,13 @@ class Measure:
             event(
                 guarded(self._figures),
                 [self.list, self.shown],
-                [self.report, self.shown],
+                [self.report, self.shown, *self.winner.fields],
                 # The last time it is asked for is when a measurement has ended: not to be passed over.
                 trigger_mode="always_last",
                 **QUIET,
             )
         self.export.click(guarded(self._export), self.list, self.files, api_visibility="private")
+        self.winner.wire(self.list)
         self.against.input(
             guarded(self._compare), [self.list, self.against], self.compared, api_visibility="private"
         )
@@ -193,41 +121,28 @@ class Measure:
     def refreshed(self) -> list[Any]:
         """All that a measurement's state is shown by, but its report."""
         buttons = [self.stop, self.resume, self.export, self.delete, *self.files]
-        of_run = [self.about, self.bar, *buttons, self.against, self.compared, self.report, self.shown]
+        of_run = [
+            self.about,
+            self.bar,
+            *buttons,
+            self.against,
+            self.compared,
+            self.report,
+            self.shown,
+            self.winner.row,
+        ]
         timers = [self.timer, self.slow_timer]
         return [self.list, self.told, self.form, self.run, self.known, self.stands, *timers, *of_run]
 
     def on_select(self, tab: gr.Tab) -> None:
         """Wires what is done when somebody comes to the tab."""
-        given, outputs = [self.list, *self.looked_at], [*self.refreshed, *self.about_suite]
+        given, outputs = [self.list, *self.new.looked_at], [*self.refreshed, *self.new.offered]
         tab.select(guarded(self.come), given, outputs, **QUIET)
 
-    @property
-    def looked_at(self) -> list[Any]:
-        return [self.suite, self.file, self.modes, self.guess, self.settings[-1]]
-
-    @property
-    def about_suite(self) -> list[Any]:
-        return [self.read, self.modes, self.guess, self.forecast, self.start]
-
-    def come(
-        self,
-        name: str | None,
-        named: str,
-        file: str | None,
-        modes: list[str] | None,
-        guess: list[str],
-        alone: str,
-    ) -> Updates:
-        """The list and the modes as they are now, and the chosen measurement; a page that is opened finds the one that
+    def come(self, name: str | None, *looked_at: Any) -> Updates:
+        """The list and the form as they are now, and the chosen measurement; a page that is opened finds the one that
         goes on."""
-        there = self.parts.modes(*(modes or ()))
-        ids = {mode.id for mode in there}
-        kept = [mode for mode in modes or () if mode in ids]
-        updates = self._look(named, file, kept, guess, alone)
-        chosen = updates.get(self.modes, kept)
-        updates[self.modes] = gr.Dropdown(choices=setup.choices(there), value=chosen, multiselect=True)
-        return updates | self.refresh(name or self.runs.going_on())
+        return self.new.come(*looked_at) | self.refresh(name or self.runs.going_on())
 
     def catch_up(self, name: str | None, told: Any) -> Updates:
         """What other pages, or the end of a measurement, changed since the list was told; mostly nothing."""
@@ -291,89 +206,30 @@ class Measure:
         if another:
             files = {button: gr.DownloadButton(visible=False) for button in self.files}
             updates |= {self.against: gr.Dropdown(choices=beside, value=NEW, visible=visible)}
-            updates |= files | {self.report: "", self.shown: None, self.compared: ""}
+            updates |= files | {self.report: "", self.shown: None, self.compared: ""} | self.winner.hidden()
         return updates
 
     def _figures(self, name: str | None, shown: Any) -> Any:
         """The report, where it is another than the one that is shown."""
         if not name:
             return gr.skip()
+        winner = self.winner.hidden()
         try:
             page = self.runs.page(name)
+            winner = self.winner.show(name)
         except CounterpointError as error:
             page = measure_told.waiting(str(error))
         if not page:
             page = measure_told.waiting(say("measure_timing_first") if self.runs.timing else "")
         mark = [name, hash(page)]
-        return gr.skip() if mark == shown else {self.report: page, self.shown: mark}
+        return gr.skip() if mark == shown else {self.report: page, self.shown: mark} | winner
 
-    # --- the form
+    # --- what is done
 
-    def _look(
-        self, named: str | None, file: str | None, modes: list[str] | None, guess: list[str], alone: str
-    ) -> Updates:
-        """What is told of the chosen suite, and what the measurement would take; the modes that suit it, in place of those
-        that another suite suggested."""
-        kept = list(modes or ())
-        updates: Updates = {self.read: "", self.forecast: "", self.guess: guess}
-        suites: measure_setup.Suites = ()
-        if named != OWN or file:
-            try:
-                suites, left = measure_setup.suites(named, file)
-                updates[self.read] = measure_told.suite(suites, left)
-            except CounterpointError as error:
-                updates[self.read] = measure_told.problems(measure_setup.problems(error, file))
-        if suites and (not kept or kept == guess):
-            kept = measure_setup.default_modes(suites[0].name, self.parts.modes(), self.parts.languages)
-            updates[self.guess] = kept
-        # What a person is just choosing, or uploading, is not touched without need.
-        if kept != modes:
-            updates[self.modes] = kept
-        updates[self.start] = gr.Button(interactive=bool(suites))
-        if suites:
-            updates[self.forecast] = self._foretold(suites, kept, alone)
-        return updates
-
-    def _foresee(self, named: str | None, file: str | None, modes: list[str] | None, alone: str) -> str:
-        try:
-            suites, _ = measure_setup.suites(named, file)
-            return self._foretold(suites, modes or [], alone)
-        except CounterpointError:  # told where the suite is chosen, and when it is to be measured
-            return ""
-
-    def _foretold(self, suites: measure_setup.Suites, modes: list[str], alone: str) -> str:
-        if not modes:
-            return ""
-        try:
-            number = measure_setup.wanted({"alone": alone}, "", False).alone
-            plan = measure_setup.sketch(suites, modes, number)
-            return measure_told.forecast(self.runs.forecast(plan), len(modes))
-        except (CounterpointError, ValueError):
-            return ""
-
-    def _start(
-        self,
-        named: str | None,
-        file: str | None,
-        modes: list[str] | None,
-        python: bool,
-        currency: str,
-        *settings: str,
-    ) -> Updates:
+    def _start(self, *given: Any) -> Updates:
         if busy := self.runs.going_on():
             raise CounterpointError(say("measure_busy", name=busy))
-        suites, _ = measure_setup.suites(named, file)
-        if not modes:
-            raise CounterpointError(say("measure_no_mode"))
-        values = dict(zip((*PRICES, *NUMBERS), settings, strict=True))
-        wanted = measure_setup.wanted(values, currency, python and not self.parts.public)
-        measure_setup.refuse_what_cannot_be(suites, wanted, self.parts.public)
-        if self.parts.waiting_for and any(not ModeId.parse(mode).backend for mode in modes):
-            raise CounterpointError(say("measure_loading"))
-        plan = prepare.plan(suites, modes, self.parts.catalogue, wanted, SERVERS_TELL_S)
-        return self.refresh(self.runs.start(plan), another=True)
-
-    # --- a measurement
+        return self.refresh(self.runs.start(self.new.plan(*given)), another=True)
 
     def _stop(self, name: str) -> Updates:
         self.runs.stop(name)
@@ -403,18 +259,6 @@ class Measure:
 
     def _compare(self, name: str, other: str) -> str:
         return self.runs.compared(name, other) if other else ""
-
-
-def _field(name: str, unset: str, most: int = 24) -> gr.Textbox:
-    return gr.Textbox(
-        "",
-        label=label(f"measure_set_{name}"),
-        placeholder=unset,
-        max_lines=1,
-        max_length=most,
-        min_width=150,
-        elem_id=f"measure-{name.replace('_', '-')}",
-    )
 
 
 def _mark(one: Measurement) -> tuple[Any, ...]:

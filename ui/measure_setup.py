@@ -98,16 +98,14 @@ def refuse_what_cannot_be(suites: Suites, wanted: Wanted, public: bool) -> None:
         raise CounterpointError(say("measure_needs_prices"))
 
 
-def sketch(suites: Suites, modes: Sequence[str], alone: int) -> Plan:
-    """A plan that tells how much will be asked; whether the modes are there is not looked at."""
-    return Plan(
-        date="",
-        machine="",
-        versions={},
-        suites=suites,
-        slots=tuple(Slot(id=mode, mode=mode) for mode in modes),
-        alone=alone,
-    )
+def as_slots(modes: Sequence[str]) -> list[Slot]:
+    """Modes as they will be measured; whether they are there is not looked at."""
+    return [Slot(id=mode, mode=mode) for mode in modes]
+
+
+def sketch(suites: Suites, slots: Sequence[Slot], alone: int) -> Plan:
+    """A plan that tells how much will be asked."""
+    return Plan(date="", machine="", versions={}, suites=suites, slots=tuple(slots), alone=alone)
 
 
 def _does(mode: str, suite: str) -> bool:

@@ -20,9 +20,11 @@ from typing import Protocol
 
 from filelock import FileLock
 
+from adapters.verdict import Figure
 from backends.wheels import Report
 from comparison.checks.check import Tools
 from comparison.live import Comparison
+from comparison.measure import variants
 from comparison.measure.folder import ANSWERS, GRADES, PLAN, RunFolder
 from comparison.measure.forecast import seconds_for
 from comparison.measure.plan import Plan, Slot
@@ -31,6 +33,7 @@ from comparison.measure.runner import Progress, Runner, Stopped
 from comparison.measure.shelf import Measurement, Shelf, State, stamp
 from comparison.modes import ModeId
 from errors import CounterpointError, WorkFailed
+from personas.schema import Persona
 
 FRESH_S = 15.0
 """Figures of a measurement that goes on stand for so long at least, and for ten times what it took to reckon them: the
@@ -208,6 +211,18 @@ class Runs:
 
         one, another = (self._told(each) for each in (name, other))
         return compare(one, another)
+
+    def variants(self, name: str) -> builtins.list[tuple[str, Figure]]:
+        """Of a measurement that varies a persona each variant with how much it got right, the best first; of another, and
+        while there are no figures, none."""
+        found, plan = self.results(name), RunFolder(self._shelf.folder(name)).plan()
+        if found is None or found.row(variants.RIGHT) is None or not any(slot.persona for slot in plan.slots):
+            return []
+        return variants.ranked(found, plan)
+
+    def variant(self, name: str, slot: str, persona: str) -> Persona:
+        """A variant as a persona of that name. Raises CounterpointError where it is none, or the name cannot be."""
+        return variants.winner(RunFolder(self._shelf.folder(name)).plan(), slot, persona)
 
     def export(self, name: str) -> builtins.list[Path]:
         """Writes the report and its tables into the measurement's folder. Raises CounterpointError where it cannot."""

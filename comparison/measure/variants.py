@@ -7,15 +7,16 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from adapters.verdict import Figure
 from comparison.measure.plan import Plan, Slot
-from comparison.measure.results import Results, Row
+from comparison.measure.results import Results
 from comparison.modes import ModeId
 from errors import CounterpointError
 from personas.render import variable_values
 from personas.schema import Persona, Slug, placeholders
-from strict_yaml import joined, load
+from strict_yaml import joined, load, sentences
 
 MAX_VARIANTS = 48
 RIGHT = "customisation/all"
@@ -128,34 +129,28 @@ def made(persona: Persona, variables: dict[str, str], without: Sequence[int], ex
     return Persona.model_validate(content)
 
 
-def best(found: Results) -> str:
-    """The slot that got most right. Raises CounterpointError where nothing was measured."""
-    row = _ranking(found)
-    return max(row.figures, key=lambda slot: row.figures[slot].value)
-
-
-def ranked(found: Results) -> list[str]:
-    """The slots by how much they got right, the best first."""
-    row = _ranking(found)
-    return sorted(row.figures, key=lambda slot: -row.figures[slot].value)
+def ranked(found: Results, plan: Plan) -> list[tuple[str, Figure]]:
+    """The variants with how much they got right, the best first. Raises CounterpointError where there are none, or
+    nothing tells them apart."""
+    row = found.row(RIGHT)
+    varied = [slot.id for slot in plan.slots if slot.persona and row and slot.id in row.figures]
+    if row is None or not varied:
+        raise CounterpointError(
+            "No variant can be ranked: measure some of a persona (--variants) by a suite with checks."
+        )
+    return sorted(((slot, row.figures[slot]) for slot in varied), key=lambda one: -one[1].value)
 
 
 def winner(plan: Plan, slot_id: str, name: str) -> Persona:
-    """A variant as a persona of this name. Raises CounterpointError where the slot is none."""
+    """A variant as a persona of this name. Raises CounterpointError where the slot is none, or the name cannot be."""
     slot = next((one for one in plan.slots if one.id == slot_id), None)
     if slot is None or slot.persona is None:
         variants = [one.id for one in plan.slots if one.persona]
         raise CounterpointError(f"{slot_id} is no variant: choose one of {', '.join(variants) or 'none'}.")
-    return Persona.model_validate(slot.persona.model_dump(exclude_defaults=True) | {"name": name})
-
-
-def _ranking(found: Results) -> Row:
-    row = found.row(RIGHT)
-    if row is None:
-        raise CounterpointError(
-            "Nothing was measured that variants can be ranked by: a suite with checks is needed."
-        )
-    return row
+    try:
+        return Persona.model_validate(slot.persona.model_dump(exclude_defaults=True) | {"name": name})
+    except ValidationError as error:
+        raise CounterpointError(f"{joined(sentences(error))}.") from None
 
 
 def _problems(persona: Persona, grid: Grid) -> Iterator[str]:

@@ -12,18 +12,16 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from adapters.store import AdapterStore
-from backends.contract import BaseFacts, Event, Request, Status
-from comparison.live import Comparison
+from backends.contract import Event, Request, Status
 from comparison.measure.runner import Progress
-from comparison.measure.runs import Measurement, Runs
-from comparison.modes import Catalogue, ModeInfo
+from comparison.measure.runs import Measurement
+from comparison.modes import ModeInfo
 from errors import CounterpointError
 from tests import tiny
 from tests.comparison.measure import made
 from tests.comparison.measure.conftest import SUITE, suite
-from tests.comparison.measure.kit import Kit
-from tests.ui.scripted import ScriptedBackend, delta, done
+from tests.ui.measuring import measuring, says_fox, through
+from tests.ui.scripted import ScriptedBackend
 from ui import measure_setup, measure_told
 from ui.measure import NEW, Measure
 from ui.measure_setup import NUMBERS, OWN, PRICES
@@ -32,12 +30,6 @@ from ui.parts import Parts
 
 EMPTY = ("",) * (len(PRICES) + len(NUMBERS))
 MODES = ["base", "persona:explain-to-a-child"]
-
-
-def says_fox(requests: Sequence[Request]) -> Iterator[Event]:
-    for request in requests:
-        yield delta(request, "a fox")
-        yield done(request)
 
 
 @pytest.fixture
@@ -49,16 +41,9 @@ def backend() -> ScriptedBackend:
 def parts(
     parts_with: Callable[[ScriptedBackend], Parts], backend: ScriptedBackend, tiny_base: Path, tmp_path: Path
 ) -> Iterator[Parts]:
-    simple = parts_with(backend)
-    facts = BaseFacts("some/base", tiny_base, "ab" * 32, ("en",), {})
-    adapters = AdapterStore(tmp_path / "library", tmp_path, lambda: facts)
-    catalogue = Catalogue(simple.personas, adapters, simple.backends)
-    comparison = Comparison(catalogue)
-    measurements = Runs(tmp_path, comparison, Kit)
-    yield dataclasses.replace(
-        simple, adapters=adapters, catalogue=catalogue, comparison=comparison, measurements=measurements
-    )
-    measurements.close()
+    made = measuring(parts_with(backend), tiny_base, tmp_path)
+    yield made
+    made.measurements.close()
 
 
 @pytest.fixture
@@ -74,20 +59,15 @@ def own(tmp_path: Path) -> str:
     return str(path)
 
 
-def through(parts: Parts) -> None:
-    """Returns when nothing is measured any more."""
-    under_way = parts.measurements._under_way
-    if under_way and under_way.thread:
-        under_way.thread.join(60)
-    assert parts.measurements.going_on() is None
-
-
 def settings(**values: str) -> list[str]:
     return [values.get(name, "") for name in (*PRICES, *NUMBERS)]
 
 
+UNVARIED = ("", "", [], "", "")
+
+
 def begin(tab: Measure, own: str, modes: Sequence[str] = MODES, *given: str) -> dict[Any, Any]:
-    return tab._start(OWN, own, list(modes), False, "", *(given or EMPTY))
+    return tab._start(OWN, own, list(modes), False, *UNVARIED, "", *(given or EMPTY))
 
 
 def test_the_suites_that_ship_are_offered_the_support_desk_first_and_a_file_of_ones_own_last() -> None:
@@ -99,38 +79,38 @@ def test_the_suites_that_ship_are_offered_the_support_desk_first_and_a_file_of_o
 
 
 def test_what_a_suite_asks_and_what_it_would_take_is_told_before_anything_is_asked(tab: Measure) -> None:
-    shown = tab._look("support", None, MODES, [], "")
-    assert "It asks **113** questions." in shown[tab.read]
-    assert "General questions (38), Who asks (96)" in shown[tab.read].replace("\\", "")
-    assert shown[tab.start].interactive
-    assert "answers will be asked of 2 modes." in shown[tab.forecast]
-    assert "roughly" not in shown[tab.forecast], "nothing was measured here yet"
-    fewer = tab._foresee("support", None, ["base"], "0")
-    assert int(fewer.split("**")[1]) < int(shown[tab.forecast].split("**")[1])
+    shown = tab.new.look("support", None, MODES, [], "")
+    assert "It asks **113** questions." in shown[tab.new.read]
+    assert "General questions (38), Who asks (96)" in shown[tab.new.read].replace("\\", "")
+    assert shown[tab.new.start].interactive
+    assert "answers will be asked of 2 modes." in shown[tab.new.forecast]
+    assert "roughly" not in shown[tab.new.forecast], "nothing was measured here yet"
+    fewer = tab.new.foresee("support", None, ["base"], "0")
+    assert int(fewer.split("**")[1]) < int(shown[tab.new.forecast].split("**")[1])
 
 
 def test_a_file_of_ones_own_is_looked_at_as_it_comes(tab: Measure, own: str) -> None:
-    shown = tab._look(OWN, None, MODES, MODES, "")
-    assert shown[tab.read] == ""
-    assert not shown[tab.start].interactive
-    shown = tab._look(OWN, own, MODES, [], "")
-    assert "It asks **4** questions." in shown[tab.read]
-    assert shown[tab.start].interactive
+    shown = tab.new.look(OWN, None, MODES, MODES, "")
+    assert shown[tab.new.read] == ""
+    assert not shown[tab.new.start].interactive
+    shown = tab.new.look(OWN, own, MODES, [], "")
+    assert "It asks **4** questions." in shown[tab.new.read]
+    assert shown[tab.new.start].interactive
     table = Path(own).with_name("table.csv")
     table.write_text("question,__expected\nthe fox?,icontains:fox\n")
-    assert "It asks **1** questions." in tab._look(OWN, str(table), MODES, [], "")[tab.read]
+    assert "It asks **1** questions." in tab.new.look(OWN, str(table), MODES, [], "")[tab.new.read]
 
 
 def test_all_that_is_wrong_with_a_suite_is_told_with_its_lines(tab: Measure, own: str) -> None:
     Path(own).write_text(
         SUITE.replace("title: Foxes", "titel: <b>Foxes</b>").replace("max_tokens: 5", "max_tokens: no")
     )
-    shown = tab._look(OWN, own, MODES, [], "")
-    told = shown[tab.read].replace("\\", "")
+    shown = tab.new.look(OWN, own, MODES, [], "")
+    told = shown[tab.new.read].replace("\\", "")
     assert "- foxes.yaml:2: titel: is not a field" in told
     assert "- foxes.yaml:3: max_tokens:" in told
-    assert not shown[tab.start].interactive
-    assert tab.modes not in shown, "what was chosen stays"
+    assert not shown[tab.new.start].interactive
+    assert tab.new.modes not in shown, "what was chosen stays"
     with pytest.raises(CounterpointError, match=r"foxes\.yaml:2: titel"):
         begin(tab, own)
 
@@ -142,7 +122,7 @@ def test_what_a_promptfoo_configuration_leaves_behind_is_listed_and_nothing_of_i
         "description: <img src=x>\nprompts: ['{{q}}']\nproviders: [openai:gpt]\n"
         "tests: [{vars: {q: 'a?'}, assert: [{type: icontains, value: fox}, {type: javascript, value: '1'}]}]\n"
     )
-    told = tab._look(OWN, own, MODES, [], "")[tab.read].replace("\\", "")
+    told = tab.new.look(OWN, own, MODES, [], "")[tab.new.read].replace("\\", "")
     assert "**Not taken over**" in told
     assert "- providers: who answers is chosen as modes" in told
     assert "the check 'javascript' is not known here" in told
@@ -151,12 +131,12 @@ def test_what_a_promptfoo_configuration_leaves_behind_is_listed_and_nothing_of_i
 def test_modes_that_a_suite_suggests_make_way_for_the_next_ones_and_those_that_a_person_chose_stay(
     tab: Measure,
 ) -> None:
-    first = tab._look("gazette", None, [], [], "")
-    suggested = first[tab.guess]
-    assert suggested == first[tab.modes] == ["base", "persona:gazette-reporter"]
-    second = tab._look("support", None, suggested, suggested, "")
-    assert second[tab.modes] == ["base", "persona:support-desk"]
-    assert tab.modes not in tab._look("support", None, MODES, suggested, "")
+    first = tab.new.look("gazette", None, [], [], "")
+    suggested = first[tab.new.guess]
+    assert suggested == first[tab.new.modes] == ["base", "persona:gazette-reporter"]
+    second = tab.new.look("support", None, suggested, suggested, "")
+    assert second[tab.new.modes] == ["base", "persona:support-desk"]
+    assert tab.new.modes not in tab.new.look("support", None, MODES, suggested, "")
 
 
 def test_a_suites_modes_are_its_jobs_persona_adapter_and_both() -> None:
@@ -194,7 +174,7 @@ def test_a_suites_modes_are_its_jobs_persona_adapter_and_both() -> None:
 )
 def test_what_is_not_chosen_is_told(tab: Measure, named: str, modes: Any, told: str) -> None:
     with pytest.raises(CounterpointError, match=told):
-        tab._start(named, None, modes, False, "", *EMPTY)
+        tab._start(named, None, modes, False, *UNVARIED, "", *EMPTY)
 
 
 def test_an_adapter_that_cannot_be_used_is_told_with_its_reason(
@@ -237,7 +217,7 @@ def test_fields_that_hold_no_such_number_are_told_by_name(
 
 def test_prices_and_numbers_are_in_the_plan(tab: Measure, parts: Parts, own: str) -> None:
     given = settings(machine_hour="0,25", prompt_million=" 1 ", training="3.5", seed="7", alone="0")
-    tab._start(OWN, own, ["base"], False, "€", *given)
+    tab._start(OWN, own, ["base"], False, *UNVARIED, "€", *given)
     through(parts)
     plan = made.RunFolder(parts.measurements.get("foxes-1").folder).plan()
     assert (plan.prices.currency, plan.prices.machine_hour, plan.prices.prompt_million) == ("€", 0.25, 1.0)
@@ -253,7 +233,7 @@ def test_checks_that_need_more_say_where_on_the_page_to_give_it(tab: Measure, pa
     Path(own).write_text(text % "{type: python, value: 'True'}  ")
     with pytest.raises(CounterpointError, match="tick “Run python checks” under Prices and more"):
         begin(tab, own)
-    tab._start(OWN, own, ["base"], True, "", *EMPTY)
+    tab._start(OWN, own, ["base"], True, *UNVARIED, "", *EMPTY)
     tab._stop("s-1")
     assert made.RunFolder(parts.measurements.get("s-1").folder).plan().python
     with gr.Blocks(analytics_enabled=False):
@@ -268,13 +248,13 @@ def test_a_page_that_is_served_to_others_neither_offers_nor_runs_python_checks(
 ) -> None:
     with gr.Blocks(analytics_enabled=False):
         tab = Measure(dataclasses.replace(parts, public=True))
-    assert not tab.python.visible
+    assert not tab.new.python.visible
     Path(own).write_text(
         "name: s\ntitle: S\ntests: [{question: 'a?', assert: [{type: python, value: 'True'}]}]\n"
     )
     for ticked in (False, True):
         with pytest.raises(CounterpointError, match="runs nobody's code: take them out"):
-            tab._start(OWN, own, ["base"], ticked, "", *EMPTY)
+            tab._start(OWN, own, ["base"], ticked, *UNVARIED, "", *EMPTY)
 
 
 def test_a_measurement_is_the_same_on_every_page_and_ends_with_its_figures(
@@ -414,7 +394,7 @@ def running(progress: Progress | None, preparing: str = "") -> Measurement:
     ("progress", "told"),
     [
         (Progress("alone", 4, 40, 121.0), "2.0 min left · timing answers one by one · 4 of 40"),
-        (Progress("answers", 10, 40, 31.0), "30 s left · asking, 16 at once · 10 of 40"),
+        (Progress("answers", 10, 40, 31.0), "30 s left · asking, 24 at once · 10 of 40"),
         (Progress("grading", 3, 30, None), "<p>grading · 3 of 30</p>"),
     ],
 )

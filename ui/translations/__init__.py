@@ -1,4 +1,4 @@
-"""One module a language, each with the same keys. To add one: copy `en.py`, translate, name it here."""
+"""One folder a language, each with the same keys. To add one: copy `en`, translate, name it here."""
 
 from ui.translations import en
 

@@ -89,11 +89,26 @@ def test_the_winner_is_a_persona_of_its_own_name(clerk: Persona, tmp_path: Path)
     plan: Plan = made.plan([many(20)], "base").model_copy(update={"slots": slots})
     folder = made.folder(tmp_path / "run", plan, passes=lambda item: "1 example" in item.slot.id)
     found = results(folder, SENSES)
-    assert variants.best(found) == "persona:clerk (1 example)"
-    assert variants.ranked(found)[0] == variants.best(found)
+    ranked = variants.ranked(found, folder.plan())
+    assert [share.value for _, share in ranked] == [1, 0, 0]
+    best = ranked[0][0]
+    assert best == "persona:clerk (1 example)"
     # Drafts are kept whole: what was measured is what is saved.
-    saved = variants.winner(folder.plan(), variants.best(found), "better-clerk")
+    saved = variants.winner(folder.plan(), best, "better-clerk")
     assert (saved.name, saved.examples) == ("better-clerk", clerk.examples[:1])
     assert parse_persona(saved.to_yaml(), "better-clerk.yaml") == saved
     with pytest.raises(CounterpointError, match="is no variant"):
         variants.winner(plan, "base", "x")
+    with pytest.raises(CounterpointError, match="name"):
+        variants.winner(plan, best, "No Name!")
+
+
+def test_modes_beside_variants_are_never_the_winner(clerk: Persona, tmp_path: Path) -> None:
+    slots = tuple(variants.slots(clerk, Grid(persona="clerk", examples=(1, 0))))
+    base: Plan = made.plan([many(9)], "base")
+    plan = base.model_copy(update={"slots": (*slots, *base.slots)})
+    folder = made.folder(tmp_path / "run", plan, passes=lambda item: item.slot.id == "base")
+    found = results(folder, SENSES)
+    assert {slot for slot, _ in variants.ranked(found, plan)} == {slot.id for slot in slots}
+    with pytest.raises(CounterpointError, match="No variant can be ranked"):
+        variants.ranked(found, base)

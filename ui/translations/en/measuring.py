@@ -1,0 +1,110 @@
+"""The tab Measure."""
+
+TEXTS = {
+    "measure_lead": "Ask several modes the same questions, and see by figures which of them is worth using.",
+    "measure_example": (
+        "For example: is a support desk better prompted, fine-tuned, or both? The suite below asks each of them what no "
+        "adapter was trained on. Press Measure."
+    ),
+    "measure_list": "Measurements",
+    "measure_new": "A new measurement",
+    "measure_suite": "Questions",
+    "measure_own": "A file of your own …",
+    "measure_file": "A suite (YAML), a table (CSV) or a promptfoo configuration",
+    "measure_modes": "Modes",
+    "measure_more": "Prices and more",
+    "measure_more_hint": (
+        "Prices are for the cost of an answer, and for when training has paid off. Leave a field empty to do without."
+    ),
+    "measure_set_currency": "Currency",
+    "measure_set_machine_hour": "An hour of this machine",
+    "measure_set_prompt_million": "A million prompt tokens",
+    "measure_set_completion_million": "A million answer tokens",
+    "measure_set_training": "Training once",
+    "measure_set_seed": "Seed",
+    "measure_set_alone": "Questions timed alone",
+    "measure_unset_machine_hour": "none",
+    "measure_unset_prompt_million": "none",
+    "measure_unset_completion_million": "none",
+    "measure_unset_training": "by the hour",
+    "measure_unset_seed": "0",
+    "measure_unset_alone": "12",
+    "measure_python": "Run python checks of this suite",
+    "measure_python_info": "They are code that may do what you may: only where you trust who wrote the suite.",
+    "measure_start": "Measure",
+    "measure_stop": "Stop",
+    "measure_resume": "Go on",
+    "measure_export": "Download",
+    "measure_delete": "Delete",
+    "measure_delete_sure": "Delete this measurement with its answers and figures? This cannot be undone.",
+    "measure_questions": "It asks **{count}** questions.",
+    "measure_along": "With it go {titles}.",
+    "measure_left": "Not taken over",
+    "measure_problems": "This cannot be measured by yet",
+    "measure_forecast": "**{answers}** answers will be asked of {modes} modes.",
+    "measure_roughly": "That takes roughly {time}, going by an earlier measurement.",
+    "measure_state_running": "measuring",
+    "measure_state_stopped": "stopped",
+    "measure_state_failed": "failed",
+    "measure_state_complete": "complete",
+    "measure_stopping": "stopping",
+    "measure_slower": (
+        "Close this page if you like: it goes on. Answers elsewhere are slower meanwhile, and to ask while answers are "
+        "timed would make their times longer."
+    ),
+    "measure_elsewhere": "Another Counterpoint on this data folder carries it out.",
+    "measure_beside_training": "{name} is being trained beside it: the times that are measured will be too long.",
+    "measure_kept": "{done} of {total} answers are kept: Go on asks the others.",
+    "measure_preparing": "Getting ready …",
+    "measure_progress": "How far the measurement is",
+    "measure_phase_alone": "timing answers one by one",
+    "measure_phase_answers": "asking, {at_once} at once",
+    "measure_phase_grading": "grading",
+    "measure_done": "{done} of {total}",
+    "measure_going_on": "measuring {name}: answers are slower",
+    "measure_timing_first": "Figures come once the timing is over: to reckon them now would slow what is timed.",
+    "measure_reckoning": "Reckoning the figures …",
+    "measure_against": "Compare with",
+    "measure_nothing_beside": "none",
+    "measure_no_suite": "There are no questions: choose a suite, or upload one.",
+    "measure_file_gone": "The uploaded file is gone: upload it again.",
+    "measure_no_mode": "No mode is chosen: choose at least one under Modes.",
+    "measure_busy": "{name} is being measured: wait for it, or stop it. Two at once would spoil each other's times.",
+    "measure_loading": "The base model is still loading: press Measure again once it is there. Nothing here is lost.",
+    "measure_negative": "{field} must be 0 or more.",
+    "measure_range": "{field} must be from 0 to {most}.",
+    "measure_prices": "Prices: {told}.",
+    "measure_python_off": (
+        "This suite has python checks, which run its code on this machine. Where you trust it, tick “Run python checks” "
+        "under Prices and more."
+    ),
+    "measure_python_public": (
+        "This suite has python checks, and a page that is served to others runs nobody's code: take them out."
+    ),
+    "measure_needs_prices": "This suite has cost checks: say what you pay under Prices and more.",
+    # Variants of a persona
+    "variants": "Variants of a persona",
+    "variants_hint": (
+        "What of its prompt is worth its tokens? Every combination of what you choose here is measured, and the best can "
+        "become a persona. The modes above are measured beside them: empty their list to rank variants alone."
+    ),
+    "variants_persona": "Persona",
+    "variants_none": "none",
+    "variants_adapter": "Under an adapter",
+    "variants_instructions": "Instructions to try with and without",
+    "variants_examples": "Numbers of examples to try",
+    "variants_examples_info": "It has {count}; the first ones are taken.",
+    "variants_variables": "Values of its variables to try",
+    "variants_variables_info": "A line each: NAME = one value | another. It has {names}.",
+    "variants_no_variables": "It has none.",
+    "variants_bad_count": "Numbers of examples to try: write them with commas, as 0, 2.",
+    "variants_bad_line": "Values of its variables to try: line {line} must be NAME = one value | another.",
+    "variants_twice": "Values of its variables to try: line {line} names {name} a second time.",
+    "winner": "Make a persona of",
+    "winner_name": "Name of the persona",
+    "winner_replace": "Replace the persona of that name",
+    "winner_save": "Save as a persona",
+    "winner_none": "No variant is chosen: choose one.",
+    "winner_no_name": "The persona has no name: type one.",
+    "winner_saved": "persona:{name} is saved: every list of modes has it.",
+}
