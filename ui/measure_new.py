@@ -63,6 +63,9 @@ class NewMeasurement:
                 prices = [_field(name, say(f"measure_unset_{name}")) for name in PRICES]
             with gr.Row():
                 self.settings = [*prices, *(_field(name, say(f"measure_unset_{name}")) for name in NUMBERS)]
+            self.twice = gr.Checkbox(
+                label=label("measure_twice"), info=label("measure_twice_info"), elem_id="measure-twice"
+            )
             # Whoever reaches a page that is served to others shall not run code here.
             self.python = gr.Checkbox(
                 label=label("measure_python"),
@@ -106,7 +109,7 @@ class NewMeasurement:
     @property
     def given(self) -> list[Any]:
         """In the order in which `plan` takes what they say."""
-        asked = [self.suite, self.file, self.modes, self.python]
+        asked = [self.suite, self.file, self.modes, self.twice, self.python]
         return [*asked, *self.varying.fields, self.currency, *self.settings]
 
     @property
@@ -197,6 +200,7 @@ class NewMeasurement:
         named: str | None,
         file: str | None,
         modes: list[str] | None,
+        twice: bool,
         python: bool,
         *told: Any,
     ) -> Plan:
@@ -213,6 +217,7 @@ class NewMeasurement:
         measure_setup.refuse_what_cannot_be(suites, wanted, self.parts.public)
         if self.parts.waiting_for and (slots or any(not ModeId.parse(mode).backend for mode in modes or ())):
             raise CounterpointError(say("measure_loading"))
+        modes = [*(modes or ()), *(modes or ())[: int(twice)]]
         slots += prepare.slots(modes, self.parts.catalogue, SERVERS_TELL_S) if modes else []
         return prepare.of_slots(suites, slots, wanted)
 

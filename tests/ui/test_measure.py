@@ -67,7 +67,7 @@ UNVARIED = ("", "", [], "", "")
 
 
 def begin(tab: Measure, own: str, modes: Sequence[str] = MODES, *given: str) -> dict[Any, Any]:
-    return tab._start(OWN, own, list(modes), False, *UNVARIED, "", *(given or EMPTY))
+    return tab._start(OWN, own, list(modes), False, False, *UNVARIED, "", *(given or EMPTY))
 
 
 def test_the_suites_that_ship_are_offered_the_support_desk_first_and_a_file_of_ones_own_last() -> None:
@@ -174,7 +174,7 @@ def test_a_suites_modes_are_its_jobs_persona_adapter_and_both() -> None:
 )
 def test_what_is_not_chosen_is_told(tab: Measure, named: str, modes: Any, told: str) -> None:
     with pytest.raises(CounterpointError, match=told):
-        tab._start(named, None, modes, False, *UNVARIED, "", *EMPTY)
+        tab._start(named, None, modes, False, False, *UNVARIED, "", *EMPTY)
 
 
 def test_an_adapter_that_cannot_be_used_is_told_with_its_reason(
@@ -217,7 +217,7 @@ def test_fields_that_hold_no_such_number_are_told_by_name(
 
 def test_prices_and_numbers_are_in_the_plan(tab: Measure, parts: Parts, own: str) -> None:
     given = settings(machine_hour="0,25", prompt_million=" 1 ", training="3.5", seed="7", alone="0")
-    tab._start(OWN, own, ["base"], False, *UNVARIED, "€", *given)
+    tab._start(OWN, own, ["base"], False, False, *UNVARIED, "€", *given)
     through(parts)
     plan = made.RunFolder(parts.measurements.get("foxes-1").folder).plan()
     assert (plan.prices.currency, plan.prices.machine_hour, plan.prices.prompt_million) == ("€", 0.25, 1.0)
@@ -233,7 +233,7 @@ def test_checks_that_need_more_say_where_on_the_page_to_give_it(tab: Measure, pa
     Path(own).write_text(text % "{type: python, value: 'True'}  ")
     with pytest.raises(CounterpointError, match="tick “Run python checks” under Prices and more"):
         begin(tab, own)
-    tab._start(OWN, own, ["base"], True, *UNVARIED, "", *EMPTY)
+    tab._start(OWN, own, ["base"], False, True, *UNVARIED, "", *EMPTY)
     tab._stop("s-1")
     assert made.RunFolder(parts.measurements.get("s-1").folder).plan().python
     with gr.Blocks(analytics_enabled=False):
@@ -241,6 +241,18 @@ def test_checks_that_need_more_say_where_on_the_page_to_give_it(tab: Measure, pa
     with pytest.raises(CounterpointError, match="go on with it in the terminal"):
         served._resume("s-1")
     assert parts.measurements.going_on() is None
+
+
+def test_the_first_mode_can_be_measured_against_itself(tab: Measure, parts: Parts, own: str) -> None:
+    tab._start(OWN, own, MODES, True, False, *UNVARIED, "", *EMPTY)
+    through(parts)
+    slots = made.RunFolder(parts.measurements.get("foxes-1").folder).plan().slots
+    assert [slot.id for slot in slots] == ["base", MODES[1], "base #2"]
+    found = parts.measurements.results("foxes-1")
+    assert found is not None
+    gaps = [gap for row in found.rows if (gap := row.gap("base", "base #2")) and row.aspect != "speed"]
+    assert gaps
+    assert all(gap.outcome == "unclear" for gap in gaps)
 
 
 def test_a_page_that_is_served_to_others_neither_offers_nor_runs_python_checks(
@@ -254,7 +266,7 @@ def test_a_page_that_is_served_to_others_neither_offers_nor_runs_python_checks(
     )
     for ticked in (False, True):
         with pytest.raises(CounterpointError, match="runs nobody's code: take them out"):
-            tab._start(OWN, own, ["base"], ticked, *UNVARIED, "", *EMPTY)
+            tab._start(OWN, own, ["base"], False, ticked, *UNVARIED, "", *EMPTY)
 
 
 def test_a_measurement_is_the_same_on_every_page_and_ends_with_its_figures(

@@ -52,7 +52,7 @@ def own(tmp_path: Path) -> str:
 
 
 def varied(tab: Measure, own: str, *fields: Any, modes: Sequence[str] = ()) -> None:
-    tab._start(OWN, own, list(modes), False, *fields, *NOTHING)
+    tab._start(OWN, own, list(modes), False, False, *fields, *NOTHING)
 
 
 def test_a_chosen_persona_shows_what_of_it_can_be_varied(tab: Measure) -> None:
@@ -126,7 +126,7 @@ def test_variants_are_ranked_and_the_best_becomes_a_persona(tab: Measure, parts:
 
 
 def test_a_measurement_without_variants_offers_no_winner(tab: Measure, parts: Parts, own: str) -> None:
-    tab._start(OWN, own, ["base"], False, "", "", [], "", "", *NOTHING)
+    tab._start(OWN, own, ["base"], False, False, "", "", [], "", "", *NOTHING)
     through(parts)
     assert not tab._figures("rows-1", None)[tab.winner.row].visible
 

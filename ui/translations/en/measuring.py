@@ -29,6 +29,8 @@ TEXTS = {
     "measure_unset_training": "by the hour",
     "measure_unset_seed": "0",
     "measure_unset_alone": "12",
+    "measure_twice": "Measure the first mode a second time, against itself",
+    "measure_twice_info": "With other seeds: what differs then is chance, and should come out as no clear difference.",
     "measure_python": "Run python checks of this suite",
     "measure_python_info": "They are code that may do what you may: only where you trust who wrote the suite.",
     "measure_start": "Measure",
