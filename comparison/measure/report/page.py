@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -252,4 +254,6 @@ def _versions(found: Results, plan: Plan) -> str:
 
 
 def _anchor(key: str) -> str:
-    return key.replace("/", "-")
+    """A row's place. What suites call their metrics and attributes is no name for one: it may be anything."""
+    plain = re.sub(r"[^a-z0-9-]+", "-", key.replace("/", "-").lower())
+    return plain if plain == key.replace("/", "-") else f"{plain}-{zlib.crc32(key.encode()):08x}"
