@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from comparison.checks.check import Answer, CannotGrade, Tools, grade
+from comparison.measure.figures.answers import paid
 from comparison.measure.folder import Graded, Record
 from comparison.measure.plan import Plan, key
 
@@ -31,7 +32,7 @@ def graded(plan: Plan, record: Record, records: Mapping[str, Record], tools: Too
         case.question,
         case.variables,
         latency_ms=None if seconds is None else seconds * 1000,
-        cost=_cost(plan, record, seconds),
+        cost=paid(plan.prices, record, seconds),
         logprob=record.logprob,
     )
     try:
@@ -45,16 +46,6 @@ def graded(plan: Plan, record: Record, records: Mapping[str, Record], tools: Too
         reason=whole.reason,
         parts=tuple((part.passed, round(part.score, 6), part.reason) for part in parts),
     )
-
-
-def _cost(plan: Plan, record: Record, seconds: float | None) -> float | None:
-    prices = plan.prices
-    prompt, completion = record.prompt_tokens, record.completion_tokens
-    if not prices.given or (prices.machine_hour and seconds is None):
-        return None
-    if (prices.prompt_million and prompt is None) or (prices.completion_million and completion is None):
-        return None
-    return prices.of(prompt or 0, completion or 0, seconds or 0)
 
 
 def run_python(code: str, answer: Answer) -> Any:

@@ -45,12 +45,22 @@ class Prices(_Strict):
             price is not None for price in (self.machine_hour, self.prompt_million, self.completion_million)
         )
 
-    def of(self, prompt_tokens: float, completion_tokens: float, seconds: float) -> float:
-        """Money for an answer. What has no price costs nothing."""
-        tokens = prompt_tokens * (self.prompt_million or 0) + completion_tokens * (
-            self.completion_million or 0
-        )
-        return tokens / 1e6 + seconds / 3600 * (self.machine_hour or 0)
+    def of_machine(self, seconds: float | None) -> float | None:
+        """Money for so long of this machine; None where that has no price, or the time is not known."""
+        if self.machine_hour is None or seconds is None:
+            return None
+        return seconds / 3600 * self.machine_hour
+
+    def of_tokens(self, prompt: int | None, completion: int | None) -> float | None:
+        """Money for an answer of a hosted model; None where that has no price, or the tokens were not told."""
+        priced = [
+            (count, price)
+            for count, price in ((prompt, self.prompt_million), (completion, self.completion_million))
+            if price is not None
+        ]
+        if not priced or any(count is None for count, _ in priced):
+            return None
+        return sum((count or 0) * price for count, price in priced) / 1e6
 
 
 class Made(_Strict):

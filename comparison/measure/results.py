@@ -114,19 +114,26 @@ class Adapting(_Strict):
 
 class BreakEven(_Strict):
     """After how many questions the `tuned` slot has repaid its training, which takes `once`, against the `prompted` one;
-    `at` is None for never, `latest` None where never is not excluded. What an answer takes is given for so many: `per`."""
+    trained on `device`. `at` is None where nothing is saved as it seems, and `earliest` too for never; `latest` is None
+    where never is not excluded. What an answer takes is given for so many: `per`."""
 
     tuned: str
     prompted: str
     unit: Literal["seconds", "money"]
     once: float
     per: int = 1
+    device: str | None = None
     tuned_each: Figure
     prompted_each: Figure
     saving: Figure
     at: float | None = None
     earliest: float | None = None
     latest: float | None = None
+
+    @property
+    def never(self) -> bool:
+        """Whether it is clear that nothing is saved; where `at` is None and this is not, nothing is clear."""
+        return outcome(self.saving) == "less"
 
 
 class Asked(_Strict):

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from comparison.measure.folder import Graded, Record
-from comparison.measure.plan import Kind, Plan, key
+from comparison.measure.plan import Kind, Plan, Prices, key
 from comparison.measure.suite import Case, Measures
 
+LOCAL = "local"
+"""What receipts call the engine of this machine."""
 Value = float | None
 """None where it was not measured, or cannot be."""
 Place = tuple[str, Case]
@@ -97,10 +99,17 @@ class Answers:
     def money(self, slot: str, place: Place) -> Value:
         """By the prices that were given; None where nothing was timed."""
         record = self.find("alone", place, slot)
-        if record is None or record.receipt is None or record.seconds is None:
-            return None
-        tokens = record.prompt_tokens or 0, record.completion_tokens or 0
-        return self.plan.prices.of(*tokens, record.seconds)
+        return paid(self.plan.prices, record, record.seconds) if record else None
+
+
+def paid(prices: Prices, record: Record, seconds: float | None) -> float | None:
+    """Money for an answer that took so long alone: by this machine's hours where its own engine gave it, and else by the
+    token; None where that has no price."""
+    if record.receipt is None:
+        return None
+    if record.receipt.get("backend", LOCAL) == LOCAL:
+        return prices.of_machine(seconds)
+    return prices.of_tokens(record.prompt_tokens, record.completion_tokens)
 
 
 def about(places: Sequence[Place]) -> list[Hashable]:

@@ -10,7 +10,7 @@ from comparison.measure.figures import rows
 from comparison.measure.figures.answers import Answers, Of, Place, Value, about
 from comparison.measure.folder import Record
 from comparison.measure.plan import Slot
-from comparison.measure.results import Adapting, BreakEven, Row
+from comparison.measure.results import Adapting, BreakEven, Row, outcome
 
 
 def speed(answers: Answers) -> Iterator[Row]:
@@ -102,8 +102,9 @@ def break_even(answers: Answers) -> Iterator[BreakEven]:
             once = tuned.made.seconds
             yield from _repaid(answers, tuned, prompted, "seconds", once)
             if prices.given:
-                paid = prices.of(0, 0, once) if prices.training is None else prices.training
-                yield from _repaid(answers, tuned, prompted, "money", paid)
+                paid = prices.of_machine(once) if prices.training is None else prices.training
+                if paid is not None:
+                    yield from _repaid(answers, tuned, prompted, "money", paid)
 
 
 def _repaid(
@@ -123,6 +124,8 @@ def _repaid(
     def after(each: float | None) -> float | None:
         return per * once / each if each is not None and each > 0 else None
 
+    never = outcome(saving) == "less"  # and no number of questions, however the interval's ends lie
+
     yield BreakEven(
         tuned=tuned.id,
         prompted=prompted.id,
@@ -132,9 +135,10 @@ def _repaid(
         tuned_each=rows.figure(tuned_each, same, unit),
         prompted_each=rows.figure(prompted_each, same, unit),
         saving=saving,
-        at=after(saving.value),
-        earliest=after(saving.high),
-        latest=after(saving.low),
+        device=tuned.made.device if tuned.made else None,
+        at=None if never else after(saving.value),
+        earliest=None if never else after(saving.high),
+        latest=None if never else after(saving.low),
     )
 
 

@@ -63,7 +63,7 @@ def break_even(found: Results, one: BreakEven) -> str:
     unit = found.currency if one.unit == "money" else "s"
     crossing = one.at
     tuned_each, prompted_each = (each.value / one.per for each in (one.tuned_each, one.prompted_each))
-    last = min(max(crossing * 2, 10.0), 1e9) if crossing else 2 * one.once / max(tuned_each, 1e-12)
+    last = min(max(crossing * 2, 10.0), 1e9) if crossing else max(2 * one.once / max(tuned_each, 1e-12), 10.0)
     tuned, prompted = one.once + last * tuned_each, last * prompted_each
     top = max(tuned, prompted) or 1.0
 
@@ -116,8 +116,13 @@ def break_even(found: Results, one: BreakEven) -> str:
 def break_even_told(found: Results, one: BreakEven) -> str:
     """After how many questions training is repaid, in a sentence."""
     unit = "money" if one.unit == "money" else "seconds of the machine"
-    if one.at is None:
+    if not one.once:
+        return f"In {unit}: there is nothing to repay, training cost nothing."
+    if one.never:
         return f"In {unit}: never repaid, an answer of {one.tuned} does not cost less."
+    if one.at is None:
+        early = f", at the earliest after {more(round(one.earliest))} questions" if one.earliest else ""
+        return f"In {unit}: not clear whether it is ever repaid{early}."
     until = "never" if one.latest is None else more(round(one.latest))
     return f"In {unit}: repaid after about {more(round(one.at))} questions ({more(round(one.earliest or 0))} to {until})."
 

@@ -82,6 +82,8 @@ def test_questions_that_are_timed_or_repeated_are_spread_over_the_suite(planned:
 
 def test_prices_make_the_cost_of_an_answer() -> None:
     prices = Prices(machine_hour=3.6, prompt_million=2.0, completion_million=10.0)
-    assert prices.of(1_000_000, 100_000, 1000) == pytest.approx(2.0 + 1.0 + 1.0)
+    assert prices.of_tokens(1_000_000, 100_000) == pytest.approx(2.0 + 1.0)
+    assert prices.of_machine(1000) == pytest.approx(1.0)
+    assert prices.of_tokens(None, 100_000) is None, "what a server did not tell is not free"
     assert not Prices().given
-    assert Prices().of(5, 5, 5) == 0
+    assert (Prices().of_machine(5), Prices().of_tokens(5, 5)) == (None, None)

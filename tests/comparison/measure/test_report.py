@@ -143,6 +143,38 @@ def test_what_answers_and_questions_say_is_text_and_nothing_else(tmp_path: Path)
     assert "&lt;script&gt;alert(1)" in page
 
 
+@pytest.mark.parametrize(
+    "prices",
+    [
+        Prices(prompt_million=5),
+        Prices(machine_hour=0),
+        Prices(machine_hour=1, training=0),
+        Prices(prompt_million=5, training=0),
+    ],
+)
+@pytest.mark.parametrize("tuned_s", [0.5, 1.0, 2.0])
+def test_whatever_the_prices_there_is_a_report(tmp_path: Path, prices: Prices, tuned_s: float) -> None:
+    def said(item: Item) -> Record:
+        seconds = tuned_s if item.slot.family == "tuned" else 1.0 + item.case.test % 3 / 10
+        return made.record(item, seconds=seconds)
+
+    folder = made.folder(tmp_path / "run", made.plan([many(8)], *FOUR, prices=prices), said, right)
+    found, texts = written(folder)
+    assert len(texts) == len(files.NAMES)
+    assert all(one.once or "there is nothing to repay" in texts[files.HTML] for one in found.break_even)
+
+
+def test_a_suites_own_names_write_no_markup(tmp_path: Path) -> None:
+    name = "'\"><img src=x onerror=alert(1)>'"
+    asked = suite(
+        f"name: evil\ntitle: E\nquestion: 'a {{{{who}}}}?'\ntests: [{{vars: {{}}, "
+        f"assert: [{{type: equals, value: x, metric: {name}}}], "
+        f"pairs: {{attribute: {name}, var: who, values: [[a, b], [c, d]]}}}}]\n"
+    )
+    page = written(made.folder(tmp_path / "run", made.plan([asked], *FOUR)))[1][files.HTML]
+    assert "<img" not in page
+
+
 def test_the_figures_as_a_table_are_the_figures(large: tuple[RunFolder, Results, dict[str, str]]) -> None:
     _, found, texts = large
     told = list(csv.DictReader(texts[files.FIGURES].splitlines()))
