@@ -131,6 +131,7 @@ def _report(folder: RunFolder, instruments: Any, as_json: bool) -> int:
     missed = [one for one in found.held if not one.met]
     for one in missed:
         share = "nothing was measured" if one.share is None else f"{one.share.value:.1%}"
+        share += f", {one.ungraded} answers not graded" if one.ungraded else ""
         of = f" of {one.metric}" if one.metric else ""
         print(
             f"counterpoint: {one.mode} misses its mark{of}: {share}, at least {one.at_least:.1%}",
@@ -153,6 +154,7 @@ def _lines(found: Results) -> list[str]:
             f"  {slot:{width}}  {figure(one, row.unit, found.currency)}" for slot, one in row.figures.items()
         ]
         lines += [f"  {between(row, apart, found.currency)}" for apart in row.gaps]
+    lines += [f"\n{count} answers could not be graded: {why}" for why, count in found.ungraded.items()]
     if found.advice:
         lines.append("")
         for sentence in found.advice.sentences:

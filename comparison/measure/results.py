@@ -149,12 +149,13 @@ class Asked(_Strict):
 
 
 class Held(_Strict):
-    """A mark of the suite, and whether it was met."""
+    """A mark of the suite, and whether it was met: not where answers are `ungraded`, or not there yet."""
 
     mode: str
     metric: str | None
     at_least: float
     share: Figure | None
+    ungraded: int = 0
     met: bool
 
 

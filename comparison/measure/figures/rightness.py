@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from comparison.measure.figures import rows
 from comparison.measure.figures.answers import Answers, about
 from comparison.measure.results import Held, Row
+from comparison.measure.suite import Case
 
 
 def customisation(answers: Answers) -> Iterator[Row]:
@@ -43,6 +44,10 @@ def held(answers: Answers) -> Iterator[Held]:
             of = answers.passed_for(required.metric) if required.metric else answers.passed
             slot = next((one.id for one in answers.plan.slots if one.mode == required.mode), None)
             values = [of(slot, place) for place in places] if slot else []
+            ungraded = sum(
+                value is None and _is_graded(case, required.metric)
+                for value, (_, case) in zip(values, places, strict=False)
+            )
             share = None
             if any(value is not None for value in values):
                 share = rows.figure(values, about(places), "share")
@@ -51,5 +56,11 @@ def held(answers: Answers) -> Iterator[Held]:
                 metric=required.metric,
                 at_least=required.at_least,
                 share=share,
-                met=share is not None and share.value >= required.at_least,
+                ungraded=ungraded,
+                met=share is not None and share.value >= required.at_least and not ungraded,
             )
+
+
+def _is_graded(case: Case, metric: str | None) -> bool:
+    """Whether an answer to it is right or wrong, by the checks of a metric or by all."""
+    return any(metric is None or (check.metric == metric and check.weight) for check in case.checks)

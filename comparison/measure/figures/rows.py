@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import combinations
-from math import inf
+from math import comb, inf
 from typing import Any, Literal
 
 from adapters.verdict import Figure
@@ -53,6 +53,8 @@ def row(
         slot: figure(its, same, unit) for slot, its in values.items() if any(one is not None for one in its)
     }
     slots = list(figures)
+    # Any two may be told apart, whichever are looked at: all differences of a row hold together (Bonferroni).
+    confidence = 1 - 0.05 / max(1, comb(len(slots), 2))
     pairs: Iterable[tuple[str, str]] = combinations(slots, 2)
     if len(slots) > _ALL_PAIRS:
         sign = -1 if better == "less" else 1
@@ -65,7 +67,9 @@ def row(
         unit=unit,
         better=better,
         figures=figures,
-        gaps=tuple(found for one, other in pairs if (found := gap(one, other, values, same, unit))),
+        gaps=tuple(
+            found for one, other in pairs if (found := gap(one, other, values, same, unit, confidence))
+        ),
         **_behind(cases, {slot: values[slot] for slot in slots}),
     )
 
@@ -138,7 +142,9 @@ def _possible(
     return intervals.within(found, values, same, least, most, confidence)
 
 
-def gap(one: str, other: str, values: Values, same: Sequence[Hashable], unit: Unit) -> Gap | None:
+def gap(
+    one: str, other: str, values: Values, same: Sequence[Hashable], unit: Unit, confidence: float = 0.95
+) -> Gap | None:
     """How far `one` is above `other`, on the questions that both have a value for; None where there is none."""
     apart, theirs = known(
         [
@@ -149,10 +155,14 @@ def gap(one: str, other: str, values: Values, same: Sequence[Hashable], unit: Un
     )
     if not apart:
         return None
-    found = difference(apart, theirs, unit)
+    found = difference(apart, theirs, unit, confidence)
     things = len(set(theirs))
     return Gap(
-        one=one, other=other, figure=found, asked=things, questions=intervals.things_to_tell(found, things)
+        one=one,
+        other=other,
+        figure=found,
+        asked=things,
+        questions=intervals.things_to_tell(found, things, confidence),
     )
 
 

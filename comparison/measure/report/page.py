@@ -206,6 +206,7 @@ def _held(found: Results) -> str:
     lines = ""
     for one in found.held:
         share = "not measured" if one.share is None else figure(one.share, "share")
+        share += f", {one.ungraded} answers not graded" if one.ungraded else ""
         of = f", {one.metric}" if one.metric else ""
         state = "passed" if one.met else "failed"
         word = "met" if one.met else "missed"

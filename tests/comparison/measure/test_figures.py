@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from pathlib import Path
 
 import pytest
 
+from comparison.measure.figures import rows
 from comparison.measure.figures.answers import Answers
 from comparison.measure.figures.reckon import results
 from comparison.measure.figures.rightness import customisation
@@ -219,6 +221,33 @@ def test_a_suites_marks_are_held_against_what_its_modes_got(tmp_path: Path) -> N
     found = results(made.folder(tmp_path / "run", plan, passes=lambda item: item.case.test % 2 == 0), SENSES)
     assert [one.met for one in found.held] == [True, False, False]
     assert found.held[2].share is None
+
+
+def test_a_mark_is_not_met_by_the_few_answers_that_could_be_graded(tmp_path: Path) -> None:
+    require = "require: [{mode: base, at_least: 0.5}]\n"
+    folder = made.folder(tmp_path / "run", made.plan([many(8, require)], "base"))
+    assert results(folder, SENSES).held[0].met
+    grades = (folder.path / "grades.jsonl").read_text().splitlines()
+    key = json.loads(grades[-1])["key"]
+    grades[-1] = json.dumps({"key": key, "cannot": "the judge says nothing"})
+    (folder.path / "grades.jsonl").write_text("".join(line + "\n" for line in grades))
+    [mark] = results(folder, SENSES).held
+    assert (mark.share and mark.share.value, mark.ungraded, mark.met) == (1, 1, False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modes", [4, 12])
+def test_of_many_equal_modes_none_is_ahead_but_by_a_rare_chance(modes: int) -> None:
+    draw = random.Random(7)
+    slots, cases = [f"m{number}" for number in range(modes)], [f"many/{number}" for number in range(56)]
+    alarms = 0
+    for _ in range(300):
+        values = {slot: [float(draw.random() < 0.6) for _ in cases] for slot in slots}
+        found = rows.row("customisation/all", "right", "share", "more", values, cases, cases)
+        alarms += any(gap.outcome != "unclear" for gap in found.gaps)
+    print(f"{modes} equal modes: a clear difference in {alarms} of 300 runs = {alarms / 300:.1%}")
+    # 5 % of 300 are 15; more than 26 are drawn of that once in 300 times.
+    assert alarms <= 26
 
 
 def simulated(better: float, draw: random.Random, suite: Suite) -> Outcome:
