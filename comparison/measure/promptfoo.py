@@ -64,6 +64,8 @@ class _Reading:
                 self._leave(name, "who answers is chosen as modes")
         template = self._template(told.get("prompts"))
         default = told.get("defaultTest")
+        if default is not None and not isinstance(default, dict):
+            self._leave("defaultTest", "is no mapping here: write it out")
         default = default if isinstance(default, dict) else {}
         tests = list(self._tests(told.get("tests")))
         content: dict[str, Any] = {
@@ -148,6 +150,8 @@ class _Reading:
                 variables[name] = value if isinstance(value, list) else str(value)
         made: dict[str, Any] = {"vars": variables, "assert": []}
         listed = test.get("assert")
+        if listed is not None and not isinstance(listed, list):
+            self._leave(f"{place}.assert", "is no list")
         for number, check in enumerate(listed if isinstance(listed, list) else []):
             made["assert"] += self._check(check, f"{place}.assert[{number}]")
         if isinstance(test.get("threshold"), int | float):

@@ -79,15 +79,26 @@ def expectation(text: str) -> dict[str, Any]:
     kind = typed["type"].removeprefix("not-") if typed else ""
     if typed and kind in _VALUED:
         raise CounterpointError(f"the check {kind!r} is not known here: {_VALUED[kind]}; write it as python")
-    if typed and kind in ("grade", "llm-rubric"):
-        return {"type": "llm-rubric", "value": (typed["value"] or "").strip()}
-    if typed is None or kind not in KINDS:
+    if typed is None:
         return {"type": "equals", "value": text}
-    check: dict[str, Any] = {"type": typed["type"]}
+    if kind == "grade":
+        kind = "llm-rubric"
+    if kind not in KINDS:
+        # A word, a colon and no space is promptfoo's way to name a check; a text's own colon has one, a URL's two slashes.
+        value = typed["value"] or " "
+        if typed["threshold"] is None and (value[0].isspace() or value.startswith("//")):
+            return {"type": "equals", "value": text}
+        raise CounterpointError(
+            f"the check {show(typed['type'], 40)} is not known here: to ask for this text, write equals:"
+        )
+    check: dict[str, Any] = {"type": f"not-{kind}" if typed["type"].startswith("not-") else kind}
     if typed["value"] is not None and typed["value"].strip():
         check["value"] = typed["value"].strip()
     if typed["threshold"] is not None:
-        check["threshold"] = float(typed["threshold"])
+        try:
+            check["threshold"] = float(typed["threshold"])
+        except ValueError:
+            raise CounterpointError(f"{show(typed['threshold'], 20)} is no number") from None
     return check
 
 

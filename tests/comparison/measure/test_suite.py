@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from comparison.measure.suite import Suite, read
+from comparison.measure.suite_table import expectation
 from errors import CounterpointError
 from strict_yaml import load
 
@@ -167,3 +168,33 @@ def test_a_file_that_is_no_text_or_is_not_there_is_one_line(tmp_path: Path) -> N
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CounterpointError, match="is not UTF-8 text"):
         read(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("cell", "check"),
+    [
+        ("not-llm-rubric: is rude", {"type": "not-llm-rubric", "value": "is rude"}),
+        ("grade: is short", {"type": "llm-rubric", "value": "is short"}),
+        ("llm-rubric(0.8): is short", {"type": "llm-rubric", "value": "is short", "threshold": 0.8}),
+        ("similar(0.7):hello", {"type": "similar", "value": "hello", "threshold": 0.7}),
+        ("note: a text", {"type": "equals", "value": "note: a text"}),
+        ("https://example.com", {"type": "equals", "value": "https://example.com"}),
+        ("yes", {"type": "equals", "value": "yes"}),
+    ],
+)
+def test_a_cell_says_its_check_as_promptfoo_has_it(cell: str, check: dict[str, object]) -> None:
+    assert expectation(cell) == check
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ("factuality:Paris", "'factuality' is not known here"),
+        ("answer-relevance(0.7):x", "'answer-relevance' is not known"),
+        ("similar(1.2.3):x", "'1.2.3' is no number"),
+        ("javascript:output.length", "its code is JavaScript"),
+    ],
+)
+def test_a_cell_whose_check_is_not_known_is_refused_and_not_taken_for_a_text(cell: str, told: str) -> None:
+    with pytest.raises(CounterpointError, match=told):
+        expectation(cell)
