@@ -118,7 +118,10 @@
   };
   // A report that is refreshed while somebody reads it keeps open what its reader opened: Gradio closes it.
   const opened = new Set();
-  const foldOf = (fold) => `${fold.closest("section")?.id} ${fold.id || fold.querySelector("summary")?.textContent}`;
+  const foldOf = (fold) => {
+    const own = fold.querySelector(":scope > [id]")?.id || fold.querySelector("summary")?.textContent;
+    return `${fold.parentElement?.closest("[id]")?.id} ${own}`;
+  };
   document.addEventListener("click", ({ target }) => {
     const fold = target.closest("#measure-report summary")?.parentElement;
     if (fold) opened[fold.open ? "delete" : "add"](foldOf(fold));

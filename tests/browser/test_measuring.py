@@ -113,6 +113,15 @@ def test_a_suite_is_measured_though_its_page_is_reloaded_stopped_gone_on_with_an
     question.get_by_text("seed").first.wait_for()
     assert "adapter:one" in question.inner_text()
     assert page.evaluate("window.hit") is None
+    # A figure leads to the very answer that it comes from, which opens.
+    figure = report.locator("#customisation-all")
+    figure.locator("summary", has_text="questions behind it").click()
+    link = figure.locator("td a").last
+    place = (link.get_attribute("href") or "").removeprefix("#")
+    answer = report.locator(f"[id='{place}']")
+    assert not answer.is_visible()
+    link.click()
+    answer.get_by_text("seed").first.wait_for()
 
     page.get_by_role("button", name="Download", exact=True).click()
     for name, part in (
