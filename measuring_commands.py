@@ -237,7 +237,9 @@ def _same(plan: Plan, sha256: str, options: argparse.Namespace) -> None:
             f"{options.out} was begun with another {plan.suite.name} than {options.suite} is now: measure anew into "
             "another folder."
         )
-    modes = [slot.mode for slot in plan.slots]
+    modes = [
+        slot.mode for slot in plan.slots if slot.persona is None
+    ]  # variants are told apart by another option
     if options.mode and options.mode != modes:
         raise CounterpointError(
             f"{options.out} was begun with {', '.join(modes)}: leave --mode out to go on with it."

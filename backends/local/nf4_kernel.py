@@ -80,6 +80,7 @@ def multiply(x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor) -> torc
     if (
         (x.dtype, codes.dtype, scales.dtype) != (torch.float32, torch.uint8, torch.float32)
         or {x.device.type, codes.device.type, scales.device.type} != {"cpu"}
+        or not rows
         or wide % BLOCK
         or codes.shape[1] * 2 != wide
         or scales.shape != (out, wide // BLOCK)

@@ -163,6 +163,8 @@ def _keeps_to(schema: Any, values: list[Any]) -> Grade:
     validator = _validator(json.dumps(schema))
     try:
         problems = [next(validator.iter_errors(value), None) for value in values]
+    except TimeoutError:
+        raise CannotGrade("a pattern of the schema takes too long: write it more simply") from None
     except (Unresolvable, RecursionError) as error:
         raise CannotGrade(f"the schema cannot be followed ({' '.join(str(error).split())[:120]})") from None
     if None in problems:
@@ -176,7 +178,25 @@ def _keeps_to(schema: Any, values: list[Any]) -> Grade:
 @functools.lru_cache(maxsize=256)
 def _validator(schema: str) -> jsonschema.Draft202012Validator:
     # With an empty registry nothing is fetched that a schema may refer to.
-    return jsonschema.Draft202012Validator(json.loads(schema), registry=Registry())
+    content = json.loads(schema)
+    if _names(content, "patternProperties"):
+        raise CannotGrade("patternProperties in a schema are not followed here: name its properties")
+    return _TIMED(content, registry=Registry())
+
+
+def _names(schema: Any, keyword: str) -> bool:
+    if isinstance(schema, dict):
+        return keyword in schema or any(_names(value, keyword) for value in schema.values())
+    return isinstance(schema, list) and any(_names(value, keyword) for value in schema)
+
+
+def _pattern(validator: Any, pattern: Any, value: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
+    """As jsonschema's own, but for no longer than a regex check may take."""
+    if isinstance(value, str) and not regex_module.search(pattern, value, timeout=_MOST_SECONDS):
+        yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+_TIMED = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _pattern})
 
 
 def _same(a: Any, b: Any) -> bool:

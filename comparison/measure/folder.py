@@ -26,8 +26,9 @@ class _Strict(BaseModel):
 
 
 class Record(_Strict):
-    """An answer, or why there is none (`failed`). `seconds` is the whole answer's, asked alone; `logprob` the mean of
-    its tokens' natural log-probabilities; `checked_s` how long the adapter's dataset took to check."""
+    """An answer, or why there is none (`failed`). `seconds` is the whole answer's, asked alone, and `first_s` that to its
+    first words, whatever steps were before them; `logprob` the mean of its tokens' natural log-probabilities; `checked_s`
+    how long the adapter's dataset took to check."""
 
     kind: Kind
     suite: str
@@ -41,6 +42,7 @@ class Record(_Strict):
     failed: str | None = None
     logprob: float | None = None
     seconds: float | None = None
+    first_s: float | None = None
     checked_s: float | None = None
     receipt: dict[str, Any] | None = None
 

@@ -27,6 +27,9 @@ _LIBRARIES = (
     "statsmodels",
     "sacrebleu",
     "rouge-score",
+    "vaderSentiment",
+    "bitsandbytes",
+    "peft",
 )
 
 

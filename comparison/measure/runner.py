@@ -16,7 +16,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from backends.contract import Failed
+from backends.contract import Delta, Failed
+from comparison.chain import StepBegan
 from comparison.checks.check import Need, Tools
 from comparison.live import Answered, Comparison, Pane
 from comparison.measure import grading
@@ -129,10 +130,7 @@ class Runner:
     def _timed(self, item: Item) -> Record:
         """An answer with nothing beside it, and how long the whole of it took."""
         checked = self._check_data(item.slot) if item.kind == "adapt" and item.slot.made else None
-        began = time.monotonic()
-        record = self._asked(item)
-        seconds = round(time.monotonic() - began, 4)
-        return record.model_copy(update={"seconds": seconds, "checked_s": checked})
+        return self._asked(item).model_copy(update={"checked_s": checked})
 
     def _together(self, items: Sequence[Item]) -> Iterator[Record]:
         """The answers to all of them, each as it ends; about so many are under way all the time, since a batch that waits
@@ -163,13 +161,26 @@ class Runner:
         raise WorkFailed("What answers is busy with other things: go on when it is free.")
 
     def _in_one_call(self, item: Item) -> Record:
+        began, first = time.monotonic(), None
         with closing(self._comparison.ask(item.case.question, [self._pane(item)])) as events:
             for each in events:
                 if self._stop.is_set() or self._leave.is_set():
                     raise Stopped
                 event = each.event
+                if isinstance(event, StepBegan):  # what is said in a step before the last is no answer yet
+                    first = None
+                elif isinstance(event, Delta):
+                    first = first or time.monotonic() - began
                 if isinstance(event, Answered):
-                    return _record(item, event)
+                    record = _record(item, event)
+                    if item.kind not in ("adapt", "alone"):
+                        return record
+                    seconds = time.monotonic() - began
+                    times = {
+                        "seconds": round(seconds, 4),
+                        "first_s": None if first is None else round(first, 4),
+                    }
+                    return record.model_copy(update=times)
                 if isinstance(event, Failed):
                     if event.cause in ("busy", "work"):
                         raise (Busy if event.cause == "busy" else WorkFailed)(event.message)

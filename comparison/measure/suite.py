@@ -31,6 +31,8 @@ from personas.schema import Slug, placeholders
 from strict_yaml import load, load_plain
 
 MAX_BYTES = 4 * 1024 * 1024
+MAX_ASKED = 20_000
+"""Questions of a suite in all their wordings, with all who ask."""
 MAX_TESTS = 2_000
 QUESTION = "question"
 """The variable that a suite's template asks where it says nothing else."""
@@ -172,6 +174,14 @@ class Suite(_Strict):
         ]
         if self.measures == "bias" and not any(test.pairs for test in self.tests):
             told.append("measures bias, but no test has pairs")
+        asked = sum(
+            (1 + len(test.paraphrases)) * sum(map(len, test.pairs.values) if test.pairs else (1,))
+            for test in self.tests
+        )
+        if asked > MAX_ASKED:
+            told.append(
+                f"asks {asked:,} questions in all wordings and pairs, and {MAX_ASKED:,} are taken: split it"
+            )
         if told:
             raise PydanticCustomError("suite", "{told}", {"told": "; ".join(told[:20])})
         return self

@@ -110,8 +110,8 @@ def _receipt(record: Record, shared: str | None) -> str:
         return ""
     told = [
         ("seed", receipt.get("seed")),
-        ("prompt tokens", receipt.get("prompt_tokens")),
-        ("answer tokens", receipt.get("completion_tokens")),
+        ("prompt tokens", record.prompt_tokens),
+        ("answer tokens", record.completion_tokens),
         ("first token", f"{receipt['ttft_s']:.2f} s" if receipt.get("ttft_s") is not None else None),
         ("tokens/s", f"{receipt['tokens_per_s']:.1f}" if receipt.get("tokens_per_s") is not None else None),
         ("whole answer", f"{record.seconds:.2f} s" if record.seconds is not None else None),
@@ -124,7 +124,9 @@ def _receipt(record: Record, shared: str | None) -> str:
     if prompt and (shared is None or filled(shared, record.question) != prompt):
         own = f"<pre>{escape(visible(str(prompt)))}</pre>"
     steps = "".join(
-        f"<p>step {escape(str(step.get('name')))}</p><pre>{escape(visible(str(step.get('answer'))))}</pre>"
+        f"<p>step {escape(str(step.get('name')))} · prompt tokens {step.get('prompt_tokens')} · tokens "
+        f"{step.get('completion_tokens')} · ended by {escape(str(step.get('finish_reason')))}</p>"
+        f"<pre>{escape(visible(str(step.get('answer'))))}</pre>"
         for step in receipt.get("steps", ())
     )
     return f'<p class="cp-m-receipt">{line}</p>{steps}{own}'

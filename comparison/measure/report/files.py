@@ -91,13 +91,13 @@ def _answers(
             "score": "" if grade is None or grade.score is None else grade.score,
             "reason": "" if grade is None else grade.cannot or grade.reason,
             "seconds": "" if record.seconds is None else record.seconds,
+            "prompt_tokens": "" if record.prompt_tokens is None else record.prompt_tokens,
+            "completion_tokens": "" if record.completion_tokens is None else record.completion_tokens,
             **{name: receipt.get(name, "") for name in _OF_RECEIPT},
         }
 
 
 _OF_RECEIPT = (
-    "prompt_tokens",
-    "completion_tokens",
     "ttft_s",
     "tokens_per_s",
     "prompt_sha256",

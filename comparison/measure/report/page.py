@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def fragment(found: Results, plan: Plan, records: Mapping[str, Record], grades: 
         _aspects(found, plan),
         _break_even(found),
         _adapting(found),
-        _repeated(found),
+        _repeated(found, plan),
         _held(found),
         _questions(found, plan, records, grades),
         _prompts(plan, records),
@@ -75,13 +75,26 @@ def compare(one: Results, other: Results) -> str:
         f'<th scope="col">{escape(each.title)}<br>{escape(each.date[:16].replace("T", " "))}</th>'
         for each in (one, other)
     )
+    warnings = "".join(f'<p class="cp-m-warning">{told}</p>' for told in _unlike(one, other))
     return (
         '<section class="cp-m"><p>Two runs, each with its own answers: their intervals are compared, and nothing is '
-        "paired.</p>"
+        f"paired.</p>{warnings}"
         '<div class="cp-m-wide"><table class="cp-m-figures"><thead><tr><th scope="col">figure</th>'
         f'{head}<th scope="col"></th>'
         f"</tr></thead><tbody>{body}</tbody></table></div></section>"
     )
+
+
+def _unlike(one: Results, other: Results) -> Iterator[str]:
+    """What keeps figures of two runs from being the same thing measured twice."""
+    if one.suite != other.suite:
+        yield "They asked different suites: their figures are not of the same questions."
+    elif one.suites != other.suites:
+        yield "Their suites were changed in between: their figures are not of the same questions."
+    if one.base != other.base:
+        yield "They were answered by different bases, or by one computed otherwise."
+    if one.machine != other.machine:
+        yield "They ran on different machines: times and what follows from them differ for that."
 
 
 def _section(title: str, name: str, body: str, lead: str = "") -> str:
@@ -188,7 +201,7 @@ def _adapting(found: Results) -> str:
     return _section("Time to adapt", "adapting", f"<ul>{lines}</ul>" if lines else "", lead)
 
 
-def _repeated(found: Results) -> str:
+def _repeated(found: Results, plan: Plan) -> str:
     body = charts.heat(found, found.asked)
     for one in found.asked:
         slots = ""
@@ -198,8 +211,17 @@ def _repeated(found: Results) -> str:
         body += f"<details><summary>{escape(one.question)}</summary>{slots}</details>"
     lead = (
         "The same question with other seeds: the mean cosine of any two answers, 1 where all mean the same."
+        + _temperatures(plan)
     )
     return _section("Asked again", "again", body, lead)
+
+
+def _temperatures(plan: Plan) -> str:
+    told = {suite.repeat.temperature for suite in plan.suites if suite.repeat}
+    fixed = sorted(one for one in told if one is not None)
+    if not fixed:
+        return ""
+    return f" All modes were asked at a temperature of {' or '.join(f'{one:g}' for one in fixed)} here, not at their own."
 
 
 def _held(found: Results) -> str:

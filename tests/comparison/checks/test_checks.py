@@ -133,12 +133,14 @@ def test_a_judge_is_shown_question_answer_and_criterion_and_asked_as_the_check_s
         ({"type": "llm-rubric", "value": "x"}, Tools(judge=lambda *_: "It is fine."), "gave no verdict"),
         ({"type": "is-json", "value": {"$ref": "http://127.0.0.1:9/x"}}, Tools(), "cannot be followed"),
         ({"type": "regex", "value": "(a+a+)+b"}, Tools(), "takes too long"),
+        ({"type": "is-json", "value": {"pattern": "(a+a+)+b"}}, Tools(), "takes too long"),
+        ({"type": "is-json", "value": {"patternProperties": {"a": {}}}}, Tools(), "not followed here"),
     ],
 )
 def test_a_check_that_cannot_be_made_neither_passes_nor_fails(
     made: dict[str, Any], tools: Tools, why: str
 ) -> None:
-    text = "{}" if made["type"] == "is-json" else "a" * 5000
+    text = json.dumps("a" * 5000) if made["type"] == "is-json" else "a" * 5000
     for kind in (made["type"], f"not-{made['type']}"):
         with pytest.raises(CannotGrade, match=why):
             grade([check(**{**made, "type": kind})], Answer(text), tools)

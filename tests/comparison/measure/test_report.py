@@ -255,6 +255,17 @@ def test_every_class_that_the_report_uses_has_a_look(
     assert {name for name in names - plain if f".{name}" not in style} == set()
 
 
+def test_repeats_at_a_temperature_of_their_own_say_so(tmp_path: Path) -> None:
+    plans = [
+        made.plan([many(4, f"repeat: {{times: 2{more}}}\n")], "base") for more in (", temperature: 0.7", "")
+    ]
+    pages = [
+        written(made.folder(tmp_path / str(place), plan))[1][files.HTML] for place, plan in enumerate(plans)
+    ]
+    assert "asked at a temperature of 0.7 here, not at their own" in pages[0]
+    assert "at a temperature of" not in pages[1]
+
+
 def test_two_runs_are_compared_where_they_have_modes_in_common(tmp_path: Path) -> None:
     one = results(
         made.folder(tmp_path / "a", made.plan([many(40)], *FOUR), prompted, lambda item: True), SENSES
@@ -265,5 +276,11 @@ def test_two_runs_are_compared_where_they_have_modes_in_common(tmp_path: Path) -
     told = compare(one, other)
     assert "100 % (91 to 100, n = 40)</td><td>0 % (0 to 9, n = 40)</td><td>apart</td>" in told
     assert "adapter:a" not in told
+    assert "cp-m-warning" not in told
+    changed = results(made.folder(tmp_path / "d", made.plan([many(41)], "base"), prompted), SENSES)
+    assert "Their suites were changed in between" in compare(one, changed)
+    elsewhere = other.model_copy(update={"suite": "other", "machine": "another"})
+    assert "They asked different suites" in compare(one, elsewhere)
+    assert "They ran on different machines" in compare(one, elsewhere)
     none = results(made.folder(tmp_path / "c", made.plan([many(4)], "persona:other"), prompted), SENSES)
     assert "no mode and no figure in common" in compare(one, none)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from backends.contract import Event, Failed, Request
+from backends.contract import Delta, Event, Failed, Request
+from comparison.chain import StepBegan
 from comparison.checks.check import Tools
-from comparison.live import Comparison
+from comparison.live import Answered, Comparison, Pane, PaneEvent
 from comparison.measure.folder import ANSWERS, Record, RunFolder
 from comparison.measure.plan import Plan
 from comparison.measure.prepare import Wanted
@@ -278,6 +280,43 @@ def test_what_is_busy_is_asked_again(
     measured(folder, comparison)
     assert refused.is_set()
     assert set(folder.records()) == {item.key for item in folder.plan().items}
+
+
+def test_to_wait_for_what_is_busy_is_not_the_answers_time_and_steps_before_the_last_are(
+    comparison: Comparison, planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("comparison.measure.runner.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    folder = RunFolder.begin(tmp_path / "run", planned(modes=("base",)))
+    runner = Runner(folder, comparison, Tools())
+    monkeypatch.setattr(runner._stop, "wait", lambda seconds: clock.__setitem__(0, clock[0] + 100))
+    refused: list[str] = []
+
+    def ask(question: str, panes: object) -> Iterator[PaneEvent]:
+        if not refused:
+            refused.append(question)
+            yield PaneEvent(0, Failed("x", "busy: ask again later", "busy"))
+            return
+        for seconds, event in (
+            (0.0, StepBegan(1, 2, "outline")),
+            (1.0, Delta("x", "an outline", 2, 1.0, None)),
+            (1.0, StepBegan(2, 2, "answer")),
+            (2.0, Delta("x", "an answer", 2, 2.0, None)),
+            (3.0, ended),
+        ):
+            clock[0] += seconds
+            yield PaneEvent(0, event)
+
+    [ended] = [
+        each.event
+        for each in comparison.ask("a?", [Pane("base", sampling={"max_tokens": 2})], seed=1)
+        if isinstance(each.event, Answered)
+    ]
+    monkeypatch.setattr(comparison, "ask", ask)
+    [item] = [item for item in folder.plan().items if item.kind == "alone"][:1]
+    record = runner._asked(item)
+    assert refused
+    assert (record.seconds, record.first_s) == (7.0, 4.0)
 
 
 def test_tokens_of_all_steps_are_counted() -> None:

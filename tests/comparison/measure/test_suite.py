@@ -198,3 +198,11 @@ def test_a_cell_says_its_check_as_promptfoo_has_it(cell: str, check: dict[str, o
 def test_a_cell_whose_check_is_not_known_is_refused_and_not_taken_for_a_text(cell: str, told: str) -> None:
     with pytest.raises(CounterpointError, match=told):
         expectation(cell)
+
+
+def test_a_small_file_that_asks_too_much_is_refused_before_anything_is_made_of_it() -> None:
+    sides = ", ".join(f"[a{n}, b{n}]" for n in range(60))
+    pairs = f"{{attribute: name, var: who, values: [{sides}]}}"
+    test = f"{{question: 'a {{{{who}}}}?', paraphrases: {['b?'] * 20}, pairs: {pairs}}}"
+    with pytest.raises(CounterpointError, match="asks 25,200 questions in all wordings and pairs"):
+        load(f"name: s\ntitle: S\nmeasures: bias\ntests: [{', '.join([test] * 10)}]\n", "s.yaml", Suite)
