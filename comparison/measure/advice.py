@@ -153,6 +153,7 @@ def _fastest(found: Results, family: str) -> Mode | None:
         if mode.family == family
         and mode.id in found.adapting
         and (family == "prompted" or found.adapting[mode.id].trained_s is not None)
+        and found.adapting[mode.id].changed is not False
     ]
     return min(its, key=lambda mode: found.adapting[mode.id].seconds, default=None)
 

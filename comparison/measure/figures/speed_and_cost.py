@@ -83,7 +83,8 @@ def adapting(answers: Answers) -> dict[str, Adapting]:
         record = answers.find("adapt", first, slot.id)
         if record is None or record.seconds is None or record.failed is not None:
             continue
-        before = answers.find("answer", first, slot.id)
+        # One beside others may end otherwise for that alone.
+        before = answers.find("alone", first, slot.id) or answers.find("answer", first, slot.id)
         made = slot.made
         found[slot.id] = Adapting(
             answer_s=record.seconds,

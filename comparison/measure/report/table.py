@@ -45,7 +45,8 @@ def lines(found: Results, plan: Plan) -> Iterator[Line]:
     speed = of("speed/answer", "speed/first-token")
     for slot, adapting in found.adapting.items():
         what = "training" if adapting.trained_s is not None else "an instruction"
-        speed[slot].append(f"{minutes(adapting.seconds)} from a change by {what} to its first answer")
+        same = ", which stayed the same" if adapting.changed is False else ""
+        speed[slot].append(f"{minutes(adapting.seconds)} from a change by {what} to its first answer{same}")
     yield Line(
         "Speed", "a change shows at once", "a change has to be trained first", speed, _changes_sooner(found)
     )
@@ -167,7 +168,9 @@ def _compared(found: Results, key: str, expected: Callable[[str], bool]) -> Born
 
 
 def _changes_sooner(found: Results) -> Borne:
-    prompted = [one.seconds for one in found.adapting.values() if one.trained_s is None]
+    prompted = [
+        one.seconds for one in found.adapting.values() if one.trained_s is None and one.changed is not False
+    ]
     tuned = [one.seconds for one in found.adapting.values() if one.trained_s is not None]
     if not prompted or not tuned:
         return ""

@@ -30,8 +30,10 @@ def plan(suites: list[Suite], *modes: str, prices: Prices | None = None, alone: 
     )
 
 
-def record(item: Item, answer: str = "an answer", seconds: float = 1.0, tokens: int = 10) -> Record:
-    """An answer to what was planned."""
+def record(item: Item, answer: str | None = None, seconds: float = 1.0, tokens: int = 10) -> Record:
+    """An answer to what was planned; a change shows where nothing else is said."""
+    if answer is None:
+        answer = "a changed answer" if item.kind == "adapt" else "an answer"
     return Record(
         kind=item.kind,
         suite=item.suite,

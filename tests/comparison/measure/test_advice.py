@@ -131,3 +131,15 @@ def test_what_could_not_be_graded_is_said(tmp_path: Path) -> None:
     assert any(
         "1 answers could not be graded: there is no embedding model" in one.text for one in advice.sentences
     )
+
+
+@pytest.mark.parametrize("shows", [True, False])
+def test_how_soon_an_instruction_shows_is_told_only_where_it_showed(tmp_path: Path, shows: bool) -> None:
+    def said(item: Item) -> Record:
+        # Beside others it ends otherwise, whatever it is told.
+        other = item.kind == "answer" or (item.kind == "adapt" and shows)
+        return made.record(item, "another answer" if other else "an answer", seconds=2.0)
+
+    advice = advised(tmp_path, right(tuned=0.9), answers=said)
+    told = [one.text for one in advice.sentences if "adapting" in one.rests_on]
+    assert bool(told) is shows

@@ -31,7 +31,8 @@ def prompted(item: Item) -> Record:
     """An answer with a receipt as a real one has it: of prompted modes with a long prompt."""
     begin = PERSONA if item.slot.family in ("prompted", "both") else ""
     prompt = f"<|im_start|>system\n{begin}<|im_end|>\n<|im_start|>user\n{item.case.question}<|im_end|>\n"
-    record = made.record(item, f"An answer to {item.case.question}", seconds=1.0 + item.case.test % 3)
+    answer = f"{'A changed' if item.kind == 'adapt' else 'An'} answer to {item.case.question}"
+    record = made.record(item, answer, seconds=1.0 + item.case.test % 3)
     receipt = {
         **(record.receipt or {}),
         "seed": item.seed,
