@@ -23,7 +23,7 @@ tests:
     assert: [{type: icontains, value: dog, metric: knowledge}]
   - question: a bridge ${window.hit = 1}?
     assert: [{type: icontains, value: opens, metric: knowledge}]
-""" + "".join(f"  - {{question: number {n}?, assert: [{{type: icontains, value: fox}}]}}\n" for n in range(7))
+""" + "".join(f"  - {{question: 'number {n}?', assert: [{{type: icontains, value: fox}}]}}\n" for n in range(7))
 """Enough of them that it still goes on when the page is there again."""
 
 
@@ -159,7 +159,7 @@ def test_a_mistake_is_one_line_and_loses_nothing(open_tiny: OpenPage, tmp_path: 
     assert page.get_by_role("button", name="Measure", exact=True).is_disabled()
     page.locator("#measure-file").get_by_role("button", name="Clear").click()
     page.set_input_files("#measure-file input[type=file]", suite)
-    told.get_by_text("It asks 3 questions").wait_for()
+    told.get_by_text("It asks 10 questions").wait_for()
     page.get_by_role("button", name="Prices and more").click()
     price = page.get_by_label("An hour of this machine")
     price.fill("cheap")
