@@ -23,7 +23,9 @@ tests:
     assert: [{type: icontains, value: dog, metric: knowledge}]
   - question: a bridge ${window.hit = 1}?
     assert: [{type: icontains, value: opens, metric: knowledge}]
-""" + "".join(f"  - {{question: 'number {n}?', assert: [{{type: icontains, value: fox}}]}}\n" for n in range(7))
+""" + "".join(
+    f"  - {{question: 'number {n}?', assert: [{{type: icontains, value: fox}}]}}\n" for n in range(7)
+)
 """Enough of them that it still goes on when the page is there again."""
 
 
