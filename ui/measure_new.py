@@ -125,22 +125,15 @@ class NewMeasurement:
     def about_suite(self) -> list[Any]:
         return [self.read, self.modes, self.guess, self.forecast, self.start]
 
-    def come(
-        self,
-        named: str | None,
-        file: str | None,
-        modes: list[str] | None,
-        guess: list[str],
-        alone: str,
-        *varied: Any,
-    ) -> Updates:
-        """The lists as they are now; what is chosen stays while it is there."""
+    def come(self, named: str | None, file: str | None, modes: list[str] | None, *others: Any) -> Updates:
+        """The lists as they are now; what is chosen stays while it is there. It is told what `look` is."""
         there = self.parts.modes(*(modes or ()))
         ids = {mode.id for mode in there}
         kept = [mode for mode in modes or () if mode in ids]
-        updates = self.look(named, file, kept, guess, alone, *varied)
+        updates = self.look(named, file, kept, *others)
         chosen = updates.get(self.modes, kept)
         updates[self.modes] = gr.Dropdown(choices=setup.choices(there), value=chosen, multiselect=True)
+        _, _, *varied = others
         return updates | self.varying.refresh(*(varied or (NONE, NONE))[:2])
 
     def look(

@@ -39,11 +39,13 @@ class Varying:
             gr.Markdown(say("variants_hint"), elem_classes=["cp-caption"], latex_delimiters=[])
             with gr.Row():
                 self.persona = gr.Dropdown(
-                    self._personas(), value=NONE, label=label("variants_persona"), elem_id="variants-persona"
-                )
+                    parts.persona_choices(), value=NONE, label=label("variants_persona"), min_width=240,
+                    elem_id="variants-persona",
+                )  # fmt: skip
                 self.adapter = gr.Dropdown(
-                    self._adapters(), value=NONE, label=label("variants_adapter"), elem_id="variants-adapter"
-                )
+                    self._adapters(), value=NONE, label=label("variants_adapter"), min_width=240,
+                    elem_id="variants-adapter",
+                )  # fmt: skip
             self.instructions = gr.CheckboxGroup(
                 [], label=label("variants_instructions"), visible=False, elem_id="variants-instructions"
             )
@@ -73,7 +75,7 @@ class Varying:
         """The lists as they are now; what is chosen stays while it is there."""
         updates: Updates = {}
         for field, choices, chosen in (
-            (self.persona, self._personas(), persona),
+            (self.persona, self._parts.persona_choices(), persona),
             (self.adapter, self._adapters(), adapter),
         ):
             there = chosen in [value for _, value in choices]
@@ -121,16 +123,12 @@ class Varying:
             raise CounterpointError(f"{say('variants')}: {joined(sentences(error))}.") from None
         return variants.slots(self._parts.personas.get(persona), grid)
 
-    def _personas(self) -> list[tuple[str, str]]:
-        found = [(entry.persona.title, entry.name) for entry in self._parts.personas.list() if entry.persona]
-        return [(say("variants_none"), NONE), *found]
-
     def _adapters(self) -> list[tuple[str, str]]:
         modes = [ModeId.parse(mode.id) for mode in self._parts.modes() if mode.usable]
         names = dict.fromkeys(
             mode.adapter for mode in modes if mode.adapter and not mode.persona and not mode.backend
         )
-        return [(say("variants_none"), NONE), *((name, name) for name in names)]
+        return [(say("train_no_persona"), NONE), *((name, name) for name in names)]
 
 
 class Winner:

@@ -170,9 +170,9 @@ def _repaid(found: Results, one: BreakEven) -> str:
     sign = found.currency if one.unit == "money" else ""
     what = "a thousand answers" if one.per == 1000 else "an answer"
     each = f"{sign}{_amount(one.tuned_each)} against {sign}{_amount(one.prompted_each)} for {what}"
-    if not one.once:
+    if one.state == "nothing to repay":
         return f"In {unit} the training of {tuned} cost nothing: {each}"
-    if one.at is None and not one.never:
+    if one.state == "unclear":
         return (
             f"In {unit} it is not clear whether {tuned} ever repays its training against {prompted}: {each}"
         )

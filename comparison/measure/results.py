@@ -131,9 +131,13 @@ class BreakEven(_Strict):
     latest: float | None = None
 
     @property
-    def never(self) -> bool:
-        """Whether it is clear that nothing is saved; where `at` is None and this is not, nothing is clear."""
-        return outcome(self.saving) == "less"
+    def state(self) -> Literal["nothing to repay", "never", "unclear", "repaid"]:
+        """What is to be said of it: never only where it is clear that nothing is saved."""
+        if not self.once:
+            return "nothing to repay"
+        if outcome(self.saving) == "less":
+            return "never"
+        return "unclear" if self.at is None else "repaid"
 
 
 class Asked(_Strict):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from backends.contract import Delta, Failed
+from backends.local.engine import ROWS
 from comparison.chain import StepBegan
 from comparison.checks.check import Need, Tools
 from comparison.live import Answered, Comparison, Pane
@@ -27,8 +28,8 @@ from comparison.modes import ModeId
 from errors import Busy, WorkFailed
 from personas.schema import Persona
 
-AT_ONCE = 24
-"""Answers under way: as many rows as the local engine decodes at once."""
+AT_ONCE = ROWS
+"""Answers under way: as many as the local engine decodes at once."""
 _JOIN = 4
 """So many have ended before as many others are asked."""
 _CHANGED = "Keep every answer to one short sentence."
@@ -139,7 +140,7 @@ class Runner:
         with ThreadPoolExecutor(self._at_once) as pool:
             try:
                 while waiting or under_way:
-                    # Those that join together have their prompts read in one pass, which takes little longer than one's.
+                    # Prompts that join together are read in one pass, which takes less than one after the other.
                     if self._at_once - len(under_way) >= min(_JOIN, self._at_once):
                         while waiting and len(under_way) < self._at_once:
                             under_way.add(pool.submit(self._asked, waiting.popleft()))

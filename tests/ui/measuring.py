@@ -1,31 +1,24 @@
-"""An app's parts that measure on a scripted backend."""
+"""What the Measure tab's tests share: an answer to anything, a wait for the end, fields that say nothing."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import Any
 
-from adapters.store import AdapterStore
-from backends.contract import BaseFacts, Event, Request
-from comparison.live import Comparison
-from comparison.measure.runs import Runs
-from comparison.modes import Catalogue
-from tests.comparison.measure.kit import Kit
+from backends.contract import Event, Request
 from tests.ui.scripted import delta, done
+from ui.measure import Measure
+from ui.measure_setup import NUMBERS, OWN, PRICES
 from ui.parts import Parts
 
+UNVARIED = ("", "", [], "", "")
+EMPTY = ("",) * (len(PRICES) + len(NUMBERS))
+MODES = ["base", "persona:explain-to-a-child"]
 
-def measuring(simple: Parts, base: Path, data: Path) -> Parts:
-    """Parts with a data folder for measurements; to be closed by these."""
-    facts = BaseFacts("some/base", base, "ab" * 32, ("en",), {})
-    adapters = AdapterStore(data / "library", data, lambda: facts)
-    catalogue = Catalogue(simple.personas, adapters, simple.backends)
-    comparison = Comparison(catalogue)
-    measurements = Runs(data, comparison, Kit)
-    return dataclasses.replace(
-        simple, adapters=adapters, catalogue=catalogue, comparison=comparison, measurements=measurements
-    )
+
+def begin(tab: Measure, own: str, modes: Sequence[str] = MODES, *given: str) -> dict[Any, Any]:
+    """Measures by a suite of one's own."""
+    return tab._start(OWN, own, list(modes), False, False, *UNVARIED, "", *(given or EMPTY))
 
 
 def says_fox(requests: Sequence[Request]) -> Iterator[Event]:

@@ -6,22 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import pytest
 
 from backends.contract import Event, Request
 from errors import CounterpointError
-from tests.ui.measuring import measuring, through
+from tests.ui.measuring import EMPTY, UNVARIED, through
 from tests.ui.scripted import ScriptedBackend, delta, done
 from ui.measure import Measure
-from ui.measure_setup import NUMBERS, OWN, PRICES
+from ui.measure_setup import OWN
 from ui.parts import Parts
 
 CHILD, DESK = "explain-to-a-child", "support-desk"
 SUITE = (
     "name: rows\ntitle: Rows\ntests: [{question: 'what?', assert: [{type: equals, value: '4 messages'}]}]\n"
 )
-NOTHING = ("",) * (1 + len(PRICES) + len(NUMBERS))
+NOTHING = ("", *EMPTY)
 
 
 def counts(requests: Sequence[Request]) -> Iterator[Event]:
@@ -32,16 +31,8 @@ def counts(requests: Sequence[Request]) -> Iterator[Event]:
 
 
 @pytest.fixture
-def parts(parts_with: Callable[[ScriptedBackend], Parts], tiny_base: Path, tmp_path: Path) -> Iterator[Parts]:
-    made = measuring(parts_with(ScriptedBackend(counts)), tiny_base, tmp_path)
-    yield made
-    made.measurements.close()
-
-
-@pytest.fixture
-def tab(parts: Parts) -> Iterator[Measure]:
-    with gr.Blocks(analytics_enabled=False):
-        yield Measure(parts)
+def parts(measuring_parts: Callable[[ScriptedBackend], Parts]) -> Parts:
+    return measuring_parts(ScriptedBackend(counts))
 
 
 @pytest.fixture
@@ -126,7 +117,7 @@ def test_variants_are_ranked_and_the_best_becomes_a_persona(tab: Measure, parts:
 
 
 def test_a_measurement_without_variants_offers_no_winner(tab: Measure, parts: Parts, own: str) -> None:
-    tab._start(OWN, own, ["base"], False, False, "", "", [], "", "", *NOTHING)
+    tab._start(OWN, own, ["base"], False, False, *UNVARIED, *NOTHING)
     through(parts)
     assert not tab._figures("rows-1", None)[tab.winner.row].visible
 

@@ -10,7 +10,7 @@ from comparison.measure.figures import rows
 from comparison.measure.figures.answers import Answers, Of, Place, Value, about
 from comparison.measure.folder import Record
 from comparison.measure.plan import Slot
-from comparison.measure.results import Adapting, BreakEven, Row, outcome
+from comparison.measure.results import Adapting, BreakEven, Row
 
 
 def speed(answers: Answers) -> Iterator[Row]:
@@ -129,8 +129,6 @@ def _repaid(
     def after(each: float | None) -> float | None:
         return per * once / each if each is not None and each > 0 else None
 
-    never = outcome(saving) == "less"  # and no number of questions, however the interval's ends lie
-
     yield BreakEven(
         tuned=tuned.id,
         prompted=prompted.id,
@@ -141,9 +139,9 @@ def _repaid(
         prompted_each=rows.figure(prompted_each, same, unit),
         saving=saving,
         device=tuned.made.device if tuned.made else None,
-        at=None if never else after(saving.value),
-        earliest=None if never else after(saving.high),
-        latest=None if never else after(saving.low),
+        at=after(saving.value),
+        earliest=after(saving.high),
+        latest=after(saving.low),
     )
 
 

@@ -103,6 +103,7 @@ def break_even(found: Results, one: BreakEven) -> str:
         f'<text x="{(_WIDTH + _LEFT) / 2:.0f}" y="{_HEIGHT - 2}" text-anchor="middle">questions</text>'
     )
     told = break_even_told(found, one)
+    told += f" It was trained on {one.device}." if one.device else ""
     keys = "".join(
         f'<span class="cp-m-key cp-m-{family}">{escape(slot)}</span>'
         for family, slot in (("prompted", one.prompted), ("tuned", one.tuned))
@@ -116,9 +117,9 @@ def break_even(found: Results, one: BreakEven) -> str:
 def break_even_told(found: Results, one: BreakEven) -> str:
     """After how many questions training is repaid, in a sentence."""
     unit = "money" if one.unit == "money" else "seconds of the machine"
-    if not one.once:
+    if one.state == "nothing to repay":
         return f"In {unit}: there is nothing to repay, training cost nothing."
-    if one.never:
+    if one.state == "never":
         return f"In {unit}: never repaid, an answer of {one.tuned} does not cost less."
     if one.at is None:
         early = f", at the earliest after {more(round(one.earliest))} questions" if one.earliest else ""

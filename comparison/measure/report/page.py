@@ -60,9 +60,10 @@ def compare(one: Results, other: Results) -> str:
             if its is None or slot not in row.figures or slot not in its.figures:
                 continue
             a, b = row.figures[slot], its.figures[slot]
-            known = None not in (a.low, a.high, b.low, b.high)
-            apart = known and (a.low > b.high or b.low > a.high)  # type: ignore[operator]
-            told = "apart" if apart else "not clearly apart" if known else "too few to tell"
+            if a.low is None or a.high is None or b.low is None or b.high is None:
+                told = "too few to tell"
+            else:
+                told = "apart" if a.low > b.high or b.low > a.high else "not clearly apart"
             body += (
                 f'<tr><th scope="row">{escape(row.title)}<br><b>{escape(slot)}</b></th>'
                 f"<td>{escape(figure(a, row.unit, one.currency))}</td>"

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from comparison.measure.plan import Plan
 from comparison.measure.report.charts import break_even_told
-from comparison.measure.results import Mode, Results, Row
+from comparison.measure.results import Mode, Outcome, Results, Row
 from comparison.measure.words import figure, minutes
 
 Borne = Literal["as expected", "not so here", "no clear difference", ""]
@@ -184,4 +184,9 @@ def _forgets(found: Results) -> Borne:
     apart = row.gap(tuned.id, bare) if row and tuned and bare else None
     if apart is None:
         return ""
-    return {"less": "as expected", "more": "not so here", "unclear": "no clear difference"}[apart.outcome]  # type: ignore[return-value]
+    borne: dict[Outcome, Borne] = {
+        "less": "as expected",
+        "more": "not so here",
+        "unclear": "no clear difference",
+    }
+    return borne[apart.outcome]
