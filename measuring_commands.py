@@ -146,8 +146,8 @@ def _lines(found: Results) -> list[str]:
 
     lines = [f"{found.title}: {found.questions} questions, {len(found.modes)} modes"]
     for row in found.rows:
-        if row.key.count("/") > 1:
-            continue  # parts of another row, which the report has
+        if row.part_of is not None:
+            continue  # the report has it
         lines.append(f"\n{row.aspect}: {row.title}")
         width = max(map(len, row.figures))
         lines += [

@@ -148,6 +148,13 @@ class Comparison:
             self.catalogue.adapters.mark(adapter, problem)
         return problem
 
+    def forget(self, mode: str) -> None:
+        """Has its backend free a mode's adapter, so that its next answer loads it anew. Raises CounterpointError for a
+        backend that is not declared."""
+        named = ModeId.parse(mode)
+        if named.adapter:
+            self._backends.get(named.backend).forget(named.adapter)
+
     def _mark(self, adapter: str | None, problem: str) -> None:
         if adapter:
             # It may have been deleted while it was asked.

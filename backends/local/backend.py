@@ -177,6 +177,9 @@ class LocalBackend(Backend):
         problem: str | None = self._call("probe", self._resolve(adapter))
         return problem
 
+    def forget(self, adapter: str) -> None:
+        self._call("forget", adapter)
+
     def statistics(self) -> dict[str, int]:
         """Rows, bytes and counts inside the engine; see Engine.call_statistics."""
         figures: dict[str, int] = self._call("statistics", None)

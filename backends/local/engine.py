@@ -155,6 +155,13 @@ class Engine:
             return str(fault)
         return None
 
+    def call_forget(self, adapter: str) -> None:
+        """Frees an adapter and all that was computed with it; not one that is answering."""
+        if any(job.row is not None and job.row.adapter == adapter for job in self._running.values()):
+            return
+        self._base.rows.unload(adapter)
+        self.decoder.store.forget(lambda key: isinstance(key, tuple) and key[0] == adapter)
+
     def call_statistics(self, _: None) -> dict[str, int]:
         """Figures for the page, Prometheus and the benchmark: bytes and counts. `steps` and `row_steps` are since the
         start: steps that decoded a token, and the rows decoded in them; their ratio is how full the batch is."""

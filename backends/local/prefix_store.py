@@ -7,7 +7,7 @@ one. What was computed with an adapter is of use only with that version of it at
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +94,11 @@ class PrefixStore:
         self.bytes += new.bytes
         while self.bytes > self.limit:
             self._drop(self._entries[0])
+
+    def forget(self, is_one: Callable[[Hashable], bool]) -> None:
+        """Drops the entries whose keys are such."""
+        for entry in [entry for entry in self._entries if is_one(entry.key)]:
+            self._drop(entry)
 
     def clear(self) -> None:
         self._entries.clear()

@@ -28,7 +28,8 @@ class _Strict(BaseModel):
 class Record(_Strict):
     """An answer, or why there is none (`failed`). `seconds` is the whole answer's, asked alone, and `first_s` that to its
     first words, whatever steps were before them; `logprob` the mean of its tokens' natural log-probabilities; `checked_s`
-    how long the adapter's dataset took to check."""
+    how long the adapter's dataset took to check. `steps` are those that were done before one failed; of an answer they
+    stand in its receipt."""
 
     kind: Kind
     suite: str
@@ -45,6 +46,7 @@ class Record(_Strict):
     first_s: float | None = None
     checked_s: float | None = None
     receipt: dict[str, Any] | None = None
+    steps: tuple[dict[str, Any], ...] = ()
 
     @property
     def key(self) -> str:

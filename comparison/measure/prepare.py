@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
+import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from comparison.measure.embedding import MODEL
 from comparison.measure.plan import Made, Plan, Prices, Slot
 from comparison.measure.suite import Suite, read, read_any
 from comparison.modes import Catalogue, ModeId
@@ -19,6 +22,8 @@ from strict_yaml import joined
 
 LIBRARY = Path(__file__).with_name("library")
 """The suites that ship."""
+_ROOMS = ("adapters", "api", "backends", "comparison", "logbook", "personas", "ui")
+"""Where our own code lies, beside the top."""
 _LIBRARIES = (
     "torch",
     "transformers",
@@ -175,8 +180,26 @@ def _gpu() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
 
 
+def _own_version() -> str:
+    """The commit that is checked out, and whether files differ from it; without one, a hash of the code itself."""
+    root = Path(__file__).parents[2]
+    try:
+        asked = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty= and changed files"]
+        told = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        if (root / ".git").exists() and told:
+            return f"commit {told}"
+    except (OSError, subprocess.SubprocessError):
+        pass  # no git, or no checkout of it
+    code = hashlib.sha256()
+    for room in (root.glob("*.py"), *(root.glob(f"{name}/**/*.py") for name in _ROOMS)):
+        for path in sorted(room):
+            code.update(path.read_bytes())
+    return f"code sha256 {code.hexdigest()[:12]}"
+
+
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    found = {"counterpoint": _own_version(), "python": platform.python_version()}
+    found[MODEL.id] = f"{MODEL.requirement}, sha256 {next(iter(MODEL.files.values()))}"
     for name in _LIBRARIES:
         try:
             found[name] = version(name)

@@ -62,7 +62,8 @@ class Gap(_Strict):
 class Row(_Strict):
     """One figure of each slot. `better` says which way is good. Where `paired`, the figures are differences within pairs
     that differ in who asks, to be held against zero; `effects` are their sizes in standard deviations. `values` are each
-    slot's of each of the `cases`, SUITE/CASE, that they come from."""
+    slot's of each of the `cases`, SUITE/CASE, that they come from. `part_of` is the row of all questions that this one is
+    of some of."""
 
     key: str
     aspect: Aspect
@@ -72,6 +73,7 @@ class Row(_Strict):
     figures: dict[str, Figure]
     gaps: tuple[Gap, ...] = ()
     paired: bool = False
+    part_of: str | None = None
     effects: dict[str, float] = Field(default_factory=dict)
     cases: tuple[str, ...] = ()
     values: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
@@ -85,13 +87,15 @@ class Row(_Strict):
 
 
 class Mode(_Strict):
-    """A slot as it was measured. `sampling` is what its answers' receipts say."""
+    """A slot as it was measured. `sampling` and the hashes are what its answers' receipts say."""
 
     id: str
     mode: str
     label: str
     family: Family
     sampling: dict[str, object] = Field(default_factory=dict)
+    persona_sha256: str | None = None
+    adapter_sha256: str | None = None
     failed: int = 0
     """Answers that there are none of: counted as wrong."""
 

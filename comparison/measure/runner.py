@@ -25,6 +25,7 @@ from comparison.measure import grading
 from comparison.measure.folder import Graded, Record, RunFolder
 from comparison.measure.plan import Item, Kind, Plan, Slot
 from comparison.modes import ModeId
+from comparison.receipt import StepDone
 from errors import Busy, WorkFailed
 from personas.schema import Persona
 
@@ -129,8 +130,11 @@ class Runner:
         return [Slot(id=mode, mode=mode) for mode in map(str, (ModeId(backend=one) for one in backends))]
 
     def _timed(self, item: Item) -> Record:
-        """An answer with nothing beside it, and how long the whole of it took."""
-        checked = self._check_data(item.slot) if item.kind == "adapt" and item.slot.made else None
+        """An answer with nothing beside it, and how long the whole of it took; an adapter's first one with its loading."""
+        checked = None
+        if item.kind == "adapt" and item.slot.made:
+            checked = self._check_data(item.slot)
+            self._comparison.forget(item.slot.mode)
         return self._asked(item).model_copy(update={"checked_s": checked})
 
     def _together(self, items: Sequence[Item]) -> Iterator[Record]:
@@ -162,7 +166,7 @@ class Runner:
         raise WorkFailed("What answers is busy with other things: go on when it is free.")
 
     def _in_one_call(self, item: Item) -> Record:
-        began, first = time.monotonic(), None
+        began, first, steps = time.monotonic(), None, []
         with closing(self._comparison.ask(item.case.question, [self._pane(item)])) as events:
             for each in events:
                 if self._stop.is_set() or self._leave.is_set():
@@ -170,6 +174,8 @@ class Runner:
                 event = each.event
                 if isinstance(event, StepBegan):  # what is said in a step before the last is no answer yet
                     first = None
+                elif isinstance(event, StepDone):
+                    steps.append(event.as_dict())
                 elif isinstance(event, Delta):
                     first = first or time.monotonic() - began
                 if isinstance(event, Answered):
@@ -185,7 +191,7 @@ class Runner:
                 if isinstance(event, Failed):
                     if event.cause in ("busy", "work"):
                         raise (Busy if event.cause == "busy" else WorkFailed)(event.message)
-                    return _record(item, failed=event.message)
+                    return _record(item, failed=event.message).model_copy(update={"steps": tuple(steps)})
         raise WorkFailed("What answers gave no end to an answer: go on with it.")
 
     def _pane(self, item: Item) -> Pane:

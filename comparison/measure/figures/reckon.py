@@ -60,6 +60,8 @@ def _mode(answers: Answers, slot: Slot) -> Mode:
         label=slot.label or slot.id,
         family=slot.family,
         sampling=receipt.get("sampling", {}),
+        persona_sha256=receipt.get("persona_sha256"),
+        adapter_sha256=receipt.get("adapter_sha256"),
         failed=sum(one.failed is not None for one in its),
     )
 

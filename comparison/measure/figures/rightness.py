@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import quote
 
 from comparison.measure.figures import rows
-from comparison.measure.figures.answers import Answers, about
+from comparison.measure.figures.answers import Answers, Of, about
 from comparison.measure.results import Held, Row
 from comparison.measure.suite import Case
 
@@ -14,18 +15,24 @@ def customisation(answers: Answers) -> Iterator[Row]:
     """By metric, on questions and on paraphrases, together and apart."""
     places, slots = answers.places("domain"), answers.slots
     metrics = dict.fromkeys(check.metric for _, case in places for check in case.checks if check.metric)
-    for ending, scope, chosen in (
-        ("", "questions and paraphrases", places),
-        ("/questions", "questions", [place for place in places if place[1].wording == 0]),
-        ("/paraphrases", "paraphrases", [place for place in places if place[1].wording > 0]),
-    ):
-        if not chosen:
-            continue
-        key, title = f"customisation/all{ending}", f"{scope} that pass all checks"
-        yield rows.over(chosen, slots, answers.passed, key, title, "share", "more")
-        for metric in metrics:
-            key, title = f"customisation/{metric}{ending}", f"{scope} that pass their checks of {metric}"
-            yield rows.over(chosen, slots, answers.passed_for(metric), key, title, "share", "more")
+    kinds: list[tuple[str, str, Of]] = [("customisation/all", "all checks", answers.passed)]
+    for metric in metrics:
+        kinds.append((_key(metric), f"their checks of {metric}", answers.passed_for(metric)))
+    asked = [place for place in places if place[1].wording == 0]
+    reworded = [place for place in places if place[1].wording > 0]
+    scopes = [("", "questions and paraphrases" if reworded else "questions", places)]
+    if reworded:
+        scopes += [("/questions", "questions", asked), ("/paraphrases", "paraphrases", reworded)]
+    for ending, scope, chosen in scopes:
+        for key, checks, of in kinds:
+            title = f"{scope} that pass {checks}"
+            row = rows.over(chosen, slots, of, key + ending, title, "share", "more")
+            yield row.model_copy(update={"part_of": key}) if ending else row
+
+
+def _key(metric: str) -> str:
+    """A metric may be called anything: nothing that other rows are called."""
+    return "customisation/" + ("%61ll" if metric == "all" else quote(metric, safe=" ,:()"))
 
 
 def forgetting(answers: Answers) -> Iterator[Row]:

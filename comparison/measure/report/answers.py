@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from comparison.measure.folder import Graded, Record
 from comparison.measure.plan import Plan
@@ -71,6 +72,7 @@ def _question(
     count = f'<span class="cp-m-count">{passed} of {graded} right</span>' if graded else ""
     told = "".join(_answer(plan, name, record, grades.get(record.key), shared) for record in first)
     for kind, title in (
+        ("adapt", "after a change, timed"),
         ("alone", "timed, with nothing beside it"),
         ("repeat", "asked again, with other seeds"),
     ):
@@ -107,7 +109,7 @@ def _answer(plan: Plan, name: str, record: Record, grade: Graded | None, shared:
 def _receipt(record: Record, shared: str | None) -> str:
     receipt = record.receipt
     if receipt is None:
-        return ""
+        return _steps(record.steps)
     told = [
         ("seed", receipt.get("seed")),
         ("prompt tokens", record.prompt_tokens),
@@ -123,13 +125,17 @@ def _receipt(record: Record, shared: str | None) -> str:
     own = ""
     if prompt and (shared is None or filled(shared, record.question) != prompt):
         own = f"<pre>{escape(visible(str(prompt)))}</pre>"
-    steps = "".join(
+    return f'<p class="cp-m-receipt">{line}</p>{_steps(receipt.get("steps", ()))}{own}'
+
+
+def _steps(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Of a chain, those before the last, or before the one that failed."""
+    return "".join(
         f"<p>step {escape(str(step.get('name')))} · prompt tokens {step.get('prompt_tokens')} · tokens "
         f"{step.get('completion_tokens')} · ended by {escape(str(step.get('finish_reason')))}</p>"
         f"<pre>{escape(visible(str(step.get('answer'))))}</pre>"
-        for step in receipt.get("steps", ())
+        for step in steps
     )
-    return f'<p class="cp-m-receipt">{line}</p>{steps}{own}'
 
 
 def visible(text: str) -> str:

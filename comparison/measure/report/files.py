@@ -26,7 +26,7 @@ def write(folder: RunFolder, found: Results) -> list[Path]:
     plan, records, grades = folder.plan(), folder.records(), folder.grades()
     texts = {
         HTML: page(found, plan, records, grades),
-        JSON: as_json(found, plan),
+        JSON: as_json(found, plan, records, grades),
         FIGURES: _table(figures(found)),
         ANSWERS: _table(_answers(plan, records, grades)),
     }
@@ -40,9 +40,19 @@ def write(folder: RunFolder, found: Results) -> list[Path]:
     return [folder.path / name for name in texts]
 
 
-def as_json(found: Results, plan: Plan) -> str:
-    """The figures and the plan that they are of."""
-    told = {"results": found.model_dump(mode="json"), "plan": plan.model_dump(mode="json", by_alias=True)}
+def as_json(found: Results, plan: Plan, records: Mapping[str, Record], grades: Mapping[str, Graded]) -> str:
+    """The figures, the plan that they are of, and the answers with their receipts and grades."""
+    told = {
+        "results": found.model_dump(mode="json"),
+        "plan": plan.model_dump(mode="json", by_alias=True),
+        "answers": [
+            {
+                **record.model_dump(mode="json"),
+                "grade": grades[record.key].model_dump(mode="json") if record.key in grades else None,
+            }
+            for record in records.values()
+        ],
+    }
     return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
 
 
@@ -100,7 +110,10 @@ def _answers(
 _OF_RECEIPT = (
     "ttft_s",
     "tokens_per_s",
+    "backend",
+    "base_sha256",
     "prompt_sha256",
+    "persona_sha256",
     "adapter_sha256",
 )
 

@@ -40,12 +40,12 @@ def fragment(found: Results, plan: Plan, records: Mapping[str, Record], grades: 
         _section("The table", "aspects", table(found, plan)),
         _aspects(found, plan),
         _break_even(found),
-        _adapting(found),
+        _adapting(found, plan),
         _repeated(found, plan),
         _held(found),
         _questions(found, plan, records, grades),
         _prompts(plan, records),
-        _versions(found, plan),
+        _versions(found),
     ]
     return f'<div class="cp-m">{"".join(parts)}</div>'
 
@@ -152,11 +152,9 @@ def _aspects(found: Results, plan: Plan) -> str:
     parts = []
     for aspect in ASPECTS:
         rows = [row for row in found.rows if row.aspect == aspect]
-        main = [row for row in rows if row.key.count("/") == 1 or row.paired]
-        rest = [row for row in rows if row not in main]
-        body = "".join(_row(found, row, behind(plan, row)) for row in main)
-        if rest:
-            apart = "".join(_row(found, row) for row in rest)
+        body = "".join(_row(found, plan, row) for row in rows if row.part_of is None)
+        apart = "".join(_row(found, plan, row) for row in rows if row.part_of is not None)
+        if apart:
             body += f"<details><summary>questions and paraphrases apart</summary>{apart}</details>"
         lead = ""
         if aspect == "bias":
@@ -169,15 +167,18 @@ def _aspects(found: Results, plan: Plan) -> str:
     return "".join(parts)
 
 
-def _row(found: Results, row: Row, behind: str = "") -> str:
+def _row(found: Results, plan: Plan, row: Row) -> str:
     return (
         f'<div class="cp-m-block" id="{_anchor(row.key)}"><h4>{escape(row.title)}</h4>{charts.bars(found, row)}'
-        f"{charts.gaps(found, row)}{behind}</div>"
+        f"{charts.gaps(found, row)}{behind(plan, row)}</div>"
     )
 
 
 def _break_even(found: Results) -> str:
-    body = "".join(charts.break_even(found, one) for one in found.break_even)
+    body = ""
+    for one in found.break_even:
+        key = "cost/money" if one.unit == "money" else "cost/machine"
+        body += f'{charts.break_even(found, one)}<p><a href="#{_anchor(key)}">what each answer took</a></p>'
     lead = (
         "What both have cost after so many questions: training first, or the longer prompt each time. The band is the "
         "crossing's interval."
@@ -185,19 +186,24 @@ def _break_even(found: Results) -> str:
     return _section("Break-even", "break-even", body, lead)
 
 
-def _adapting(found: Results) -> str:
+def _adapting(found: Results, plan: Plan) -> str:
     lines = ""
+    adapt = next((item for item in plan.items if item.kind == "adapt"), None)
+    asked = f"{adapt.suite}/{adapt.case.id}" if adapt else ""
     for slot, one in found.adapting.items():
         told = [f"answered after {minutes(one.answer_s)}"]
         if one.checked_s is not None:
             told.insert(0, f"dataset checked in {minutes(one.checked_s)}")
+        elif one.trained_s is not None:
+            told.insert(0, "without the check of its dataset, which is not here")
         if one.trained_s is not None:
             told.insert(-1, f"trained in {minutes(one.trained_s)} on {one.device}, as its passport says")
         if one.tested_s is not None:
             told.append(f"the test after training, {minutes(one.tested_s)}, is not counted")
         if one.changed is False:
             told.append("the answer stayed the same")
-        lines += f"<li><b>{escape(slot)}</b> {minutes(one.seconds)}: {escape('; '.join(told))}</li>"
+        link = f'<a href="#{escape(answers.anchor(asked))}">answers</a>'
+        lines += f"<li><b>{escape(slot)}</b> {minutes(one.seconds)}: {escape('; '.join(told))} {link}</li>"
     lead = "From a change to the first answer after it: of an instruction, or of the dataset."
     return _section("Time to adapt", "adapting", f"<ul>{lines}</ul>" if lines else "", lead)
 
@@ -259,11 +265,16 @@ def _prompts(plan: Plan, records: Mapping[str, Record]) -> str:
     return _section("Prompts", "prompts", body, lead)
 
 
-def _versions(found: Results, plan: Plan) -> str:
+def _versions(found: Results) -> str:
     lines = [f"seed {found.seed}"]
     lines += [f"suite {name}: sha256 {sha}" for name, sha in found.suites.items()]
     lines += [f"{name.replace('_', ' ')}: {told}" for name, told in found.base.items()]
-    lines += [f"{slot.id}: adapter sha256 {slot.made.sha256}" for slot in plan.slots if slot.made]
+    lines += [
+        f"{mode.id}: adapter sha256 {mode.adapter_sha256}" for mode in found.modes if mode.adapter_sha256
+    ]
+    lines += [
+        f"{mode.id}: persona sha256 {mode.persona_sha256}" for mode in found.modes if mode.persona_sha256
+    ]
     lines += [
         f"{mode.id} sampled with " + ", ".join(f"{name} {value}" for name, value in mode.sampling.items())
         for mode in found.modes
