@@ -132,8 +132,8 @@ class Runner:
     def _timed(self, item: Item) -> Record:
         """An answer with nothing beside it, and how long the whole of it took; an adapter's first one with its loading."""
         checked = None
-        if item.kind == "adapt" and item.slot.made:
-            checked = self._check_data(item.slot)
+        if item.kind == "adapt":
+            checked = self._check_data(item.slot) if item.slot.made else None
             self._comparison.forget(item.slot.mode)
         return self._asked(item).model_copy(update={"checked_s": checked})
 

@@ -61,6 +61,19 @@ def test_shares_are_of_answers_that_pass_and_metrics_of_their_own_checks(tmp_pat
     assert (back.figure.value, back.outcome) == (-0.5, "less")
 
 
+def test_a_metric_may_be_called_anything(tmp_path: Path) -> None:
+    checks = "{type: icontains, value: x, metric: all}, {type: icontains, value: y, metric: tone/calm}"
+    plan = made.plan([many(10, wordings=2, checks=checks)], *PAIR)
+    found = results(made.folder(tmp_path / "run", plan), SENSES)
+    its = [row for row in found.rows if row.aspect == "customisation"]
+    assert len({row.key for row in its}) == len(its) == 9
+    whole = [row.title for row in its if row.part_of is None]
+    assert whole == [
+        f"questions and paraphrases that pass {checks}"
+        for checks in ("all checks", "their checks of all", "their checks of tone/calm")
+    ]
+
+
 def test_an_answer_that_there_is_none_of_is_wrong_and_counted(tmp_path: Path) -> None:
     plan = made.plan([many(8)], "base")
 

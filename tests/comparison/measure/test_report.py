@@ -207,6 +207,11 @@ def test_the_json_holds_all_that_was_found_and_planned(
     told = json.loads(texts[files.JSON])
     assert Results.model_validate_json(json.dumps(told["results"])) == found
     assert type(folder.plan()).model_validate_json(json.dumps(told["plan"])) == folder.plan()
+    grades = folder.grades()
+    for one, record in zip(told["answers"], folder.records().values(), strict=True):
+        grade = one.pop("grade")
+        assert Record.model_validate_json(json.dumps(one)) == record
+        assert grade == (grades[record.key].model_dump(mode="json") if record.key in grades else None)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from backends.contract import Delta, Event, Failed, Request
+from backends.local.backend import LocalBackend
 from comparison.chain import StepBegan
 from comparison.checks.check import Tools
 from comparison.live import Answered, Comparison, Pane, PaneEvent
@@ -17,6 +18,7 @@ from comparison.measure.folder import ANSWERS, Record, RunFolder
 from comparison.measure.plan import Plan
 from comparison.measure.prepare import Wanted
 from comparison.measure.runner import Progress, Runner, Stopped
+from comparison.receipt import StepDone
 from errors import CounterpointError, WorkFailed
 from tests.comparison.measure.conftest import SUITE, Planned
 
@@ -317,6 +319,50 @@ def test_to_wait_for_what_is_busy_is_not_the_answers_time_and_steps_before_the_l
     record = runner._asked(item)
     assert refused
     assert (record.seconds, record.first_s) == (7.0, 4.0)
+
+
+def test_a_step_that_fails_loses_none_of_those_before_it(
+    comparison: Comparison, planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder.begin(tmp_path / "run", planned(modes=("base",), wanted=Wanted(alone=0)))
+    [ended] = [
+        each.event
+        for each in comparison.ask("a?", [Pane("base", sampling={"max_tokens": 2})], seed=1)
+        if isinstance(each.event, Answered)
+    ]
+    outline = StepDone("outline", "an outline", "stop", ended.receipt)
+
+    def ask(question: str, panes: object) -> Iterator[PaneEvent]:
+        for event in (StepBegan(1, 2, "outline"), outline, StepBegan(2, 2, "answer")):
+            yield PaneEvent(0, event)
+        yield PaneEvent(0, Failed("x", "Step answer (2 of 2): its prompt is too long", "context"))
+
+    monkeypatch.setattr(comparison, "ask", ask)
+    measured(folder, comparison)
+    for record in folder.records().values():
+        assert record.failed == "Step answer (2 of 2): its prompt is too long"
+        assert [(step["name"], step["answer"]) for step in record.steps] == [("outline", "an outline")]
+
+
+def test_an_adapters_time_to_adapt_has_its_loading_in_it_whoever_used_it_before(
+    comparison: Comparison, planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = comparison.catalogue.backends.get(None)
+    assert isinstance(backend, LocalBackend)
+    assert backend.probe("one") is None  # loaded from now on
+    loaded: list[tuple[str, int]] = []
+    real = comparison.ask
+
+    def ask(question: str, panes: list[Pane]) -> Iterator[PaneEvent]:
+        loaded.append((panes[0].mode, backend.statistics()["adapters_loaded"]))
+        yield from real(question, panes)
+
+    monkeypatch.setattr(comparison, "ask", ask)
+    folder = RunFolder.begin(tmp_path / "run", planned(modes=("adapter:one",)))
+    measured(folder, comparison)
+    places = [number for number, (mode, _) in enumerate(loaded) if mode == "adapter:one"]
+    assert loaded[places[0]] == ("adapter:one", 0)
+    assert {count for mode, count in loaded[places[1] :]} == {1}
 
 
 def test_tokens_of_all_steps_are_counted() -> None:
