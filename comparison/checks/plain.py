@@ -22,9 +22,9 @@ _OPENS = re.compile(r"[{\[]")
 
 
 def equals(check: Check, answer: Answer, tools: Tools) -> Grade:
-    """Text is compared as text, the space around it aside; an object or a list with the answer read as JSON."""
+    """Text is compared as it is, letter by letter; an object or a list with the answer read as JSON."""
     if not isinstance(check.value, dict | list):
-        return _told(answer.text.strip() == _text(check.value).strip(), f"is not {_text(check.value)!r}")
+        return _told(answer.text == _text(check.value), f"is not {_text(check.value)!r}")
     return _told(_same(_json(answer.text), check.value), "is not the expected JSON")
 
 

@@ -21,7 +21,8 @@ def check(**fields: Any) -> Check:
 
 
 PLAIN = [
-    ({"type": "equals", "value": "Yes"}, "Yes\n", "yes"),
+    ({"type": "equals", "value": "Yes"}, "Yes", "yes"),
+    ({"type": "equals", "value": "Yes"}, "Yes", "Yes\n"),
     ({"type": "equals", "value": 12}, "12", "12.5"),
     ({"type": "equals", "value": {"a": [1, None]}}, '{"a": [1, null]}', '{"a": [true, null]}'),
     ({"type": "equals", "value": {"a": 1}}, ' {"a": 1}', '{"a": 1, "b": 2}'),
