@@ -195,7 +195,7 @@ class Measure:
             self.about: measure_told.about(one, self.parts.runs.going_on()) if one else "",
             self.bar: measure_told.bar(one) if one else "",
             self.stop: gr.Button(visible=bool(one and one.here and not one.stopping)),
-            self.resume: gr.Button(visible=bool(one and one.total and one.state in ("stopped", "failed"))),
+            self.resume: gr.Button(visible=bool(one and one.goes_on)),
             self.export: gr.Button(visible=bool(one and one.done)),
             self.delete: gr.Button(visible=there and not running),
         }

@@ -147,7 +147,7 @@ class Runs:
             )
         self._refuse_what_cannot_answer(plan)
         with self._alone():
-            if self.get(name).state == "complete":
+            if not self.get(name).goes_on:
                 raise CounterpointError(f"{name} is complete already: start a new measurement.")
             self._begin(folder, plan)
 
@@ -294,7 +294,7 @@ class Runs:
         problem: str | None = None
         try:
             self._carry_out(under_way)
-            state = "complete"
+            state, problem = "complete", _ungraded(under_way.folder)
         except Stopped:
             state = "stopped"
         except CounterpointError as error:
@@ -368,6 +368,15 @@ class Runs:
         return WorkFailed(
             f"{self._shelf.root} cannot be written ({error.strerror or error}): make room or choose another --data-dir."
         )
+
+
+def _ungraded(folder: RunFolder) -> str | None:
+    """What is to be said of answers whose checks could not be made."""
+    its = [graded.cannot for graded in folder.grades().values() if graded.cannot]
+    if not its:
+        return None
+    answers = "1 answer" if len(its) == 1 else f"{len(its)} answers"
+    return f"{answers} could not be graded ({its[0]}): mend that, and go on with it to have them graded."
 
 
 def _as_known(one: Measurement, under_way: _UnderWay | None) -> Measurement:

@@ -46,6 +46,13 @@ class Measurement:
     stopping: bool = False
     here: bool = False
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is something left of it that can be gone on with: answers to be asked, or to be graded again."""
+        if self.state == "complete":
+            return self.problem is not None
+        return self.state != "running" and self.total > 0
+
 
 @dataclass(frozen=True, slots=True)
 class _Planned:

@@ -25,7 +25,7 @@ from comparison.measure.runs import Measurement, Runs
 from comparison.measure.shelf import STATE, State
 from errors import CounterpointError, WorkFailed
 from tests.comparison.measure import made
-from tests.comparison.measure.conftest import Planned, suite
+from tests.comparison.measure.conftest import SUITE, Planned, suite
 from tests.comparison.measure.kit import Kit
 
 END_S = 60.0
@@ -143,6 +143,21 @@ def test_one_that_is_stopped_goes_on_and_nothing_is_asked_twice(runs: Runs, shor
     assert answers.read_bytes().count(b"\n") == len(short.items) == len(RunFolder(answers.parent).records())
     with pytest.raises(CounterpointError, match="foxes-1 is complete already: start a new measurement"):
         runs.resume(name)
+
+
+def test_answers_that_could_not_be_graded_are_graded_when_it_is_gone_on_with(
+    runs: Runs, planned: Planned, kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = SUITE.replace("{type: icontains, value: opens}", "{type: similar, value: It opens.}")
+    name = runs.start(planned(text, modes=("base",), wanted=Wanted(alone=0)))
+    found = ended(runs, name)
+    assert (found.state, found.goes_on) == ("complete", True)
+    assert "1 answer could not be graded" in (found.problem or "")
+    monkeypatch.setattr(kit, "tools", lambda plan: Tools(similarity=lambda a, b: 1.0))
+    runs.resume(name)
+    found = ended(runs, name)
+    assert (found.state, found.problem, found.goes_on) == ("complete", None, False)
+    assert all(graded.cannot is None for graded in RunFolder(found.folder).grades().values())
 
 
 def test_figures_of_one_that_was_stopped_say_what_is_right_so_far(
