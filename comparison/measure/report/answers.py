@@ -42,20 +42,27 @@ def anchor(name: str, slot: int | None = None) -> str:
     return f"q-{name.replace('/', '-')}" + ("" if slot is None else f"-{slot}")
 
 
-def questions(plan: Plan, records: Mapping[str, Record], grades: Mapping[str, Graded]) -> str:
-    """All suites' questions, each with its answers."""
+def questions(
+    plan: Plan, records: Mapping[str, Record], grades: Mapping[str, Graded], room: int | None = None
+) -> tuple[str, int]:
+    """All suites' questions, each with its answers; as many as there is room for, in bytes, and how many are left out."""
     shared = frames(plan, records)
     order = {slot.id: place for place, slot in enumerate(plan.slots)}
     by_case: dict[str, list[Record]] = {}
     for record in sorted(records.values(), key=lambda record: (order.get(record.slot, 0), record.repeat)):
         by_case.setdefault(f"{record.suite}/{record.case}", []).append(record)
-    parts = []
+    parts, left, used = [], 0, 0
     for suite in plan.suites:
         parts.append(f"<h3>{escape(suite.title)}</h3>")
         for case in plan.cases[suite.name].values():
             name = f"{suite.name}/{case.id}"
-            parts.append(_question(plan, name, case, by_case.get(name, []), grades, shared))
-    return "".join(parts)
+            told = _question(plan, name, case, by_case.get(name, []), grades, shared)
+            used += len(told.encode())
+            if room is not None and used > room:
+                left += 1
+            else:
+                parts.append(told)
+    return "".join(parts), left
 
 
 def _question(

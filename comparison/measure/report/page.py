@@ -17,33 +17,51 @@ from comparison.measure.results import ASPECTS, Results, Row
 from comparison.measure.words import figure, minutes
 
 STYLE = Path(__file__).with_name("report.css")
+MAX_BYTES = 3_000_000
+"""Of the file: what can be sent to anybody, and opens at once."""
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def page(found: Results, plan: Plan, records: Mapping[str, Record], grades: Mapping[str, Graded]) -> str:
-    """The whole file."""
+    """The whole file, of less than MAX_BYTES: of a large run it has as many questions as fit."""
+    whole = _file(found, fragment(found, plan, records, grades))
+    if len(whole.encode()) < MAX_BYTES:
+        return whole
+    without = _file(found, fragment(found, plan, records, grades, room=0))
+    room = max(0, MAX_BYTES - len(without.encode()))
+    return _file(found, fragment(found, plan, records, grades, room))
+
+
+def _file(found: Results, body: str) -> str:
     style = STYLE.read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(found.title)} · Counterpoint</title><style>{style}</style></head>"
-        f'<body class="cp-m-page"><main>{fragment(found, plan, records, grades)}</main></body></html>\n'
+        f'<body class="cp-m-page"><main>{body}</main></body></html>\n'
     )
 
 
-def fragment(found: Results, plan: Plan, records: Mapping[str, Record], grades: Mapping[str, Graded]) -> str:
-    """The report itself."""
+def fragment(
+    found: Results,
+    plan: Plan,
+    records: Mapping[str, Record],
+    grades: Mapping[str, Graded],
+    room: int | None = None,
+) -> str:
+    """The report itself. Where there is `room`, in bytes, for so many questions only, no figure leads to its own."""
+    whole = room is None
     parts = [
         _head(found, plan),
         _advice(found),
         _section("The table", "aspects", table(found, plan)),
-        _aspects(found, plan),
+        _aspects(found, plan, whole),
         _break_even(found),
-        _adapting(found, plan),
+        _adapting(found, plan, whole),
         _repeated(found, plan),
         _held(found),
-        _questions(found, plan, records, grades),
+        _questions(plan, records, grades, room),
         _prompts(plan, records),
         _versions(found),
     ]
@@ -148,12 +166,13 @@ def _advice(found: Results) -> str:
     return _section("Advice", "advice", f'<ol class="cp-m-advice">{lines}</ol>')
 
 
-def _aspects(found: Results, plan: Plan) -> str:
+def _aspects(found: Results, plan: Plan, whole: bool) -> str:
     parts = []
     for aspect in ASPECTS:
         rows = [row for row in found.rows if row.aspect == aspect]
-        body = "".join(_row(found, plan, row) for row in rows if row.part_of is None)
-        apart = "".join(_row(found, plan, row) for row in rows if row.part_of is not None)
+        told = {row.key: _row(found, row, behind(plan, row) if whole else "") for row in rows}
+        body = "".join(told[row.key] for row in rows if row.part_of is None)
+        apart = "".join(told[row.key] for row in rows if row.part_of is not None)
         if apart:
             body += f"<details><summary>questions and paraphrases apart</summary>{apart}</details>"
         lead = ""
@@ -167,10 +186,10 @@ def _aspects(found: Results, plan: Plan) -> str:
     return "".join(parts)
 
 
-def _row(found: Results, plan: Plan, row: Row) -> str:
+def _row(found: Results, row: Row, behind: str) -> str:
     return (
         f'<div class="cp-m-block" id="{_anchor(row.key)}"><h4>{escape(row.title)}</h4>{charts.bars(found, row)}'
-        f"{charts.gaps(found, row)}{behind(plan, row)}</div>"
+        f"{charts.gaps(found, row)}{behind}</div>"
     )
 
 
@@ -186,7 +205,7 @@ def _break_even(found: Results) -> str:
     return _section("Break-even", "break-even", body, lead)
 
 
-def _adapting(found: Results, plan: Plan) -> str:
+def _adapting(found: Results, plan: Plan, whole: bool) -> str:
     lines = ""
     adapt = next((item for item in plan.items if item.kind == "adapt"), None)
     asked = f"{adapt.suite}/{adapt.case.id}" if adapt else ""
@@ -202,7 +221,7 @@ def _adapting(found: Results, plan: Plan) -> str:
             told.append(f"the test after training, {minutes(one.tested_s)}, is not counted")
         if one.changed is False:
             told.append("the answer stayed the same")
-        link = f'<a href="#{escape(answers.anchor(asked))}">answers</a>'
+        link = f'<a href="#{escape(answers.anchor(asked))}">answers</a>' if whole else ""
         lines += f"<li><b>{escape(slot)}</b> {minutes(one.seconds)}: {escape('; '.join(told))} {link}</li>"
     lead = "From a change to the first answer after it: of an instruction, or of the dataset."
     return _section("Time to adapt", "adapting", f"<ul>{lines}</ul>" if lines else "", lead)
@@ -247,11 +266,17 @@ def _held(found: Results) -> str:
 
 
 def _questions(
-    found: Results, plan: Plan, records: Mapping[str, Record], grades: Mapping[str, Graded]
+    plan: Plan, records: Mapping[str, Record], grades: Mapping[str, Graded], room: int | None
 ) -> str:
     only = '<input type="checkbox" class="cp-m-only"> only questions that a mode got wrong'
     filtered = f'<label class="cp-m-filter">{only}</label>'
-    body = f'<div class="cp-m-questions">{filtered}{answers.questions(plan, records, grades)}</div>'
+    told, left = answers.questions(plan, records, grades, room)
+    body = f'<div class="cp-m-questions">{filtered}{told}</div>'
+    if left:
+        body += (
+            f'<p class="cp-m-warning">{left:,} more questions, with their answers and receipts, are in report.json and '
+            "answers.csv: this file is kept small enough to be sent.</p>"
+        )
     return _section("Questions, answers and receipts", "questions", body)
 
 

@@ -15,6 +15,7 @@ from comparison.measure.figures.reckon import results
 from comparison.measure.folder import Record, RunFolder
 from comparison.measure.plan import Item, Prices
 from comparison.measure.report import answers, files
+from comparison.measure.report import page as report_page
 from comparison.measure.report.page import STYLE, compare
 from comparison.measure.report.table import lines
 from comparison.measure.results import Results
@@ -85,6 +86,23 @@ def test_every_question_answer_and_receipt_is_in_it(large: tuple[RunFolder, Resu
             assert (record.receipt or {})["prompt_sha256"] in page
 
 
+def test_of_a_run_that_is_too_large_the_page_has_the_questions_that_fit_and_the_json_has_all(
+    large: tuple[RunFolder, Results, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, found, texts = large
+    limit = len(texts[files.HTML].encode()) // 2
+    monkeypatch.setattr(report_page, "MAX_BYTES", limit)
+    page = report_page.page(found, folder.plan(), folder.records(), folder.grades())
+    assert 0.9 * limit < len(page.encode()) <= limit
+    questions = sum(len(cases) for cases in folder.plan().cases.values())
+    shown = page.count('<details class="cp-m-question')
+    assert 0 < shown < questions
+    assert (
+        f"{questions - shown:,} more questions, with their answers and receipts, are in report.json" in page
+    )
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(re.findall(r' id="([^"]+)"', page))
+
+
 def test_each_figure_leads_to_the_answers_and_receipts_that_it_comes_from(
     large: tuple[RunFolder, Results, dict[str, str]],
 ) -> None:
@@ -95,14 +113,13 @@ def test_each_figure_leads_to_the_answers_and_receipts_that_it_comes_from(
     assert set(re.findall(r'href="#([^"]+)"', page)) <= set(places)
     plan = folder.plan()
     for row in found.rows:
-        if row.key.count("/") == 1 or row.paired:
-            block = page.partition(f'id="{row.key.replace("/", "-")}"')[2].partition('class="cp-m-block"')[0]
-            assert row.cases
-            for number, name in enumerate(row.cases):
-                for place, slot in enumerate(plan.slots):
-                    led = f'href="#{answers.anchor(name, place)}"' in block
-                    told = slot.id in row.values and row.values[slot.id][number] is not None
-                    assert led is told, (row.key, name, slot.id)
+        block = page.partition(f'id="{row.key.replace("/", "-")}"')[2].partition('class="cp-m-block"')[0]
+        assert row.cases
+        for number, name in enumerate(row.cases):
+            for place, slot in enumerate(plan.slots):
+                led = f'href="#{answers.anchor(name, place)}"' in block
+                told = slot.id in row.values and row.values[slot.id][number] is not None
+                assert led is told, (row.key, name, slot.id)
     kinds = [record for record in folder.records().values() if record.kind in ("alone", "repeat")]
     assert all(f"seed {record.seed}" in page for record in kinds)
 
