@@ -271,6 +271,7 @@ for name in sorted(names):
 """
 
 
+@pytest.mark.slow
 def test_every_module_can_be_the_first_to_be_imported() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", IMPORT_ALL], cwd=ROOT, capture_output=True, text=True, check=False

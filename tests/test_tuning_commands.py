@@ -173,6 +173,7 @@ def test_progress_that_cannot_be_written_ends_nothing_and_other_output_is_one_li
     )
 
 
+@pytest.mark.slow
 def test_train_makes_an_adapter_that_ask_can_use(place: Place, tmp_path: Path) -> None:
     recipe, out = small_recipe(place, tmp_path), tmp_path / "made"
     ran = place.run("train", recipe, "--out", out, "--json", "--publish", *place.options)

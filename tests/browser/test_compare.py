@@ -32,6 +32,7 @@ def test_one_question_streams_in_four_panes_at_once(open_page: OpenPage) -> None
 
 def test_one_pane_is_stopped_and_asked_again_while_others_go_on(open_page: OpenPage) -> None:
     page = open_page(link("base", "base"))
+    panes.set_most_tokens(page, 2000)  # both go on until they are stopped, however slow the page is
     panes.ask(page, LONG)
     panes.wait_streaming(page, 1, 2)
     page.locator("#pane-1-stop").click()

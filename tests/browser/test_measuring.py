@@ -75,6 +75,7 @@ def choose(page: Any, path: Path, *modes: str) -> None:
     page.locator("#measure-forecast").get_by_text(f"of {len(modes)} modes").wait_for()
 
 
+@pytest.mark.slow
 def test_a_suite_is_measured_though_its_page_is_reloaded_stopped_gone_on_with_and_read(
     open_tiny: OpenPage, data: Path, tmp_path: Path
 ) -> None:
