@@ -31,7 +31,10 @@ def test_a_table_becomes_a_tested_adapter_that_answers_beside_the_base_though_pa
         page.set_input_files("#train-file input[type=file]", table)
         page.get_by_text("Sound rows: 24").wait_for()
         assert "ships to you today" in page.locator("#train-rows mark").first.inner_text()
-        assert page.get_by_label("What to call the adapter").input_value() == "Shop floor"
+        page.wait_for_function(
+            "title => document.querySelector('#train-title input, #train-title textarea').value === title",
+            arg="Shop floor",
+        )
         page.get_by_role("button", name="Train", exact=True).click()
         page.get_by_text("Close this page if you like").wait_for()
         page.get_by_role("tab", name="Compare").click()
