@@ -25,6 +25,7 @@ import yaml
 from filelock import FileLock
 
 import durable
+import processes
 from adapters import passport
 from adapters.passport import Passport
 from adapters.training.data.row import Row, as_lines
@@ -48,8 +49,6 @@ _NICE = 10
 _WITHOUT_A_WORD = (
     "it ended without a word, as where the memory is used up: go on with it, or train less at once."
 )
-_CLOCK_S = 5.0
-"""By how much the time of a process's beginning may change: it is reckoned from the clock, which may be set."""
 _END_S = 60
 """How long a run may take to end when it is told to, which is a step and its checkpoint, before it is killed; the
 checkpoints of before are safe either way."""
@@ -223,9 +222,8 @@ class RunStore:
         self._children.append(child)
         try:
             with suppress(psutil.Error):  # it may have ended already
+                durable.write(folder / _PROCESS, json.dumps(processes.told(child.pid)) + "\n")
                 process = psutil.Process(child.pid)
-                told = {"pid": child.pid, "created": process.create_time()}
-                durable.write(folder / _PROCESS, json.dumps(told) + "\n")
                 process.nice(max(process.nice(), _NICE))
                 # Linux weighs a session as a whole where it groups them: there the process's own says nothing.
                 with suppress(OSError):
@@ -278,14 +276,9 @@ class RunStore:
 def _process(folder: Path) -> psutil.Process | None:
     """The run's process, if it goes on. A number is used again: the time of its beginning tells whose it is."""
     try:
-        told = json.loads((folder / _PROCESS).read_text(encoding="utf-8"))
-        process = psutil.Process(int(told["pid"]))
-        same = abs(process.create_time() - told["created"]) < _CLOCK_S
-        if same and process.status() != psutil.STATUS_ZOMBIE:
-            return process
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        pass
-    return None
+        return processes.find(json.loads((folder / _PROCESS).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
 
 
 def _title(folder: Path) -> str | None:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 import durable
+import processes
 from comparison.measure.folder import ANSWERS, PLAN, RunFolder
 from comparison.measure.forecast import Base, Pace, paces
 from comparison.measure.runner import Progress
@@ -21,8 +20,6 @@ from errors import CounterpointError
 from strict_json import show
 
 STATE = "state.json"
-_CLOCK_S = 2.0
-"""How far apart two readings of when a process began may lie."""
 
 State = Literal["running", "stopped", "failed", "complete"]
 
@@ -106,8 +103,7 @@ class Shelf:
 
     def begun(self, folder: Path) -> None:
         """Says that this process carries it out. Raises OSError where that cannot be written."""
-        process = psutil.Process()
-        told = {"state": "running", "pid": process.pid, "created": process.create_time()}
+        told = {"state": "running", **processes.told()}
         durable.write(folder / STATE, json.dumps(told) + "\n")
         self._unwritten.pop(folder.name, None)
 
@@ -196,17 +192,9 @@ def stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _goes_on(told: Mapping[str, object]) -> bool:
-    """Whether another process carries it out: what this one does is known without its file. A process's number is used
-    again: the time of its beginning tells whose it is."""
-    pid, created = told["pid"], told["created"]
-    if not isinstance(pid, int) or not isinstance(created, float | int) or pid == os.getpid():
-        return False
-    try:
-        process = psutil.Process(pid)
-        same = abs(process.create_time() - created) < _CLOCK_S
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, ValueError):
-        return False
+    """Whether another process carries it out: what this one does is known without its file."""
+    process = processes.find(told)
+    return process is not None and process.pid != os.getpid()
 
 
 def _stem(name: str) -> str:
