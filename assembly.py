@@ -74,7 +74,7 @@ def build_parts(
     from comparison.measure.runs import Runs
     from comparison.modes import Catalogue
     from comparison.servers import ServerStore
-    from logbook.ratings import Ratings
+    from logbook.logbook import Logbook
     from ui.parts import Parts
 
     servers = ServerStore(places.data)
@@ -106,7 +106,7 @@ def build_parts(
         comparison,
         RunStore(places.data, _command(options, places, "train", "--publish")),
         Exporter(_command(options, places, "export-adapter")),
-        Ratings(places.data),
+        Logbook(places.data, tell),
         Runs(places.data, comparison, instruments),
         quantization="nf4" if options.quantization == "nf4" else "none",
         public=public,

@@ -233,7 +233,7 @@ def import_persona(options: argparse.Namespace) -> int:
 def export_persona(options: argparse.Namespace) -> int:
     """Writes a persona as another program's file; says what that has no place for."""
     import durable
-    from logbook.ratings import Ratings
+    from logbook.logbook import Logbook
     from personas.travel.formats import DATASET, write
 
     out, adapter = options.out, options.adapter
@@ -246,7 +246,9 @@ def export_persona(options: argparse.Namespace) -> int:
     base = None if options.base == "embedded" else options.base
     if base and os.path.isdir(base):
         base = os.path.abspath(base)
-    rated, unfit = Ratings(places.data).to_train_on(persona.name) if options.to == DATASET else ([], 0)
+    rated, unfit = (
+        Logbook(places.data, tell).ratings.to_train_on(persona.name) if options.to == DATASET else ([], 0)
+    )
     parcel = write(persona, options.to, base, os.path.abspath(adapter) if adapter else None, rated, unfit)
     try:
         durable.write_bytes(out, parcel.content)

@@ -109,8 +109,10 @@ class Database:
             with FileLock(self.path.with_name(f".{FILE}.lock"), timeout=LOCK_S):
                 if self.path.exists() and self._is_damaged():
                     self._set_aside()
-                # Only its owner reads what was said; SQLite gives its other files the same mode.
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+                # Only its owner reads what was said; SQLite gives its other files the same mode. One that is there is
+                # never opened but by SQLite: to close it would end all locks that this process holds on it.
+                with suppress(FileExistsError):
+                    os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
                 self._upgrade()
         except Timeout:
             raise WorkFailed(

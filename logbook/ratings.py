@@ -1,23 +1,22 @@
-"""What people say of answers: good or bad, in the data folder as soon as it is said."""
+"""What people say of answers: good or bad, in the logbook as soon as it is said."""
 
 from __future__ import annotations
 
 import builtins
 import json
-import os
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, Literal
 
-from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
+from sqlite_utils import Database as Connection
 
 import strict_json
 from backends.contract import Message, Role
 from errors import WorkFailed
+from logbook.database import Database
 
-FILE = "ratings.jsonl"
-LOCK_S = 5.0
-"""How long a verdict waits for another that is being written."""
+EARLIER = "ratings.jsonl"
+"""Where they lay before there was a logbook."""
 
 Verdict = Literal["good", "bad"]
 
@@ -53,42 +52,51 @@ class Rating(BaseModel):
 
 
 class Ratings:
-    """The file: a line a verdict, which is only ever added to. Holds nothing."""
+    """All of a data folder, in its logbook. Holds nothing."""
 
-    def __init__(self, data: Path) -> None:
-        self.path = data / FILE
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._earlier = database.path.with_name(EARLIER)
 
     def add(self, rating: Rating) -> None:
-        """The verdict is on disk when this returns. Raises WorkFailed where it cannot be written."""
-        line = rating.model_dump_json().encode() + b"\n"
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path.with_name(f".{FILE}.lock"), LOCK_S)
-            with lock, open(self.path, "ab+", opener=_private) as file:
-                if not _ends_whole(file):  # what a full disk cut off shall be no part of this line
-                    line = b"\n" + line
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            why = error.strerror or "another is writing it"
-            raise WorkFailed(f"{self.path} cannot be written ({why}): the verdict is not kept.") from None
+        """The verdict is on disk when this returns. Raises as `Database.writing`."""
+        self._take_over()
+        with self._database.writing() as db:
+            _insert(db, rating)
 
     def list(self) -> tuple[Rating, ...]:
-        """The verdict that counts of each answer that has one, in the order in which they were first said.
+        """The verdict that counts of each answer that has one, in the order in which they were first said. Raises as
+        `Database.writing`."""
+        self._take_over()
+        with self._database.reading() as db:
+            rows = db.query(
+                "SELECT rating.* FROM rating JOIN (SELECT answer_id, min(number) AS first, max(number) AS last FROM rating "
+                "GROUP BY answer_id) ON number = last WHERE verdict IS NOT NULL ORDER BY first"
+            )
+            return tuple(map(_of_row, rows))
 
-        A line that cannot be read is passed over, and stays. Raises WorkFailed where the file cannot be read.
-        """
-        try:
-            lines = self.path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return ()
-        except OSError as error:
-            raise WorkFailed(f"{self.path} cannot be read ({error.strerror}): mend or remove it.") from None
-        newest: dict[str, Rating] = {}
-        for rating in filter(None, map(_rating, lines)):
-            newest[rating.answer_id] = rating
-        return tuple(rating for rating in newest.values() if rating.verdict)
+    def _take_over(self) -> None:
+        """What earlier versions kept as a file of lines. One that cannot be read is passed over: the file stays, under
+        another name."""
+        if not self._earlier.exists():
+            return
+        with self._database.writing() as db:
+            try:
+                lines = self._earlier.read_bytes().splitlines()
+            except FileNotFoundError:  # another process was first
+                return
+            except OSError as error:
+                raise WorkFailed(
+                    f"{self._earlier} cannot be read ({error.strerror}): mend or remove it."
+                ) from None
+            for rating in filter(None, map(_rating, lines)):
+                # Where it was taken over before its file had its other name, later verdicts stay the last ones.
+                said = [rating.answer_id, rating.at, rating.verdict]
+                known = "SELECT 1 FROM rating WHERE answer_id = ? AND at = ? AND verdict IS ?"
+                if db.execute(known, said).fetchone() is None:
+                    _insert(db, rating)
+        with suppress(FileNotFoundError):
+            self._earlier.rename(self._earlier.with_name(f"{EARLIER}.taken-over"))
 
     def to_train_on(self, persona: str) -> tuple[builtins.list[tuple[Message, ...]], int]:
         """The conversations whose every answer is whole, this persona's, with an adapter or without and on whatever
@@ -117,16 +125,17 @@ def _pairs(chat: tuple[Message, ...]) -> tuple[tuple[str, str], ...]:
     return tuple((message["role"], message["content"]) for message in chat)
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _insert(db: Connection, rating: Rating) -> None:
+    told = rating.model_dump(mode="json")
+    for name in ("conversation", "receipt"):
+        told[name] = json.dumps(told[name], ensure_ascii=False)
+    db.table("rating").insert(told)
 
 
-def _ends_whole(file: Any) -> bool:
-    end = file.seek(0, os.SEEK_END)
-    if not end:
-        return True
-    file.seek(end - 1)
-    return bool(file.read(1) == b"\n")
+def _of_row(row: dict[str, Any]) -> Rating:
+    told = {name: value for name, value in row.items() if name != "number"}
+    told |= {name: json.loads(told[name]) for name in ("conversation", "receipt")}
+    return Rating.model_validate({**told, "cut_off": bool(told["cut_off"])})
 
 
 def _rating(line: bytes) -> Rating | None:

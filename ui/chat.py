@@ -124,7 +124,7 @@ class Chat:
             None, None, None, js="() => counterpoint.focus('chat-box')", **quiet
         )
         self.copy.click(None, self.answer, None, js="(text) => counterpoint.copy(text, 'chat-copy')", **quiet)
-        rating.wire(self, self.parts.ratings, **quiet)
+        rating.wire(self, self.parts.logbook.ratings, **quiet)
         self.clear.click(guarded(self._clear), self.state, [self.editing, self.ask, *painted], **quiet)
         self.picker.change(
             guarded(self._mode_changed),

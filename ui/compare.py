@@ -204,7 +204,7 @@ class Compare:
         view.copy.click(
             None, view.answer, None, js=f"(text) => counterpoint.copy(text, 'pane-{slot + 1}-copy')", **quiet
         )
-        rating.wire(view, self.parts.ratings, **quiet)
+        rating.wire(view, self.parts.logbook.ratings, **quiet)
         view.remove.click(
             guarded(partial(self._remove, slot)),
             [self.active, view.state],

@@ -15,7 +15,7 @@ from comparison.live import Comparison, Pane
 from comparison.measure.runs import Runs
 from comparison.modes import Catalogue, ModeId, ModeInfo
 from errors import CounterpointError
-from logbook.ratings import Ratings
+from logbook.logbook import Logbook
 from personas.store import PersonaStore
 from ui.setup import adapter_of, language_note, persona_of, server_of
 from ui.streaming import Abandoned
@@ -32,7 +32,7 @@ class Parts:
     comparison: Comparison
     runs: RunStore
     exporter: Exporter
-    ratings: Ratings
+    logbook: Logbook
     measurements: Runs
     abandoned: Abandoned = field(default_factory=Abandoned)
     quantization: Literal["nf4", "none"] = "nf4"

@@ -98,7 +98,7 @@ class Travel:
         persona = drafts.get(name) or self.parts.personas.get(name)
         # Others' questions stay theirs, where others ask here too.
         kept = to == DATASET and not self.parts.public
-        rated, unfit = self.parts.ratings.to_train_on(name) if kept else ([], 0)
+        rated, unfit = self.parts.logbook.ratings.to_train_on(name) if kept else ([], 0)
         parcel = write(persona, to, rated=rated, unfit=unfit)
         file = name + ENDINGS[to]
         path = save_bytes_to_cache(parcel.content, file, self.download.GRADIO_CACHE)

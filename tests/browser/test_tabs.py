@@ -4,7 +4,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from logbook.ratings import Ratings
+from logbook.logbook import Logbook
 from tests.backends.scripted_server import serving
 from tests.browser import panes
 from tests.browser.conftest import App, OpenPage
@@ -42,14 +42,14 @@ def test_an_answer_rated_good_is_kept_until_it_is_taken_back(open_page: OpenPage
     panes.wait_done(page, 1, 2)
     page.locator("#pane-1-good").click()
     page.locator("#pane-1-foot.cp-is-good").wait_for()
-    [kept] = Ratings(app.data).list()
+    [kept] = Logbook(app.data).ratings.list()
     assert (kept.verdict, kept.persona) == ("good", "support-desk")
     assert kept.conversation[-1].content == "Do you ship to the moon?"
     assert kept.answer.strip()
     assert page.locator("#pane-2-foot.cp-is-good").count() == 0
     page.locator("#pane-1-good").click()
     page.locator("#pane-1-foot.cp-asked:not(.cp-is-good)").wait_for()
-    assert Ratings(app.data).list() == ()
+    assert Logbook(app.data).ratings.list() == ()
     panes.ask(page, "And to Mars?")
     panes.wait_done(page, 1, 2)
     page.locator("#pane-1-bad").click()

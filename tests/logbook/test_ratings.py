@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from errors import WorkFailed
-from logbook.ratings import FILE, Rating, Ratings, Said, Verdict
+from logbook.database import FILE
+from logbook.logbook import Logbook
+from logbook.ratings import EARLIER, Rating, Ratings, Said, Verdict
 
 
 def rating(answer_id: str, verdict: Verdict | None = "good", **more: Any) -> Rating:
@@ -28,12 +30,12 @@ def rating(answer_id: str, verdict: Verdict | None = "good", **more: Any) -> Rat
 
 def test_a_rating_is_read_back_as_it_was_said(tmp_path: Path) -> None:
     said = rating("I am Ann — \u2028 “yes”.\n")
-    Ratings(tmp_path / "new" / "folder").add(said)
-    assert Ratings(tmp_path / "new" / "folder").list() == (said,)
+    Logbook(tmp_path / "new" / "folder").ratings.add(said)
+    assert Logbook(tmp_path / "new" / "folder").ratings.list() == (said,)
 
 
 def test_the_last_verdict_on_an_answer_counts_and_one_that_was_taken_back_does_not(tmp_path: Path) -> None:
-    ratings = Ratings(tmp_path)
+    ratings = Logbook(tmp_path).ratings
     for answer, verdict in (("a", "good"), ("b", "good"), ("a", "bad"), ("b", None), ("c", "bad")):
         ratings.add(rating(answer, verdict))
     assert [(each.answer, each.verdict) for each in ratings.list()] == [("a", "bad"), ("c", "bad")]
@@ -46,7 +48,7 @@ def chats(ratings: Ratings, persona: str = "ann") -> list[list[str]]:
 def test_good_answers_of_a_persona_are_whole_chats_and_those_of_others_are_not_among_them(
     tmp_path: Path,
 ) -> None:
-    ratings = Ratings(tmp_path)
+    ratings = Logbook(tmp_path).ratings
     ratings.add(rating("mine"))
     ratings.add(rating("tuned too", mode="gpu/adapter:x+persona:ann"))
     ratings.add(rating("wrong", "bad"))
@@ -67,7 +69,7 @@ def test_good_answers_of_a_persona_are_whole_chats_and_those_of_others_are_not_a
     ],
 )
 def test_a_good_answer_after_one_that_is_not_is_no_row(tmp_path: Path, first: Any, kept: bool) -> None:
-    ratings = Ratings(tmp_path)
+    ratings = Logbook(tmp_path).ratings
     ratings.add(rating("one", **first))
     spoken = (("user", "Who are you?\n"), ("assistant", "one"), ("user", "And?"))
     before = tuple(Said.model_validate({"role": role, "content": text}) for role, text in spoken)
@@ -81,27 +83,36 @@ def test_a_good_answer_after_one_that_is_not_is_no_row(tmp_path: Path, first: An
 @pytest.mark.parametrize(
     "torn", [b'{"answer_id": "x", "verd', b"\xff\xfe\n", b"[]\n", b'{"answer_id": "x"}\n']
 )
-def test_a_line_that_cannot_be_read_costs_no_other_and_stays(tmp_path: Path, torn: bytes) -> None:
-    ratings = Ratings(tmp_path)
-    ratings.add(rating("before"))
-    with (tmp_path / FILE).open("ab") as file:
-        file.write(torn)
-    ratings.add(rating("after"))
-    assert [each.answer for each in ratings.list()] == ["before", "after"]
-    assert torn in (tmp_path / FILE).read_bytes()
+def test_what_was_said_before_there_was_a_logbook_is_taken_over_once_and_its_file_stays(
+    tmp_path: Path, torn: bytes
+) -> None:
+    lines = [
+        rating(name, verdict).model_dump_json().encode()
+        for name, verdict in (("a", "good"), ("b", "good"), ("a", "bad"))
+    ]
+    content = b"\n".join([*lines[:2], torn, lines[2]]) + b"\n"
+    (tmp_path / EARLIER).write_bytes(content)
+    ratings = Logbook(tmp_path).ratings
+    assert [(each.answer, each.verdict) for each in ratings.list()] == [("a", "bad"), ("b", "good")]
+    assert (tmp_path / f"{EARLIER}.taken-over").read_bytes() == content
+    # As when the power went before the file had its other name.
+    ratings.add(rating("a", "good", at="2026-01-02T00:00:00+00:00"))
+    (tmp_path / EARLIER).write_bytes(content)
+    assert [(each.answer, each.verdict) for each in ratings.list()] == [("a", "good"), ("b", "good")]
 
 
-def test_what_cannot_be_written_or_read_is_one_line_that_names_the_file(tmp_path: Path) -> None:
-    (tmp_path / FILE).mkdir()
-    for call in (lambda: Ratings(tmp_path).add(rating("a")), Ratings(tmp_path).list):
-        with pytest.raises(WorkFailed, match=FILE) as told:
+@pytest.mark.parametrize("name", [FILE, EARLIER])
+def test_what_cannot_be_written_or_read_is_one_line_that_names_the_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    for call in (lambda: Logbook(tmp_path).ratings.add(rating("a")), Logbook(tmp_path).ratings.list):
+        with pytest.raises(WorkFailed, match=name) as told:
             call()
         assert "\n" not in str(told.value)
 
 
 def _rate(data: Path, name: str) -> None:
     for number in range(20):
-        Ratings(data).add(rating(f"{name}-{number}", answer="x" * 20_000))
+        Logbook(data).ratings.add(rating(f"{name}-{number}", answer="x" * 20_000))
 
 
 def test_ratings_of_several_processes_at_once_are_all_kept(tmp_path: Path) -> None:
@@ -111,9 +122,4 @@ def test_ratings_of_several_processes_at_once_are_all_kept(tmp_path: Path) -> No
         process.start()
     for process in processes:
         process.join()
-    assert len(Ratings(tmp_path).list()) == 60
-
-
-def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
-    Ratings(tmp_path).add(rating("a"))
-    assert (tmp_path / FILE).stat().st_mode & 0o077 == 0
+    assert len(Logbook(tmp_path).ratings.list()) == 60

@@ -18,7 +18,7 @@ from comparison.backends import Backends
 from comparison.live import Comparison
 from comparison.measure.runs import Runs
 from comparison.modes import Catalogue
-from logbook.ratings import Ratings
+from logbook.logbook import Logbook
 from personas.store import PersonaStore
 from tests.comparison.measure.conftest import SUITE
 from tests.comparison.measure.kit import Kit
@@ -46,7 +46,7 @@ def parts_with(tmp_path: Path) -> Callable[[ScriptedBackend], Parts]:
             comparison,
             RunStore(tmp_path, ["false"]),
             Exporter(["false"]),
-            Ratings(tmp_path),
+            Logbook(tmp_path),
             Runs(tmp_path, comparison, no_instruments),
         )
 

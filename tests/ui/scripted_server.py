@@ -15,7 +15,7 @@ from comparison.measure.runs import Runs
 from comparison.modes import Catalogue
 from comparison.servers import Declared, ServerStore
 from errors import CounterpointError
-from logbook.ratings import Ratings
+from logbook.logbook import Logbook
 from personas.store import PersonaStore
 from tests.ui.scripted import ScriptedBackend, no_instruments
 from ui.parts import Parts
@@ -67,7 +67,7 @@ def parts_on(data: Path, main: ScriptedBackend, connect: Connect = ScriptedServe
     runs, exporter = RunStore(data, ["false"]), Exporter(["false"])
     comparison = Comparison(catalogue)
     measurements = Runs(data, comparison, no_instruments)
-    return Parts(personas, adapters, catalogue, comparison, runs, exporter, Ratings(data), measurements)
+    return Parts(personas, adapters, catalogue, comparison, runs, exporter, Logbook(data), measurements)
 
 
 def server(parts: Parts, name: str = "gpu") -> ScriptedServer:

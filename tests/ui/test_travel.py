@@ -120,7 +120,7 @@ def test_answers_that_were_rated_good_are_rows_of_the_dataset(
 ) -> None:
     receipt = {"seed": 1}
     answered = Turn("Do you ship?", "persona:support-desk", "", "prompted", "done", "We do.", receipt=receipt)
-    rate(parts.ratings, PaneState((answered,), "run"), "good")
+    rate(parts.logbook.ratings, PaneState((answered,), "run"), "good")
     notes, button = personas.travel.send_out("support-desk", "dataset", {})
     assert "answers rated good \\(1\\)" in notes
     path = button.value["path"] if isinstance(button.value, dict) else button.value
@@ -132,7 +132,7 @@ def test_answers_that_were_rated_good_are_rows_of_the_dataset(
 
 def test_on_a_public_page_nobody_takes_what_others_asked(parts: Parts) -> None:
     answered = Turn("Do you ship?", "persona:support-desk", "", "prompted", "done", "We do.")
-    rate(parts.ratings, PaneState((answered,), "run"), "good")
+    rate(parts.logbook.ratings, PaneState((answered,), "run"), "good")
     with gr.Blocks():
         public = Personas(replace(parts, public=True), gr.State({}))
     _, button = public.travel.send_out("support-desk", "dataset", {})
