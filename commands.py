@@ -92,7 +92,8 @@ def serve(options: argparse.Namespace) -> int:
     parts = build_parts(options, Places.from_options(options), tell)
     # Told to end from outside, it ends as it does by Ctrl-C: engine and private files are cleaned up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with closing(parts.backends), closing(parts.measurements):
+    with closing(parts.backends), closing(parts.measurements), closing(parts.logbook):
+        _open_logbook(parts.logbook)
         from starlette.middleware import Middleware
 
         from api.errors import refusal
@@ -103,6 +104,15 @@ def serve(options: argparse.Namespace) -> int:
         routes = Api(parts.comparison).routes
         serve_page(parts, options.host, port, options.open, routes, doorkeeper, refusal, names)
     return DONE
+
+
+def _open_logbook(logbook: Any) -> None:
+    """Where it cannot be used now, the page goes on without, and says so with each answer. Raises CounterpointError for
+    one of a newer version: nothing is asked that it would not have."""
+    try:
+        logbook.open()
+    except WorkFailed as error:
+        tell(str(error))
 
 
 def _check_host(host: str) -> None:

@@ -143,8 +143,9 @@ class Conversations:
                 title = shortened(asked[0].question, _TITLE)
                 new = {"id": named, "kind": kind, "title": title, "created_at": now, "changed_at": now}
                 db.table("conversation").insert(new)
-            heads = {row[0]: row[1] for row in _rows(db, "pane", "number, turn_id", named)}
-            elsewhere = any(heads.get(one.pane) != one.head for one in asked) if known else False
+            heads = dict(_rows(db, "pane", "number, turn_id", named))
+            # A page that knows nothing of a pane has it anew: it may have taken it away and added it again.
+            elsewhere = known and any(one.head not in (None, heads.get(one.pane)) for one in asked)
             for turn, one in zip(ids, asked, strict=True):
                 parent = one.parent if one.parent and _is_in(db, named, one.parent) else None
                 db.table("turn").insert(
@@ -248,7 +249,7 @@ class Conversations:
                     "SELECT * FROM turn WHERE conversation_id = ? ORDER BY number", [conversation]
                 )
             }
-            heads = {row[0]: row[1] for row in _rows(db, "pane", "number, turn_id", conversation)}
+            heads = dict(_rows(db, "pane", "number, turn_id", conversation))
         branches: dict[tuple[int, str | None], builtins.list[str]] = {}
         for row in turns.values():
             branches.setdefault((row["pane"], row["parent_id"]), []).append(row["id"])

@@ -13,6 +13,7 @@ from personas.schema import Persona
 from ui import markup, pane, rating, setup, variables
 from ui.controls import pane_tool, picker_update, sampling_controls
 from ui.guard import guarded
+from ui.keeping import Keeper
 from ui.parts import Parts
 from ui.screen import Screen
 from ui.streaming import answers
@@ -25,6 +26,7 @@ class Chat:
 
     def __init__(self, parts: Parts, drafts: gr.State, tab: gr.Tab) -> None:
         self.parts = parts
+        self.keeper = Keeper(parts.logbook, "chat")
         modes = parts.catalogue.list()
         mode = setup.chat_mode(modes)
         with gr.Column(elem_id="chat", elem_classes=["cp-tab", "cp-chat"]):
@@ -165,7 +167,13 @@ class Chat:
         asked = screen.asked([0], self.parts.catalogue, replace_last=replace_last and bool(state.turns))
         painted: PaneState | None = None
         for changed in answers(
-            self.parts.comparison, question, asked, screen.seed, self.parts.waiting_for, self.parts.abandoned
+            self.parts.comparison,
+            question,
+            asked,
+            screen.seed,
+            self.parts.waiting_for,
+            self.parts.abandoned,
+            self.keeper,
         ):
             yield self._paint(painted, changed[0])
             painted = changed[0]

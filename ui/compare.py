@@ -16,6 +16,7 @@ from ui import links, markup, pane, rating, setup, variables
 from ui.arrangement import Arrangement, chip_texts
 from ui.controls import columns, picker_labels, sampling_controls, screen_of, tool
 from ui.guard import guarded
+from ui.keeping import Keeper
 from ui.parts import Parts
 from ui.screen import Screen, added, removed
 from ui.streaming import answers
@@ -31,6 +32,7 @@ class Compare:
     def __init__(self, parts: Parts, drafts: gr.State, tab: gr.Tab) -> None:
         self.parts = parts
         self.drafts = drafts
+        self.keeper = Keeper(parts.logbook, "compare")
         chosen = setup.default_modes(parts.catalogue.list(), parts.languages)
         fill = [*chosen, *[chosen[-1]] * (MAX_PANES - len(chosen))]
         with gr.Column(elem_id="compare", elem_classes=["cp-tab"]):
@@ -278,7 +280,13 @@ class Compare:
         """Updates to paint, and all panes' states so far."""
         painted: dict[int, PaneState] = {}
         for changed in answers(
-            self.parts.comparison, question, asked, seed, self.parts.waiting_for, self.parts.abandoned
+            self.parts.comparison,
+            question,
+            asked,
+            seed,
+            self.parts.waiting_for,
+            self.parts.abandoned,
+            self.keeper,
         ):
             updates: dict[Any, Any] = {}
             for slot, state in changed.items():

@@ -55,7 +55,7 @@ def rate(ratings: Ratings, state: PaneState, verdict: Verdict) -> PaneState:
     told = None if turn.verdict == verdict else verdict
     ratings.add(
         Rating(
-            answer_id=f"{state.run}/{state.position}",
+            answer_id=turn.id or f"{state.run}/{state.position}",
             at=datetime.now(UTC).isoformat(timespec="seconds"),
             verdict=told,
             mode=turn.mode,

@@ -10,7 +10,7 @@ from comparison.modes import Catalogue
 from errors import CounterpointError
 from personas.schema import Persona
 from ui import setup, transcript
-from ui.streaming import Asked
+from ui.asked import Asked
 from ui.transcript import PaneState
 from ui.words import say
 
@@ -44,6 +44,11 @@ class Screen:
         turns = [self.states[slot].last for slot in self.active]
         used = [turn.receipt.get("seed") for turn in turns if turn and turn.question == question]
         return next((int(seed) for seed in used if seed is not None), None)
+
+    @property
+    def conversation(self) -> str | None:
+        """What the logbook calls the one on this screen; None where nothing of it is kept."""
+        return next((state.conversation for state in self.states if state.conversation), None)
 
     @property
     def busy(self) -> bool:
@@ -95,7 +100,9 @@ class Screen:
                 title = f"{title} ×{pane.adapter_scale:g}"
             if pane.persona:
                 title = f"{title}, {say('draft')}"
-            ready.append(Asked(slot, state, pane, title, info.family if info else "bare"))
+            family = info.family if info else "bare"
+            head = transcript.last_kept(self.states[slot])
+            ready.append(Asked(slot, state, pane, title, family, self.conversation, head))
         return ready
 
     def again(self, slots: Sequence[int], catalogue: Catalogue) -> list[Asked]:

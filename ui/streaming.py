@@ -6,13 +6,14 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from backends.contract import Delta
-from comparison.live import Comparison, Pane
+from comparison.live import Comparison
 from errors import CounterpointError
 from ui import transcript
+from ui.asked import Asked
+from ui.keeping import NOWHERE, Keeping
 from ui.setup import server_of
 from ui.transcript import PaneState, Turn
 from ui.words import say
@@ -25,17 +26,6 @@ ABANDONED = 1000
 """How many abandoned answers are remembered; each ends soon after it was stopped."""
 SLOWEST_REPAINT_S = 0.25
 """However long a repaint takes, text that waits is shown after this many seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One pane of a question: where it is on the screen, what it remembers, how it is to answer."""
-
-    slot: int
-    state: PaneState
-    pane: Pane
-    label: str
-    family: str
 
 
 class Abandoned:
@@ -66,6 +56,7 @@ def answers(
     seed: int | None = None,
     waiting_for: str = "",
     abandoned: Container[PaneState] = (),
+    keeping: Keeping = NOWHERE,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[dict[int, PaneState]]:
     """Asks and yields the panes to repaint, by slot, until every pane has ended.
@@ -74,8 +65,9 @@ def answers(
     its own, at most every REPAINT_S seconds, and less often where a repaint takes long. Whatever else happens
     (a place in the queue, a failure, an end) is painted at once: nothing may follow it for long.
     `waiting_for` is what panes on the main backend say until something comes; those in `abandoned` are not
-    painted any more. Closing this iterator closes the comparison's, which stops the generation. Never raises: a
-    refusal is each pane's own notice, so that the question is kept.
+    painted any more. `keeping` has every turn before it is painted as begun, and as ended. Closing this iterator
+    closes the comparison's, which stops the generation. Never raises: a refusal is each pane's own notice, so
+    that the question is kept.
     """
     run = uuid.uuid4().hex
     states = {
@@ -93,6 +85,9 @@ def answers(
         )
         for position, item in enumerate(asked)
     }
+    states = keeping.begun(asked, states)
+    began = clock()
+    timing: dict[int, list[tuple[float, int]]] = {item.slot: [] for item in asked}
     slots = [item.slot for item in asked]
     waiting: set[int] = set(slots)
     painted, pause = clock(), REPAINT_S
@@ -106,6 +101,11 @@ def answers(
             yield shown
         pause = min(max(REPAINT_S, (clock() - painted) / REPAINT_SHARE), SLOWEST_REPAINT_S)
 
+    def fail(message: str) -> None:
+        for slot in _fail_running(states, message):
+            states[slot] = keeping.ended(states[slot], timing[slot])
+            waiting.add(slot)
+
     yield from repaint()
     painted -= SLOWEST_REPAINT_S  # the first words are shown as soon as they come
     events: Any = ()
@@ -117,20 +117,30 @@ def answers(
             if is_delta and slot in waiting and clock() - painted >= pause:
                 yield from repaint()
             states[slot] = transcript.apply(states[slot], event)
+            if is_delta:
+                timing[slot].append((round(clock() - began, 3), len(states[slot].turns[-1].answer)))
+            elif not states[slot].busy:
+                states[slot] = keeping.ended(states[slot], timing[slot])
             waiting.add(slot)
             running = {each for each in slots if states[each].busy}
             if not is_delta or (running <= waiting and clock() - painted >= pause):
                 yield from repaint()
     except CounterpointError as error:
-        waiting |= _fail_running(states, str(error))
+        fail(str(error))
     except Exception as error:
         # Whatever it was: a pane that nothing ends could neither be stopped nor asked again.
         traceback.print_exception(error)
+    except GeneratorExit:
+        # Nobody looks any more: what was said so far is kept.
+        for slot in slots:
+            if states[slot].busy:
+                keeping.ended(transcript.stopped(states[slot], say("page_left")), timing[slot])
+        raise
     finally:
         close = getattr(events, "close", None)
         if close:
             close()
-    waiting |= _fail_running(states, say("no_answer"))
+    fail(say("no_answer"))
     yield from repaint()
 
 

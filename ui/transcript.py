@@ -36,6 +36,10 @@ class Turn:
     """Where its persona has steps: the one that writes `answer` now, or did when it ended."""
     steps: tuple[Mapping[str, Any], ...] = ()
     """The steps before that one, as receipts have them."""
+    id: str | None = None
+    """What the logbook calls it; None where it is not kept."""
+    remark: str = ""
+    """What is to be added to its notice when it ends."""
 
     @property
     def is_on_its_way(self) -> bool:
@@ -45,11 +49,13 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class PaneState:
-    """A pane's turns, oldest first. `run` and `position` name the last answer, for `Comparison.stop`."""
+    """A pane's turns, oldest first. `run` and `position` name the last answer, for `Comparison.stop`; `conversation` is
+    what the logbook calls the one that they are of."""
 
     turns: tuple[Turn, ...] = ()
     run: str | None = None
     position: int = 0
+    conversation: str | None = None
 
     @property
     def busy(self) -> bool:
@@ -81,7 +87,23 @@ def without_last(state: PaneState) -> PaneState:
 
 
 def begin(state: PaneState, turn: Turn, run: str, position: int) -> PaneState:
-    return PaneState(turns=(*state.turns, turn), run=run, position=position)
+    return replace(state, turns=(*state.turns, turn), run=run, position=position)
+
+
+def known_as(state: PaneState, conversation: str, turn: str) -> PaneState:
+    """The pane whose last turn the logbook calls that."""
+    state = replace(state, conversation=conversation)
+    return _with_last(state, replace(state.turns[-1], id=turn))
+
+
+def last_kept(state: PaneState) -> str | None:
+    """What the logbook calls the newest turn of the pane that it has."""
+    return next((turn.id for turn in reversed(state.turns) if turn.id), None)
+
+
+def remarked(state: PaneState, remark: str) -> PaneState:
+    """The pane that says so with its last turn, from now on."""
+    return _with_last(state, replace(state.turns[-1], notice=remark, remark=remark))
 
 
 def apply(state: PaneState, event: Told) -> PaneState:
@@ -129,6 +151,11 @@ def apply(state: PaneState, event: Told) -> PaneState:
 def fail(state: PaneState, message: str) -> PaneState:
     """The pane whose answer could not be (fully) given; what was already written stays to be read."""
     return _with_last(state, replace(state.turns[-1], state="failed", notice=message))
+
+
+def stopped(state: PaneState, notice: str) -> PaneState:
+    """The pane whose answer is left where it is."""
+    return _with_last(state, replace(state.turns[-1], state="stopped", notice=notice))
 
 
 def foot_classes(state: PaneState) -> list[str]:

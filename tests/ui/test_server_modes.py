@@ -16,13 +16,13 @@ from tests.ui.scripted import ScriptedBackend
 from tests.ui.scripted_server import parts_on, server
 from ui import pane, setup, streaming, variables
 from ui.arrangement import SERVERS_TELL_S
+from ui.asked import Asked
 from ui.chat import Chat
 from ui.compare import Compare
 from ui.controls import screen_of
 from ui.links import read_link, write_link
 from ui.parts import Parts
 from ui.personas import picker_updates
-from ui.streaming import Asked
 from ui.transcript import PaneState
 
 GPU = "http://gpu:8000/v1"

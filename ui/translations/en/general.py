@@ -30,6 +30,11 @@ TEXTS = {
     "ask": "Ask",
     "ask_again": "Ask again",
     "stop_all": "Stop all",
+    "not_kept": "Not kept: {why}",
+    "elsewhere": (
+        "This conversation has gone on in another page meanwhile: what you ask here is a branch beside that. Both are kept."
+    ),
+    "page_left": "Its page was closed.",
     "stop": "Stop",
     "again": "Again",
     "edit": "Reword",
