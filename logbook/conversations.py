@@ -10,7 +10,7 @@ import builtins
 import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -77,7 +77,8 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn as it was kept. `branches` are the turns that follow the same one in its pane, in order, itself among them."""
+    """A turn as it was kept. `branches` are the turns that follow the same one in its pane, in order, itself among them:
+    (id, question)."""
 
     id: str
     pane: int
@@ -97,7 +98,7 @@ class Turn:
     timing: tuple[tuple[float, int], ...]
     asked_at: str
     ended_at: str | None
-    branches: tuple[str, ...] = ()
+    branches: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +127,11 @@ class Conversations:
 
     # --- a turn, from its question to its end
 
-    def begin(self, kind: Kind, asked: Sequence[Asked], conversation: str | None = None) -> Begun:
-        """Keeps what is asked, in a new conversation where none is named; it is on disk when this returns. Raises as
-        `Database.writing`."""
+    def begin(
+        self, kind: Kind, asked: Sequence[Asked], conversation: str | None = None, person: str = ""
+    ) -> Begun:
+        """Keeps what is asked, in a new conversation of that person's where none is named; it is on disk when this
+        returns. Raises as `Database.writing`."""
         now, run = _now(), _new_id()
         ids = tuple(_new_id() for _ in asked)
         with self._database.writing() as db:
@@ -142,7 +145,7 @@ class Conversations:
             else:
                 title = shortened(asked[0].question, _TITLE)
                 new = {"id": named, "kind": kind, "title": title, "created_at": now, "changed_at": now}
-                db.table("conversation").insert(new)
+                db.table("conversation").insert({**new, "person": person})
             heads = dict(_rows(db, "pane", "number, turn_id", named))
             # A page that knows nothing of a pane has it anew: it may have taken it away and added it again.
             elsewhere = known and any(one.head not in (None, heads.get(one.pane)) for one in asked)
@@ -194,49 +197,41 @@ class Conversations:
 
     # --- looking
 
-    def list(self, search: str = "", tag: str | None = None, limit: int = 100) -> builtins.list[Conversation]:
-        """Pinned ones first, then those that were last gone on with; of a search those whose questions, answers or title
-        have words that begin so. Raises as `Database.reading`."""
+    def list(
+        self, search: str = "", tag: str | None = None, person: str = "", limit: int = 100
+    ) -> builtins.list[Conversation]:
+        """That person's, pinned ones first, then those that were last gone on with; of a search those whose questions,
+        answers or title have words that begin so. Raises as `Database.reading`."""
         with self._database.reading() as db:
-            found = _search(db, search)
+            found = _search(db, search, person)
             if found is not None and not found:
                 return []
-            where, values = ["deleted_at IS NULL"], []
+            where, values = ["deleted_at IS NULL", "person = ?"], [person]
             if found is not None:
                 where.append(f"id IN ({', '.join('?' * len(found))})")
                 values += list(found)
             if tag is not None:
                 where.append("id IN (SELECT conversation_id FROM tag WHERE name = ?)")
                 values.append(tag)
-            rows = db.query(
-                "SELECT id, kind, title, created_at, changed_at, pinned, "
-                "(SELECT count(*) FROM turn WHERE conversation_id = conversation.id) AS turns, "
-                "(SELECT json_group_array(name) FROM tag WHERE conversation_id = conversation.id) AS tags "
-                f"FROM conversation WHERE {' AND '.join(where)} ORDER BY pinned DESC, changed_at DESC, number DESC LIMIT ?",
-                [*values, limit],
-            )
-            return [
-                Conversation(
-                    **{
-                        **row,
-                        "pinned": bool(row["pinned"]),
-                        "tags": tuple(sorted(json.loads(row["tags"]))),
-                        "found": (found or {}).get(row["id"], ""),
-                    }
-                )
-                for row in rows
-            ]
+            return list(_listed(db, " AND ".join(where), values, found or {}, limit))
 
-    def tags(self) -> builtins.list[str]:
-        """All that are in use. Raises as `Database.reading`."""
+    def tags(self, person: str = "") -> builtins.list[str]:
+        """All that are in use by that person. Raises as `Database.reading`."""
         with self._database.reading() as db:
             return [
                 row[0]
                 for row in db.execute(
                     "SELECT DISTINCT name FROM tag JOIN conversation ON id = conversation_id WHERE deleted_at IS NULL "
-                    "ORDER BY name"
+                    "AND person = ? ORDER BY name",
+                    [person],
                 )
             ]
+
+    def get(self, conversation: str) -> Conversation:
+        """As in a list, deleted or not. Raises CounterpointError for one that is not there, and as `Database.reading`."""
+        with self._database.reading() as db:
+            _require(db, conversation)
+            return next(_listed(db, "id = ?", [conversation], {}, 1))
 
     def panes(self, conversation: str) -> dict[int, tuple[Turn, ...]]:
         """Of each pane the turns that lead to where it stands, the oldest first. Raises CounterpointError for one that is
@@ -250,9 +245,9 @@ class Conversations:
                 )
             }
             heads = dict(_rows(db, "pane", "number, turn_id", conversation))
-        branches: dict[tuple[int, str | None], builtins.list[str]] = {}
+        branches: dict[tuple[int, str | None], builtins.list[tuple[str, str]]] = {}
         for row in turns.values():
-            branches.setdefault((row["pane"], row["parent_id"]), []).append(row["id"])
+            branches.setdefault((row["pane"], row["parent_id"]), []).append((row["id"], row["question"]))
         found = {}
         for pane, head in sorted(heads.items()):
             path: builtins.list[Turn] = []
@@ -325,7 +320,23 @@ def shortened(text: str, most: int) -> str:
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 
-def _search(db: Connection, search: str) -> dict[str, str] | None:
+def _listed(
+    db: Connection, where: str, values: Sequence[Any], found: Mapping[str, str], limit: int
+) -> Iterator[Conversation]:
+    rows = db.query(
+        "SELECT id, kind, title, created_at, changed_at, pinned, "
+        "(SELECT count(*) FROM turn WHERE conversation_id = conversation.id) AS turns, "
+        "(SELECT json_group_array(name) FROM tag WHERE conversation_id = conversation.id) AS tags "
+        f"FROM conversation WHERE {where} ORDER BY pinned DESC, changed_at DESC, number DESC LIMIT ?",
+        [*values, limit],
+    )
+    for row in rows:
+        tags = tuple(sorted(json.loads(row["tags"])))
+        told = {**row, "pinned": bool(row["pinned"]), "tags": tags, "found": found.get(row["id"], "")}
+        yield Conversation(**told)
+
+
+def _search(db: Connection, search: str, person: str) -> dict[str, str] | None:
     """By conversation what was found, the newest first; None where nothing is searched for."""
     words = re.findall(r"\w+", search)
     if not words:
@@ -335,15 +346,15 @@ def _search(db: Connection, search: str) -> dict[str, str] | None:
     found: dict[str, str] = {}
     for conversation, told in db.execute(
         "SELECT conversation_id, snippet(turn_fts, -1, ?, ?, '…', 16) "
-        "FROM turn_fts JOIN turn ON turn.number = turn_fts.rowid "
-        "WHERE turn_fts MATCH ? ORDER BY turn_fts.rowid DESC LIMIT ?",
-        [begin, end, wanted, _HITS],
+        "FROM turn_fts JOIN turn ON turn.number = turn_fts.rowid JOIN conversation ON conversation.id = conversation_id "
+        "WHERE turn_fts MATCH ? AND person = ? AND deleted_at IS NULL ORDER BY turn_fts.rowid DESC LIMIT ?",
+        [begin, end, wanted, person, _HITS],
     ):
         found.setdefault(conversation, told)
     for (conversation,) in db.execute(
         "SELECT id FROM conversation_fts JOIN conversation ON number = conversation_fts.rowid "
-        "WHERE conversation_fts MATCH ? ORDER BY conversation_fts.rowid DESC LIMIT ?",
-        [wanted, _HITS],
+        "WHERE conversation_fts MATCH ? AND person = ? AND deleted_at IS NULL ORDER BY conversation_fts.rowid DESC LIMIT ?",
+        [wanted, person, _HITS],
     ):
         found.setdefault(conversation, "")
     return found
@@ -386,7 +397,7 @@ def _stand_at(db: Connection, conversation: str, pane: int, turn: str) -> None:
     )
 
 
-def _turn(row: Mapping[str, Any], branches: tuple[str, ...]) -> Turn:
+def _turn(row: Mapping[str, Any], branches: tuple[tuple[str, str], ...]) -> Turn:
     return Turn(
         id=row["id"],
         pane=row["pane"],

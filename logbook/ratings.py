@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -97,6 +98,17 @@ class Ratings:
                     _insert(db, rating)
         with suppress(FileNotFoundError):
             self._earlier.rename(self._earlier.with_name(f"{EARLIER}.taken-over"))
+
+    def verdicts(self, answers: Sequence[str]) -> dict[str, Verdict]:
+        """By answer the verdict that counts, of those that have one. Raises as `Database.writing`."""
+        self._take_over()
+        with self._database.reading() as db:
+            found = db.execute(
+                "SELECT answer_id, verdict FROM rating WHERE verdict IS NOT NULL AND number IN (SELECT max(number) "
+                "FROM rating WHERE answer_id IN (SELECT value FROM json_each(?)) GROUP BY answer_id)",
+                [json.dumps(answers)],
+            )
+            return dict(found.fetchall())
 
     def to_train_on(self, persona: str) -> tuple[builtins.list[tuple[Message, ...]], int]:
         """The conversations whose every answer is whole, this persona's, with an adapter or without and on whatever

@@ -19,9 +19,10 @@ def _conversations_and_ratings(db: Database) -> None:
             created_at TEXT NOT NULL,
             changed_at TEXT NOT NULL,
             pinned INTEGER NOT NULL DEFAULT 0,
-            deleted_at TEXT
+            deleted_at TEXT,
+            person TEXT NOT NULL DEFAULT ''
         ) STRICT;
-        CREATE INDEX conversation_changed ON conversation (changed_at);
+        CREATE INDEX conversation_person ON conversation (person, changed_at);
 
         CREATE TABLE tag (
             conversation_id TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,

@@ -14,6 +14,7 @@ from ui import links, pane, setup, variables
 from ui.controls import columns, picker_labels, picker_update, screen_of
 from ui.guard import warn
 from ui.parts import Parts
+from ui.screen import added
 from ui.words import say
 
 Updates = dict[Any, Any]
@@ -73,6 +74,22 @@ class Arrangement:
         """The example's question, and the modes that fit it."""
         found = [each for each in _examples(self.parts) if each.question == question]
         return self._arrange(found[0].modes if found else (), question)
+
+    def opened(self, modes: Mapping[int, str | None], scales: Mapping[int, float]) -> Updates:
+        """These slots with these modes and strengths; where they are fewer than stand on a page, another beside them."""
+        there = {mode.id for mode in self.parts.modes(*modes.values())}
+        active = tuple(sorted(modes))
+        while len(active) < setup.MIN_PANES:
+            active = added(active)
+        updates: Updates = {self.active: active}
+        updates |= zip(self.columns, columns(active), strict=True)
+        for slot, text in picker_labels(active).items():
+            mode = modes.get(slot, "base")
+            mode = mode if mode in there else None
+            view = self.panes[slot]
+            updates[view.mode] = gr.Dropdown(value=mode, label=text)
+            updates[view.strength] = _strength(mode, scales.get(slot, 1.0))
+        return updates
 
     def on_load(self, request: gr.Request) -> Updates:
         """The set-up of the page's own address, or the showcase; updates for `caught_up`."""

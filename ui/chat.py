@@ -95,18 +95,7 @@ class Chat:
 
     def _wire(self, drafts: gr.State) -> None:
         inputs = [self.picker, self.strength, self.state, drafts, *self.sampling, *self.variables.inputs]
-        painted = [
-            self.older,
-            self.question,
-            self.answered_by,
-            self.answer,
-            self.steps,
-            self.notice,
-            self.speed,
-            self.foot,
-            self.receipt,
-            self.state,
-        ]
+        painted = self.painted
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         gr.on(
             [self.box.submit, self.ask.click],
@@ -134,6 +123,22 @@ class Chat:
             [self.caption, self.strength, self.greeting],
             **quiet,
         )
+
+    @property
+    def painted(self) -> list[Any]:
+        """The components that an answer is painted on."""
+        return [
+            self.older,
+            self.question,
+            self.answered_by,
+            self.answer,
+            self.steps,
+            self.notice,
+            self.speed,
+            self.foot,
+            self.receipt,
+            self.state,
+        ]
 
     def _ask(self, question: str, editing: bool, *values: Any) -> Iterator[Any]:
         if not question.strip():
@@ -206,6 +211,22 @@ class Chat:
         self._stop(state)
         self.parts.abandoned.add(state)
         return {**pane.blank(self), self.answered_by: "", **self._new_message}
+
+    @property
+    def opens(self) -> list[Any]:
+        """The components that `opened` sets."""
+        return [self.picker, self.strength, self.editing, self.ask, *self.painted]
+
+    def opened(self, states: Mapping[int, PaneState]) -> dict[Any, Any]:
+        """A conversation as it stood, to be gone on with."""
+        state = next(iter(states.values()))
+        updates = self._paint(None, state) | self._new_message
+        if state.last:
+            mode = state.last.mode
+            there = any(info.id == mode for info in self.parts.modes(mode))
+            updates[self.picker] = gr.Dropdown(value=mode if there else None)
+            updates[self.strength] = gr.Slider(value=state.last.strength, visible=setup.has_strength(mode))
+        return updates
 
     @property
     def caught_up(self) -> list[Any]:

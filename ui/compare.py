@@ -303,6 +303,22 @@ class Compare:
         if state.busy and state.run:
             self.parts.comparison.stop(state.run, state.position)
 
+    @property
+    def opens(self) -> list[Any]:
+        """The components that `opened` sets."""
+        painted = [component for view in self.panes for component in view.painted]
+        return [self.editing, self.ask, *self.arrangement.arranged, *painted]
+
+    def opened(self, states: Mapping[int, PaneState]) -> dict[Any, Any]:
+        """A conversation as it stood, to be gone on with."""
+        turns = {slot: state.last for slot, state in states.items() if state.last}
+        modes = {slot: turn.mode for slot, turn in turns.items()}
+        updates = self.arrangement.opened(modes, {slot: turn.strength for slot, turn in turns.items()})
+        for view in self.panes:
+            state = states.get(view.slot)
+            updates |= view.paint(None, state) if state else view.blank()
+        return updates | self._new_question
+
     # --- the set-up
 
     @property

@@ -23,6 +23,7 @@ from ui.chat import Chat
 from ui.compare import Compare
 from ui.gatekeeper import EVERYWHERE, LOCAL, Gatekeeper, Refusal, allowed_hosts, host_name
 from ui.guard import guarded
+from ui.history import History
 from ui.measure import Measure
 from ui.parts import Parts
 from ui.personas import Personas
@@ -55,11 +56,13 @@ def build(parts: Parts) -> gr.Blocks:
     ) as page:
         drafts = gr.State({})
         status, store, timer = _header(parts)
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab(label("tab_compare"), id="compare") as tab:
                 compare = Compare(parts, drafts, tab)
             with gr.Tab(label("tab_chat"), id="chat") as tab:
                 chat = Chat(parts, drafts, tab)
+            with gr.Tab(label("tab_history"), id="history") as history_tab:
+                history = History(parts, compare, chat, tabs)
             with gr.Tab(label("tab_personas"), id="personas") as personas_tab:
                 personas = Personas(parts, drafts)
             with gr.Tab(label("tab_train"), id="train") as train_tab:
@@ -78,6 +81,7 @@ def build(parts: Parts) -> gr.Blocks:
         personas_tab.select(guarded(personas.refresh), personas.refresh_inputs, personas.refreshed, **QUIET)
         adapters_tab.select(guarded(adapters.refresh), adapters.list, adapters.refreshed, **QUIET)
         train_tab.select(guarded(train.refresh), train.list, train.refreshed, **QUIET)
+        history.on_select(history_tab)
         measure.on_select(measure_tab)
         servers.on_select(servers_tab)
         _load(page, parts, compare, chat, measure, status, store, timer)

@@ -78,6 +78,7 @@ def answers(
                 item.pane.mode,
                 item.label,
                 item.family,
+                strength=item.pane.adapter_scale,
                 notice="" if server_of(item.pane.mode) else waiting_for,
             ),
             run,

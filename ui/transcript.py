@@ -36,6 +36,8 @@ class Turn:
     """Where its persona has steps: the one that writes `answer` now, or did when it ended."""
     steps: tuple[Mapping[str, Any], ...] = ()
     """The steps before that one, as receipts have them."""
+    strength: float = 1.0
+    """Of the mode's adapter."""
     id: str | None = None
     """What the logbook calls it; None where it is not kept."""
     remark: str = ""

@@ -76,5 +76,8 @@ def pick(page: Any, name: str, choice: str) -> None:
 
 
 def set_most_tokens(page: Any, tokens: int) -> None:
-    page.locator("#sampling").get_by_role("button", name="Sampling").click()
-    page.get_by_label("Most tokens").first.fill(str(tokens))
+    sampling = page.locator("#sampling")
+    field = sampling.get_by_label("Most tokens")
+    if not field.is_visible():
+        sampling.get_by_role("button", name="Sampling").click()
+    field.fill(str(tokens))

@@ -86,7 +86,7 @@ def test_an_edited_question_is_another_branch_and_both_can_be_gone_back_to(kept:
     kept.end(edited.turns[0], End("done", "short"))
     path = kept.panes(last.conversation)[0]
     assert said(path) == [("one?", "so: one?"), ("two, but short?", "short")]
-    assert path[1].branches == (two.id, path[1].id)
+    assert path[1].branches == ((two.id, "two?"), (path[1].id, "two, but short?"))
     kept.go_to(last.conversation, two.id)
     assert [turn.id for turn in kept.panes(last.conversation)[0]] == [one.id, two.id, three.id]
     kept.go_to(last.conversation, edited.turns[0])
@@ -217,6 +217,15 @@ def test_what_is_asked_in_a_conversation_that_was_removed_begins_a_new_one(kept:
     assert begun.conversation != "gone"
     assert not begun.elsewhere
     assert kept.panes(begun.conversation)[0][0].parent is None
+
+
+def test_nobody_finds_what_another_person_said(kept: Conversations) -> None:
+    mine, theirs = (kept.begin("chat", [asked("a fox?")], person=person) for person in ("ann", "bob"))
+    kept.tag(theirs.conversation, ["secret"])
+    assert [each.id for each in kept.list(person="ann")] == [mine.conversation]
+    assert [each.id for each in kept.list("fox", person="bob")] == [theirs.conversation]
+    assert kept.list() == kept.list("fox") == []
+    assert (kept.tags("ann"), kept.tags("bob")) == ([], ["secret"])
 
 
 def test_a_turn_never_follows_one_of_another_conversation(kept: Conversations) -> None:

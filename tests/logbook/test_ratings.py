@@ -41,6 +41,13 @@ def test_the_last_verdict_on_an_answer_counts_and_one_that_was_taken_back_does_n
     assert [(each.answer, each.verdict) for each in ratings.list()] == [("a", "bad"), ("c", "bad")]
 
 
+def test_the_verdicts_of_some_answers_are_those_that_count(tmp_path: Path) -> None:
+    ratings = Logbook(tmp_path).ratings
+    for answer, verdict in (("a", "good"), ("b", "good"), ("a", "bad"), ("b", None), ("c", "bad")):
+        ratings.add(rating(answer, verdict))
+    assert ratings.verdicts(["a", "b", "d"]) == {"a": "bad"}
+
+
 def chats(ratings: Ratings, persona: str = "ann") -> list[list[str]]:
     return [[turn["content"] for turn in chat] for chat in ratings.to_train_on(persona)[0]]
 
