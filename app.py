@@ -100,13 +100,12 @@ def _measuring(commands: Any, engine: _Parser) -> tuple[_Parser, ...]:
     )
     measure.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="for answers and report")
     measure.add_argument("--resume", action="store_true", help="go on with what was stopped or killed")
-    measure.add_argument("--seed", type=_whole_number, default=0, metavar="N", help="for all answers")
+    measure.add_argument("--seed", type=_whole_number, metavar="N", help="for all answers (default: 0)")
     measure.add_argument(
         "--alone",
         type=_whole_number,
-        default=12,
         metavar="N",
-        help="so many questions a mode are timed alone",
+        help="so many questions a mode are timed alone (default: 12)",
     )
     measure.add_argument(
         "--python", action="store_true", help="run the suite's python checks, which may do what you may"
@@ -122,7 +121,7 @@ def _measuring(commands: Any, engine: _Parser) -> tuple[_Parser, ...]:
         metavar="P",
         help="for training once (default: by the machine's hours)",
     )
-    measure.add_argument("--currency", default="$", metavar="SIGN", help="of all prices")
+    measure.add_argument("--currency", metavar="SIGN", help="of all prices (default: $)")
     report = commands.add_parser("report", parents=[engine], help="write a measurement's report again")
     report.add_argument("folder", metavar="FOLDER", type=Path, help="what measure was given as --out")
     save = commands.add_parser("save-variant", parents=[engine], help="make a persona of a measured variant")

@@ -43,8 +43,12 @@ def measure(options: argparse.Namespace) -> int:
         plan = folder.plan()
         _same(plan, suites[0].sha256, options)
     else:
-        wanted = Wanted(options.seed, _prices(options), options.python, options.alone)
+        given = {name: getattr(options, name) for name in ("seed", "alone")}
+        numbers = {name: value for name, value in given.items() if value is not None}
+        wanted = Wanted(prices=_prices(options), python=options.python, **numbers)
         plan = prepare.of_slots(suites, _slots(options, places), wanted)
+        for line in _missed_already(plan):
+            print(f"counterpoint: {options.suite}: {line}", file=sys.stderr)
         folder = RunFolder.begin(options.out, plan)
     instruments = Instruments(places.cache)
     instruments.load(plan, _fetching())
@@ -142,9 +146,9 @@ def _report(folder: RunFolder, instruments: Any, as_json: bool) -> int:
 
 def _lines(found: Results) -> list[str]:
     """The figures that decide, and the advice, for a terminal."""
-    from comparison.measure.words import between, figure
+    from comparison.measure.words import between, counted, figure
 
-    lines = [f"{found.title}: {found.questions} questions, {len(found.modes)} modes"]
+    lines = [f"{found.title}: {counted(found.questions, 'question')}, {counted(len(found.modes), 'mode')}"]
     for row in found.rows:
         if row.part_of is not None:
             continue  # the report has it
@@ -154,7 +158,9 @@ def _lines(found: Results) -> list[str]:
             f"  {slot:{width}}  {figure(one, row.unit, found.currency)}" for slot, one in row.figures.items()
         ]
         lines += [f"  {between(row, apart, found.currency)}" for apart in row.gaps]
-    lines += [f"\n{count} answers could not be graded: {why}" for why, count in found.ungraded.items()]
+    lines += [
+        f"\n{counted(count, 'answer')} could not be graded: {why}" for why, count in found.ungraded.items()
+    ]
     if found.advice:
         lines.append("")
         for sentence in found.advice.sentences:
@@ -220,7 +226,7 @@ def _prices(options: argparse.Namespace) -> Prices:
 
     try:
         return Prices(
-            currency=options.currency,
+            currency="$" if options.currency is None else options.currency,
             machine_hour=options.machine_hour_price,
             prompt_million=options.prompt_price,
             completion_million=options.completion_price,
@@ -228,6 +234,17 @@ def _prices(options: argparse.Namespace) -> Prices:
         )
     except ValidationError as error:
         raise CounterpointError(f"the prices: {joined(sentences(error))}.") from None
+
+
+def _missed_already(plan: Plan) -> list[str]:
+    """Marks that no answer can meet, since their modes are not measured."""
+    measured = {slot.mode for slot in plan.slots}
+    return [
+        f"it requires a mark of {required.mode}, which is not measured: that mark will be missed"
+        for suite in plan.suites
+        for required in suite.require
+        if required.mode not in measured
+    ]
 
 
 def _same(plan: Plan, sha256: str, options: argparse.Namespace) -> None:
@@ -243,4 +260,22 @@ def _same(plan: Plan, sha256: str, options: argparse.Namespace) -> None:
     if options.mode and options.mode != modes:
         raise CounterpointError(
             f"{options.out} was begun with {', '.join(modes)}: leave --mode out to go on with it."
+        )
+    prices = (
+        options.machine_hour_price,
+        options.prompt_price,
+        options.completion_price,
+        options.training_price,
+    )
+    others = {
+        "--seed": options.seed not in (None, plan.seed),
+        "--alone": options.alone not in (None, plan.alone),
+        "--python": options.python and not plan.python,
+        "other prices": any(one is not None for one in (*prices, options.currency))
+        and _prices(options) != plan.prices,
+    }
+    if given := [name for name, is_another in others.items() if is_another]:
+        raise CounterpointError(
+            f"{options.out} was begun otherwise ({', '.join(given)}): leave that out to go on with it, or measure anew "
+            "into another folder."
         )

@@ -58,7 +58,7 @@ def test_measure_writes_a_report_and_passes_where_all_marks_are_met(
     (out / "report.html").unlink()
     again = place.run("report", out, *place.options)
     assert again.returncode == 0, again.stderr
-    assert "customisation: questions and paraphrases that pass all checks" in again.stdout
+    assert "customisation: questions that pass all checks" in again.stdout
     assert (out / "report.html").is_file()
     assert (out / "answers.jsonl").read_bytes() == before
 
@@ -86,6 +86,11 @@ def test_a_measurement_that_broke_off_goes_on_with_resume_only_as_it_was_begun(
     answers.write_bytes(lines[0] + lines[1][:25])
     other = ("--mode", "adapter:one", "--out", out, *place.options)
     refused(place.run("measure", suite, "--resume", *other), "was begun with base")
+    otherwise = ("--seed", "5", "--machine-hour-price", "1")
+    refused(
+        place.run("measure", suite, "--resume", *options, *otherwise),
+        "was begun otherwise (--seed, other prices)",
+    )
     ran = place.run("measure", suite, "--resume", *options)
     assert ran.returncode == 0, ran.stderr
     again = answers.read_bytes().splitlines(keepends=True)
@@ -93,6 +98,18 @@ def test_a_measurement_that_broke_off_goes_on_with_resume_only_as_it_was_begun(
     assert len({json.loads(line)["case"] for line in again}) == len(again) == 3
     suite.write_text(suite.read_text().replace("a fox?", "a cat?"))
     refused(place.run("measure", suite, "--resume", *options), "another foxes")
+
+
+def test_a_mark_of_a_mode_that_is_not_measured_is_told_before_anything_is_asked(
+    place: Place, suite: Path, tmp_path: Path
+) -> None:
+    suite.write_text(suite.read_text().replace("{mode: base", "{mode: adapter:one"))
+    ran = place.run(
+        "measure", suite, "--mode", "base", "--alone", "0", "--out", tmp_path / "out", *place.options
+    )
+    assert ran.returncode == 1
+    warned = "it requires a mark of adapter:one, which is not measured: that mark will be missed"
+    assert warned in ran.stderr.splitlines()[0]
 
 
 @pytest.mark.parametrize(

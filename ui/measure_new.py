@@ -98,9 +98,9 @@ class NewMeasurement:
         )
         gr.on(
             # To clear all modes is no input to Gradio.
-            [self.modes.change, self.settings[-1].input, *(field.change for field in self.varying.fields)],
+            [field.change for field in (self.modes, self.settings[-1], self.twice, *self.varying.fields)],
             guarded(self.foresee),
-            [self.suite, self.file, self.modes, self.settings[-1], *self.varying.fields],
+            [self.suite, self.file, self.modes, self.settings[-1], self.twice, *self.varying.fields],
             self.forecast,
             trigger_mode="always_last",
             **QUIET,
@@ -119,7 +119,8 @@ class NewMeasurement:
 
     @property
     def looked_at(self) -> list[Any]:
-        return [self.suite, self.file, self.modes, self.guess, self.settings[-1], *self.varying.fields]
+        asked = [self.suite, self.file, self.modes, self.guess, self.settings[-1], self.twice]
+        return [*asked, *self.varying.fields]
 
     @property
     def about_suite(self) -> list[Any]:
@@ -133,7 +134,7 @@ class NewMeasurement:
         updates = self.look(named, file, kept, *others)
         chosen = updates.get(self.modes, kept)
         updates[self.modes] = gr.Dropdown(choices=setup.choices(there), value=chosen, multiselect=True)
-        _, _, *varied = others
+        _, _, _, *varied = others
         return updates | self.varying.refresh(*(varied or (NONE, NONE))[:2])
 
     def look(
@@ -143,6 +144,7 @@ class NewMeasurement:
         modes: list[str] | None,
         guess: list[str],
         alone: str,
+        twice: bool = False,
         *varied: Any,
     ) -> Updates:
         """What is told of the chosen suite, and what the measurement would take; the modes that suit it, in place of those
@@ -164,21 +166,29 @@ class NewMeasurement:
             updates[self.modes] = kept
         updates[self.start] = gr.Button(interactive=bool(suites))
         if suites:
-            updates[self.forecast] = self._foretold(suites, kept, alone, *varied)
+            updates[self.forecast] = self._foretold(suites, kept, alone, twice, *varied)
         return updates
 
     def foresee(
-        self, named: str | None, file: str | None, modes: list[str] | None, alone: str, *varied: Any
+        self,
+        named: str | None,
+        file: str | None,
+        modes: list[str] | None,
+        alone: str,
+        twice: bool = False,
+        *varied: Any,
     ) -> str:
         try:
             suites, _ = measure_setup.suites(named, file)
-            return self._foretold(suites, modes or [], alone, *varied)
+            return self._foretold(suites, modes or [], alone, twice, *varied)
         except CounterpointError:  # told where the suite is chosen, and when it is to be measured
             return ""
 
-    def _foretold(self, suites: measure_setup.Suites, modes: list[str], alone: str, *varied: Any) -> str:
+    def _foretold(
+        self, suites: measure_setup.Suites, modes: list[str], alone: str, twice: bool, *varied: Any
+    ) -> str:
         try:
-            slots = [*self.varying.slots(*varied), *measure_setup.as_slots(modes)]
+            slots = [*self.varying.slots(*varied), *measure_setup.as_slots(_asked(modes, twice))]
             number = measure_setup.wanted({"alone": alone}, "", False).alone
             if not slots:
                 return ""
@@ -210,9 +220,14 @@ class NewMeasurement:
         measure_setup.refuse_what_cannot_be(suites, wanted, self.parts.public)
         if self.parts.waiting_for and (slots or any(not ModeId.parse(mode).backend for mode in modes or ())):
             raise CounterpointError(say("measure_loading"))
-        modes = [*(modes or ()), *(modes or ())[: int(twice)]]
+        modes = _asked(modes or [], twice)
         slots += prepare.slots(modes, self.parts.catalogue, SERVERS_TELL_S) if modes else []
         return prepare.of_slots(suites, slots, wanted)
+
+
+def _asked(modes: list[str], twice: bool) -> list[str]:
+    """The modes, the first a second time if it is to be held against itself."""
+    return [*modes, *modes[: int(twice)]]
 
 
 def _field(name: str, unset: str, most: int = 24) -> gr.Textbox:

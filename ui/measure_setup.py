@@ -100,7 +100,7 @@ def refuse_what_cannot_be(suites: Suites, wanted: Wanted, public: bool) -> None:
 
 def as_slots(modes: Sequence[str]) -> list[Slot]:
     """Modes as they will be measured; whether they are there is not looked at."""
-    return [Slot(id=mode, mode=mode) for mode in modes]
+    return [Slot(id=f"{mode} #{place}", mode=mode) for place, mode in enumerate(modes)]
 
 
 def sketch(suites: Suites, slots: Sequence[Slot], alone: int) -> Plan:

@@ -34,7 +34,8 @@ def problems(found: Sequence[str]) -> str:
 
 def forecast(found: Forecast, modes: int) -> str:
     """How much will be asked, and about how long that takes where it is known."""
-    told = say("measure_forecast", answers=f"{found.answers:,}", modes=modes)
+    of = say("measure_of_one") if modes == 1 else say("measure_of_many", count=modes)
+    told = say("measure_forecast", answers=f"{found.answers:,}", modes=of)
     if found.seconds is None:
         return told
     return f"{told} {say('measure_roughly', time=_roughly(found.seconds))}"

@@ -149,7 +149,7 @@ class Winner:
     def wire(self, measurement: Any) -> None:
         """`measurement` says which one is shown."""
         given = [measurement, self.variant, self.name, self.replace]
-        self.save.click(guarded(self.keep), given, None, api_visibility="private")
+        self.save.click(guarded(self.keep), given, self.name, api_visibility="private")
 
     @property
     def fields(self) -> list[Any]:
@@ -168,8 +168,8 @@ class Winner:
             self.variant: gr.Dropdown(choices=choices, value=best),
         }
 
-    def keep(self, name: str, variant: str | None, persona: str, replace: bool) -> None:
-        """Saves a variant as a persona of yours."""
+    def keep(self, name: str, variant: str | None, persona: str, replace: bool) -> Any:
+        """Saves a variant as a persona of yours; the name stays as it was typed."""
         if not variant:
             raise CounterpointError(say("winner_none"))
         if not persona.strip():
@@ -177,6 +177,7 @@ class Winner:
         made = self._parts.measurements.variant(name, variant, persona.strip())
         self._parts.personas.add(made, replace)
         inform(say("winner_saved", name=made.name))
+        return gr.skip()
 
 
 def _numbered(persona: Persona | None) -> list[tuple[int, str]]:

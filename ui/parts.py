@@ -53,7 +53,9 @@ class Parts:
     def persona_choices(self) -> list[tuple[str, str]]:
         """None, and every persona that can be read, as a list to choose from."""
         found = [(entry.persona.title, entry.name) for entry in self.personas.list() if entry.persona]
-        return [(say("train_no_persona"), ""), *found]
+        titles = [title for title, _ in found]
+        told = [(f"{title} ({name})" if titles.count(title) > 1 else title, name) for title, name in found]
+        return [(say("train_no_persona"), ""), *told]
 
     def modes(self, *picked: str | None) -> list[ModeInfo]:
         """The catalogue's modes, and those of the picked that a declared server does not tell of now: it may not

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from errors import CounterpointError
+from strict_json import show
 from strict_yaml import joined, sentences
 
 Need = Literal["embedding", "logprobs", "latency", "cost", "python", "judge"]
@@ -60,13 +61,14 @@ class Tools:
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of check. `value_problem` says what is wrong with a value, or None; `threshold` is the default one of
-    kinds that have one, `must_have_threshold` those without a default."""
+    kinds that have one, `must_have_threshold` those without a default; `most` is the highest that a score can reach."""
 
     grade: Callable[[Check, Answer, Tools], Grade]
     value_problem: Callable[[Any], str | None]
     threshold: float | None = None
     takes_threshold: bool = False
     must_have_threshold: bool = False
+    most: float | None = None
     need: Need | None = None
 
 
@@ -127,6 +129,8 @@ class Check(BaseModel):
             return f"the check {self.type!r} takes no threshold"
         if self.threshold is None and kind.must_have_threshold:
             return f"the check {self.type!r} needs a threshold"
+        if self.threshold is not None and kind.most is not None and self.threshold > kind.most:
+            return f"the check {self.type!r} never reaches {self.threshold:g}: its threshold is at most {kind.most:g}"
         if self.provider and kind.need != "judge":
             return f"the check {self.type!r} takes no provider: only llm-rubric does"
         return None
@@ -137,7 +141,12 @@ class Check(BaseModel):
             return grade(self.parts, answer, tools, self.threshold).whole
         kind = _kinds()[self.kind]
         passed, score, reason = kind.grade(self, answer, tools)
-        return Grade(not passed, 1 - score, reason) if self.inverse else Grade(passed, score, reason)
+        if not self.inverse:
+            return Grade(passed, score, reason)
+        told = reason or (
+            f"passes {self.kind}" if self.value is None else f"passes {self.kind}: {show(self.value)}"
+        )
+        return Grade(not passed, 1 - score, told if passed else "")
 
     @property
     def limit(self) -> float:

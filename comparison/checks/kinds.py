@@ -18,10 +18,10 @@ KINDS: dict[str, Kind] = {
     "is-json": Kind(plain.is_json, plain.no_schema),
     "contains-json": Kind(plain.contains_json, plain.no_schema),
     "levenshtein": Kind(scored.levenshtein, plain.no_text, threshold=5, takes_threshold=True),
-    "rouge-n": Kind(scored.rouge_n, plain.no_text, threshold=0.75, takes_threshold=True),
-    "bleu": Kind(scored.bleu, scored.no_references, threshold=0.5, takes_threshold=True),
+    "rouge-n": Kind(scored.rouge_n, plain.no_text, threshold=0.75, takes_threshold=True, most=1),
+    "bleu": Kind(scored.bleu, scored.no_references, threshold=0.5, takes_threshold=True, most=1),
     "similar": Kind(
-        scored.similar, scored.no_references, threshold=0.75, takes_threshold=True, need="embedding"
+        scored.similar, scored.no_references, threshold=0.75, takes_threshold=True, most=1, need="embedding"
     ),
     "perplexity": Kind(
         scored.perplexity, scored.no_value, takes_threshold=True, must_have_threshold=True, need="logprobs"
@@ -31,5 +31,5 @@ KINDS: dict[str, Kind] = {
     ),
     "cost": Kind(scored.cost, scored.no_value, takes_threshold=True, must_have_threshold=True, need="cost"),
     "python": Kind(outside.python, outside.no_criterion, takes_threshold=True, need="python"),
-    "llm-rubric": Kind(outside.llm_rubric, outside.no_criterion, takes_threshold=True, need="judge"),
+    "llm-rubric": Kind(outside.llm_rubric, outside.no_criterion, takes_threshold=True, most=1, need="judge"),
 }

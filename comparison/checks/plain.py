@@ -24,7 +24,7 @@ _OPENS = re.compile(r"[{\[]")
 def equals(check: Check, answer: Answer, tools: Tools) -> Grade:
     """Text is compared as it is, letter by letter; an object or a list with the answer read as JSON."""
     if not isinstance(check.value, dict | list):
-        return _told(answer.text == _text(check.value), f"is not {_text(check.value)!r}")
+        return _told(answer.text == _text(check.value), f"is not “{_text(check.value)}”")
     return _told(_same(_json(answer.text), check.value), "is not the expected JSON")
 
 
@@ -41,17 +41,17 @@ def contains(check: Check, answer: Answer, tools: Tools) -> Grade:
 
 
 def starts_with(check: Check, answer: Answer, tools: Tools) -> Grade:
-    return _told(answer.text.startswith(_text(check.value)), f"does not begin with {_text(check.value)!r}")
+    return _told(answer.text.startswith(_text(check.value)), f"does not begin with “{_text(check.value)}”")
 
 
 def regex(check: Check, answer: Answer, tools: Tools) -> Grade:
     try:
         found = regex_module.search(check.value, answer.text, timeout=_MOST_SECONDS)
     except regex_module.error as error:  # one that variables made
-        raise CannotGrade(f"{check.value!r} is no regular expression ({error})") from None
+        raise CannotGrade(f"“{check.value}” is no regular expression ({error})") from None
     except TimeoutError:
-        raise CannotGrade(f"the regular expression {check.value!r} takes too long: simplify it") from None
-    return _told(found is not None, f"does not match {check.value!r}")
+        raise CannotGrade(f"the regular expression “{check.value}” takes too long: simplify it") from None
+    return _told(found is not None, f"does not match “{check.value}”")
 
 
 def is_json(check: Check, answer: Answer, tools: Tools) -> Grade:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from adapters.verdict import Figure
 from comparison.measure.results import Advice, BreakEven, Mode, Results, Row, Sentence, outcome
-from comparison.measure.words import figure, gap, minutes, more, name, questions
+from comparison.measure.words import figure, gap, minutes, name, number, questions, repaid_after
 
 Choice = Literal["prompt", "fine-tune", "both", "neither", "unclear", "one kind"]
 _OF_FAMILY: dict[str, Choice] = {
@@ -83,13 +83,23 @@ def _of_one_kind(ranked: _Ranked) -> Iterator[Sentence]:
     row, best = ranked.row, ranked.best
     count, level = len(row.figures), len(ranked.level) - 1
     behind = count - 1 - level
-    text = f"Of {count} the best is {name(best)}: {figure(row.figures[best.id], row.unit)} of {row.title}."
-    text += f" It is clearly ahead of {behind}, and not of {level}." if behind and level else ""
-    text += " It is clearly ahead of all others." if behind and not level else ""
+    told = f"{figure(row.figures[best.id], row.unit)} of {row.title}"
+    first = [mode for mode in ranked.level if row.figures[mode.id].value == row.figures[best.id].value]
+    if len(first) == 1:
+        text = f"Of {count} the best is {name(best)}: {told}."
+        text += f" It is clearly ahead of {behind}, and not of {level}." if behind and level else ""
+        text += " It is clearly ahead of all others." if behind and not level else ""
+    else:
+        among = "All" if len(first) == count else f"Of {count} the first {len(first)}"
+        text = f"{among} are level ({', '.join(map(name, first))}): {told} each."
+        text += f" They are clearly ahead of {behind}." if behind else ""
     text += " No difference is clear." if not behind else ""
     yield Sentence(text=text, rests_on=(row.key,), changes=_changes(ranked))
-    if count > 2:
-        text = f"The best of {count} looks better than it is: among so many, one is ahead by chance too."
+    if count > 2 and len(first) == 1:
+        text = (
+            f"Of {count}, one is ahead by chance too: expect less than {number(row.figures[best.id].value, row.unit)} of "
+            f"{name(best)} on other questions."
+        )
         yield Sentence(
             text=text,
             rests_on=(row.key,),
@@ -138,9 +148,9 @@ def _adapting(found: Results, ranked: _Ranked) -> Iterator[Sentence]:
     tuned = _fastest(found, "tuned")
     if prompted and tuned:
         text = (
-            f"A change shows after {minutes(found.adapting[prompted.id].seconds)} where it is an instruction of "
-            f"{name(prompted)}, and after {minutes(found.adapting[tuned.id].seconds)} where {name(tuned)} has to be "
-            "trained on it."
+            f"Tried once each, a change shows after {minutes(found.adapting[prompted.id].seconds)} where it is an "
+            f"instruction of {name(prompted)}, and after {minutes(found.adapting[tuned.id].seconds)} where {name(tuned)} "
+            "has to be trained on it."
         )
         changes = "What is known changes often: then prompting gains. A faster machine trains faster."
         yield Sentence(text=text, rests_on=("adapting",), changes=changes)
@@ -172,16 +182,12 @@ def _repaid(found: Results, one: BreakEven) -> str:
     each = f"{sign}{_amount(one.tuned_each)} against {sign}{_amount(one.prompted_each)} for {what}"
     if one.state == "nothing to repay":
         return f"In {unit} the training of {tuned} cost nothing: {each}"
-    if one.state == "unclear":
-        return (
-            f"In {unit} it is not clear whether {tuned} ever repays its training against {prompted}: {each}"
-        )
-    if one.at is None:
+    if one.state == "never":
         return f"In {unit} {tuned} never repays its training against {prompted}: {each}"
-    span = f"from {more(round(one.earliest or 0))} to " + (
-        "never" if one.latest is None else more(round(one.latest))
-    )
-    after = f"after about {more(round(one.at))} questions ({span})"
+    after = repaid_after(one)
+    if one.state == "unclear":
+        seems = f", as it seems {after}" if after else ""
+        return f"In {unit} it is not clear whether {tuned} ever repays its training against {prompted}{seems}: {each}"
     return f"In {unit} {tuned} has repaid its training against {prompted} {after}: {each}"
 
 

@@ -5,6 +5,7 @@ A killed run leaves at most half a line, which is cut off when the run goes on.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,9 +71,11 @@ class Record(_Strict):
 
 
 class Graded(_Strict):
-    """What the checks of an answer say: all together, and each in its order. `cannot` is why they could not be made."""
+    """What the checks of an answer say: all together, and each in its order. `cannot` is why they could not be made;
+    `of` is the sha256 of the text that they were made of."""
 
     key: str
+    of: str | None = None
     passed: bool | None = None
     score: float | None = None
     reason: str = ""
@@ -122,8 +125,9 @@ class RunFolder:
         return {record.key: record for record in self._lines(ANSWERS, Record)}
 
     def grades(self) -> dict[str, Graded]:
-        """All grades so far by their answers' keys."""
-        return {graded.key: graded for graded in self._lines(GRADES, Graded)}
+        """All grades so far by their answers' keys. What an answer said that was changed by hand is no longer known."""
+        answers = self.records()
+        return {graded.key: _still(graded, answers.get(graded.key)) for graded in self._lines(GRADES, Graded)}
 
     def answered(self, record: Record) -> None:
         """Keeps an answer; it is on disk when this returns. Raises WorkFailed where it cannot be."""
@@ -181,6 +185,17 @@ class RunFolder:
             with path.open("r+b") as file:
                 raw = file.read()
                 file.truncate(raw.rfind(b"\n") + 1)
+
+
+def _still(graded: Graded, record: Record | None) -> Graded:
+    if record is None or graded.of in (None, sha256(record.answer)):
+        return graded
+    return Graded(key=graded.key, cannot="the answer was changed after it was graded")
+
+
+def sha256(text: str) -> str:
+    """What a grade knows its answer by."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from comparison.measure.plan import Plan
 from comparison.measure.runner import AT_ONCE
 from comparison.modes import DEFAULT_SAMPLING, ModeId
 
+_LIKE = 2.0
+"""How many times as many tokens answers may have for their times to be told by each other."""
 Base = tuple[str, str]
 """A backend's name, and its base's."""
 
@@ -52,7 +54,8 @@ def seconds_for(plan: Plan, bases: Mapping[str | None, Base], known: Mapping[Bas
     total = 0.0
     for item in plan.items:
         pace = known.get(bases[ModeId.parse(item.slot.mode).backend])
-        if pace is None:
+        # What much shorter or longer answers take says little of these.
+        if pace is None or not 1 / _LIKE <= most[item.suite] / pace.most <= _LIKE:
             return None
         each = pace.alone if item.kind in ("adapt", "alone") else pace.beside
         total += each * most[item.suite] / pace.most

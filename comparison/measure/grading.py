@@ -10,7 +10,7 @@ from typing import Any
 
 from comparison.checks.check import Answer, CannotGrade, Tools, grade
 from comparison.measure.figures.answers import paid
-from comparison.measure.folder import Graded, Record
+from comparison.measure.folder import Graded, Record, sha256
 from comparison.measure.plan import Plan, key
 
 _PYTHON_S = 10.0
@@ -41,6 +41,7 @@ def graded(plan: Plan, record: Record, records: Mapping[str, Record], tools: Too
         return Graded(key=record.key, cannot=str(error))
     return Graded(
         key=record.key,
+        of=sha256(record.answer),
         passed=whole.passed,
         score=round(whole.score, 6),
         reason=whole.reason,

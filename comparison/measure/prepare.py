@@ -74,7 +74,7 @@ def suites(path: Path) -> tuple[tuple[Suite, ...], tuple[str, ...]]:
         beside = path.parent / name
         if not beside.resolve().is_relative_to(path.parent.resolve()):
             raise CounterpointError(
-                f"{path.name}: along: {name} lies outside of the suite's folder: copy it there."
+                f"{path.name}: along: {name} lies outside of the suite's folder: copy it there, or name a suite that ships."
             )
         along.append(read(beside if beside.is_file() else find(name)))
     return (main, *along), left

@@ -84,7 +84,8 @@ class _Reading:
         try:
             return Import(Suite.model_validate(content), tuple(self._left))
         except ValidationError as error:
-            raise CounterpointError(f"{self._path.name}: {joined(sentences(error))}.") from None
+            left = f" Not taken over: {joined(self._left)}." if self._left else ""
+            raise CounterpointError(f"{self._path.name}: {joined(sentences(error))}.{left}") from None
 
     def _leave(self, place: str, why: str) -> None:
         self._left.append(f"{place}: {why}")
@@ -144,7 +145,9 @@ class _Reading:
         variables: dict[str, Any] = {}
         for name, value in (given if isinstance(given, dict) else {}).items():
             values = value if isinstance(value, list) else [value]
-            if any(isinstance(one, dict | list) or str(one).startswith("file://") for one in values):
+            if any(str(one).startswith("file://") for one in values):
+                self._leave(f"{place}.vars.{name}", "its value is in a file (file://): write it out")
+            elif any(isinstance(one, dict | list) for one in values):
                 self._leave(f"{place}.vars.{name}", "only texts and numbers are filled in")
             else:
                 variables[name] = value if isinstance(value, list) else str(value)

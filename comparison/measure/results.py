@@ -136,12 +136,15 @@ class BreakEven(_Strict):
 
     @property
     def state(self) -> Literal["nothing to repay", "never", "unclear", "repaid"]:
-        """What is to be said of it: never only where it is clear that nothing is saved."""
+        """What is to be said of it: only where it is clear whether an answer costs less, that it is repaid, or never."""
         if not self.once:
             return "nothing to repay"
-        if outcome(self.saving) == "less":
-            return "never"
-        return "unclear" if self.at is None else "repaid"
+        told: dict[Outcome, Literal["never", "unclear", "repaid"]] = {
+            "less": "never",
+            "more": "repaid",
+            "unclear": "unclear",
+        }
+        return told[outcome(self.saving)]
 
 
 class Asked(_Strict):

@@ -172,6 +172,12 @@ class Suite(_Strict):
             for number, test in enumerate(self.tests)
             for problem in self._problems(test)
         ]
+        metrics = {check.metric for test in self.tests for check in (*self.default.checks, *test.checks)}
+        told += [
+            f"require[{number}]: no check has the metric {required.metric!r}"
+            for number, required in enumerate(self.require)
+            if required.metric and required.metric not in metrics
+        ]
         if self.measures == "bias" and not any(test.pairs for test in self.tests):
             told.append("measures bias, but no test has pairs")
         asked = sum(
@@ -191,6 +197,9 @@ class Suite(_Strict):
         for text in (test.question or self.question, *test.paraphrases):
             if unknown := sorted(placeholders(text) - known):
                 yield f"uses {{{{{unknown[0]}}}}}, which is not among its vars"
+        for check in (*self.default.checks, *test.checks):
+            if check.kind != "python" and (unknown := sorted(_named(check) - known)):
+                yield f"the check {check.type!r} uses {{{{{unknown[0]}}}}}, which is not among its vars"
         if not (*self.default.checks, *test.checks) and self.measures == "domain":
             yield "has no assert: say what a right answer is"
 
@@ -298,7 +307,9 @@ def _text_of(path: Path) -> str:
             f"{path}: the suite cannot be read ({error.strerror}): give a YAML or CSV file."
         ) from None
     if len(raw) > MAX_BYTES:
-        raise CounterpointError(f"{path} has {len(raw):,} bytes; a suite may have {MAX_BYTES:,}: split it.")
+        raise CounterpointError(
+            f"{path.name} has {len(raw):,} bytes; a suite may have {MAX_BYTES:,}: split it."
+        )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -313,6 +324,21 @@ def _filled(check: Check, variables: Mapping[str, str]) -> Check:
             "parts": tuple(_filled(part, variables) for part in check.parts),
         }
     )
+
+
+def _named(check: Check) -> set[str]:
+    """The variables that its texts name."""
+    texts: list[str] = []
+    waiting = [check.value, *(part.value for part in check.parts)]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            texts.append(one)
+        elif isinstance(one, list | tuple):
+            waiting += one
+        elif isinstance(one, dict):
+            waiting += one.values()
+    return {name for text in texts for name in placeholders(text)}
 
 
 def _deep(value: Any, variables: Mapping[str, str]) -> Any:

@@ -25,6 +25,8 @@ from strict_yaml import friendly, joined, sentences
 _EXPECTED = re.compile(r"__expected\d*")
 _KNOWN = {"__description", "__metric", "__threshold"}
 _TYPED = re.compile(r"(?P<type>[a-z-]+)(?:\((?P<threshold>[0-9.]+)\))?(?::(?P<value>.*))?", re.DOTALL)
+_MEANT = re.compile(r"\s*(?P<type>(?:not-)?[a-z-]+)\s*(?:\([^)]*\)\s*)?:", re.IGNORECASE)
+"""What may have been meant as a check, however it is written."""
 _VALUED = {
     "javascript": "its code is JavaScript",
     "fn": "its code is JavaScript",
@@ -80,6 +82,12 @@ def expectation(text: str) -> dict[str, Any]:
     if typed and kind in _VALUED:
         raise CounterpointError(f"the check {kind!r} is not known here: {_VALUED[kind]}; write it as python")
     if typed is None:
+        meant = _MEANT.match(text)
+        if meant and meant["type"].lower().removeprefix("not-") in KINDS:
+            raise CounterpointError(
+                f"{show(meant[0].strip(), 40)} is no check as it is written: in small letters, without spaces, a number in "
+                "its brackets, as in similar(0.8):text; to ask for this text, write equals:"
+            )
         return {"type": "equals", "value": text}
     if kind == "grade":
         kind = "llm-rubric"

@@ -130,15 +130,21 @@ def made(persona: Persona, variables: dict[str, str], without: Sequence[int], ex
 
 
 def ranked(found: Results, plan: Plan) -> list[tuple[str, Figure]]:
-    """The variants with how much they got right, the best first. Raises CounterpointError where there are none, or
-    nothing tells them apart."""
+    """The variants with how much they got right, the best first, and of equals that with the shortest prompt. Raises
+    CounterpointError where there are none, or nothing tells them apart."""
     row = found.row(RIGHT)
     varied = [slot.id for slot in plan.slots if slot.persona and row and slot.id in row.figures]
     if row is None or not varied:
         raise CounterpointError(
             "No variant can be ranked: measure some of a persona (--variants) by a suite with checks."
         )
-    return sorted(((slot, row.figures[slot]) for slot in varied), key=lambda one: -one[1].value)
+    figures, prompts = row.figures, found.row("cost/prompt-tokens")
+
+    def place(slot: str) -> tuple[float, float]:
+        tokens = prompts.figures.get(slot) if prompts else None
+        return -figures[slot].value, tokens.value if tokens else 0.0
+
+    return [(slot, figures[slot]) for slot in sorted(varied, key=place)]
 
 
 def winner(plan: Plan, slot_id: str, name: str) -> Persona:

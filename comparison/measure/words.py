@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from adapters.verdict import Figure
-from comparison.measure.results import Gap, Mode, Row, Unit
+from comparison.measure.results import BreakEven, Gap, Mode, Row, Unit
 
+_MANY = 10_000
+"""Questions that nobody asks to tell a difference."""
 _SUFFIX: dict[Unit, str] = {
     "share": "",
     "seconds": " s",
@@ -52,7 +54,22 @@ def between(row: Row, apart: Gap, currency: str = "") -> str:
 
 def questions(needed: int) -> str:
     """About so many more: what is reckoned of a difference that is not clear is no exact number."""
+    if needed > _MANY:
+        return f"more than {_MANY:,} more questions"
     return "a few more questions" if needed < 10 else f"about {more(needed)} more questions"
+
+
+def counted(count: int, what: str) -> str:
+    """1 question, 2 questions."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def repaid_after(one: BreakEven) -> str:
+    """After how many questions, with its interval; empty where it cannot be told."""
+    if one.at is None:
+        return f"at the earliest after {more(round(one.earliest))} questions" if one.earliest else ""
+    until = "never" if one.latest is None else more(round(one.latest))
+    return f"after about {more(round(one.at))} questions ({more(round(one.earliest or 0))} to {until})"
 
 
 def number(value: float, unit: Unit, currency: str = "") -> str:

@@ -42,7 +42,7 @@ def test_a_measurement_is_the_same_on_every_page_and_ends_with_its_figures(
     through(parts)
     with gr.Blocks(analytics_enabled=False):
         other = Measure(parts)
-    shown = other.come("foxes-1", "support", None, MODES, [], "")
+    shown = other.come("foxes-1", "support", None, MODES, [], "", False)
     assert shown[other.list].value == "foxes-1"
     assert "**complete** · `foxes-1`" in shown[other.about]
     assert not shown[other.stop].visible
@@ -71,7 +71,7 @@ def test_while_one_goes_on_a_page_that_is_opened_shows_it_and_a_second_is_refuse
     assert reached.wait(60)
     with pytest.raises(CounterpointError, match="foxes-1 is being measured: wait for it, or stop it"):
         begin(tab, own)
-    shown = tab.come(NEW, "support", None, MODES, [], "")
+    shown = tab.come(NEW, "support", None, MODES, [], "", False)
     assert shown[tab.list].value == "foxes-1"
     assert "**measuring**" in shown[tab.about]
     assert "Close this page if you like: it goes on. Answers elsewhere are slower" in shown[tab.about]

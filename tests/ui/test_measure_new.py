@@ -54,6 +54,8 @@ def test_what_a_suite_asks_and_what_it_would_take_is_told_before_anything_is_ask
     assert shown[tab.new.start].interactive
     assert "answers will be asked of 2 modes." in shown[tab.new.forecast]
     assert "roughly" not in shown[tab.new.forecast], "nothing was measured here yet"
+    twice = tab.new.foresee("support", None, MODES, "", True)
+    assert "answers will be asked of 3 modes." in twice
     fewer = tab.new.foresee("support", None, ["base"], "0")
     assert int(fewer.split("**")[1]) < int(shown[tab.new.forecast].split("**")[1])
 

@@ -58,10 +58,10 @@ def test_a_chosen_persona_shows_what_of_it_can_be_varied(tab: Measure) -> None:
 
 
 def test_every_combination_is_foretold(tab: Measure, own: str) -> None:
-    one = tab.new.foresee(OWN, own, [], "0", CHILD, "", [], "", "")
-    four = tab.new.foresee(OWN, own, ["base"], "0", CHILD, "", [1], "0, 2", "")
-    assert "of 1 modes" in one
-    assert "of 3 modes" in four, "an only instruction is never left out"
+    one = tab.new.foresee(OWN, own, [], "0", False, CHILD, "", [], "", "")
+    four = tab.new.foresee(OWN, own, ["base"], "0", True, CHILD, "", [1], "0, 2", "")
+    assert "of 1 mode." in one
+    assert "of 4 modes." in four, "an only instruction is never left out"
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,11 @@ def behind(plan: Plan, row: Row) -> str:
         short = question if len(question) <= _LONGEST else question[: _LONGEST - 1] + "…"
         cells = "".join(_cell(row, name, place, row.values[slot][number]) for place, slot in slots)
         body += f'<tr><th scope="row"><a href="#{escape(anchor(name))}">{escape(short)}</a></th>{cells}</tr>'
+    behind = (
+        "the question behind it" if len(row.cases) == 1 else f"the {len(row.cases):,} questions behind it"
+    )
     return (
-        f'<details class="cp-m-behind"><summary>the {len(row.cases):,} questions behind it</summary>'
+        f'<details class="cp-m-behind"><summary>{behind}</summary>'
         '<div class="cp-m-wide"><table class="cp-m-figures"><thead><tr><th scope="col">question</th>'
         f"{head}</tr></thead><tbody>{body}</tbody></table></div></details>"
     )

@@ -7,7 +7,7 @@ from html import escape
 
 from adapters.verdict import Figure
 from comparison.measure.results import Asked, BreakEven, Mode, Results, Row, outcome
-from comparison.measure.words import between, figure, more, number
+from comparison.measure.words import between, figure, more, number, repaid_after
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 220, 56, 16, 14, 34
 
@@ -121,11 +121,10 @@ def break_even_told(found: Results, one: BreakEven) -> str:
         return f"In {unit}: there is nothing to repay, training cost nothing."
     if one.state == "never":
         return f"In {unit}: never repaid, an answer of {one.tuned} does not cost less."
-    if one.at is None:
-        early = f", at the earliest after {more(round(one.earliest))} questions" if one.earliest else ""
-        return f"In {unit}: not clear whether it is ever repaid{early}."
-    until = "never" if one.latest is None else more(round(one.latest))
-    return f"In {unit}: repaid after about {more(round(one.at))} questions ({more(round(one.earliest or 0))} to {until})."
+    after = repaid_after(one)
+    if one.state == "unclear":
+        return f"In {unit}: not clear whether it is ever repaid{f', as it seems {after}' if after else ''}."
+    return f"In {unit}: repaid {after}."
 
 
 def heat(found: Results, asked: Sequence[Asked]) -> str:

@@ -14,7 +14,7 @@ from comparison.measure.report import answers, charts
 from comparison.measure.report.behind import behind
 from comparison.measure.report.table import table
 from comparison.measure.results import ASPECTS, Results, Row
-from comparison.measure.words import figure, minutes
+from comparison.measure.words import counted, figure, minutes
 
 STYLE = Path(__file__).with_name("report.css")
 MAX_BYTES = 3_000_000
@@ -53,7 +53,7 @@ def fragment(
     """The report itself. Where there is `room`, in bytes, for so many questions only, no figure leads to its own."""
     whole = room is None
     parts = [
-        _head(found, plan),
+        _head(found, plan, len(records)),
         _advice(found),
         _section("The table", "aspects", table(found, plan)),
         _aspects(found, plan, whole),
@@ -123,31 +123,34 @@ def _section(title: str, name: str, body: str, lead: str = "") -> str:
     return f'<section id="{name}"><h2>{escape(title)}</h2>{told}{body}</section>'
 
 
-def _head(found: Results, plan: Plan) -> str:
+def _head(found: Results, plan: Plan, done: int) -> str:
     modes = ", ".join(mode.id for mode in found.modes)
-    answers = sum(item.kind in ("answer", "repeat") for item in plan.items)
+    total, alone = len(plan.items), sum(item.kind in ("alone", "adapt") for item in plan.items)
+    along = " and what goes along" if len(found.suites) > 1 else ""
     date = found.date[:16].replace("T", " ")
-    unfinished = (
-        ""
-        if found.complete
-        else '<p class="cp-m-warning">This run is not complete: these are its figures so far.</p>'
-    )
+    unfinished = ""
+    if not found.complete:
+        unfinished = (
+            f'<p class="cp-m-warning">This run is not complete: {done:,} of its {total:,} answers are there, and these are '
+            "the figures so far.</p>"
+        )
     failed = "".join(
-        f'<p class="cp-m-warning">{mode.failed} answers of {escape(mode.id)} could not be given: they count as wrong.</p>'
+        f'<p class="cp-m-warning">{counted(mode.failed, "answer")} of {escape(mode.id)} could not be given: counted as '
+        "wrong.</p>"
         for mode in found.modes
         if mode.failed
     )
     ungraded = "".join(
-        f'<p class="cp-m-warning">{count} answers could not be graded: {escape(why)}.</p>'
+        f'<p class="cp-m-warning">{counted(count, "answer")} could not be graded: {escape(why)}.</p>'
         for why, count in found.ungraded.items()
     )
     base = ", ".join(
         found.base.get(name, "") for name in ("base", "quantization", "dtype") if name in found.base
     )
     return (
-        f"<header><h1>{escape(found.title)}</h1><p>{found.questions} questions and what goes along, {answers:,} answers, "
-        f"through {escape(modes)}; {escape(base)}; {escape(found.machine)}; {escape(date)} UTC. Times were measured apart, "
-        f"one answer at a time.</p>{unfinished}{failed}{ungraded}</header>"
+        f"<header><h1>{escape(found.title)}</h1><p>{counted(found.questions, 'question')}{along}, "
+        f"{counted(total, 'answer')}, {alone:,} of them timed, one at a time; through {escape(modes)}; {escape(base)}; "
+        f"{escape(found.machine)}; {escape(date)} UTC.</p>{unfinished}{failed}{ungraded}</header>"
     )
 
 

@@ -169,6 +169,12 @@ def test_several_checks_weigh_as_they_say() -> None:
     assert [one.passed for one in grade(checks, Answer("ac")).parts] == [True, False, True]
 
 
+def test_a_check_that_is_turned_around_says_what_it_found() -> None:
+    told = grade([check(type="not-icontains", value="Bus")], Answer("a bus")).whole
+    assert (told.passed, told.reason) == (False, "passes icontains: 'Bus'")
+    assert grade([check(type="not-icontains", value="Bus")], Answer("a car")).whole.reason == ""
+
+
 def test_no_checks_are_passed() -> None:
     assert grade([], Answer("x")).whole == (True, 1.0, "")
 

@@ -75,7 +75,7 @@ def test_few_questions_that_leave_all_level_tell_nothing_and_say_how_many_would(
 def test_every_sentence_has_a_figure_in_it(tmp_path: Path) -> None:
     advice = advised(tmp_path, right(bare=0.1, prompted=0.3, tuned=0.95, both=0.6))
     assert all(any(sign.isdigit() for sign in sentence.text) for sentence in advice.sentences)
-    assert "A change shows after" in advice.sentences[1].text
+    assert "a change shows after" in advice.sentences[1].text
 
 
 def test_what_was_forgotten_is_said_of_the_mode_that_is_advised(tmp_path: Path) -> None:
@@ -111,7 +111,18 @@ def test_variants_are_ranked_and_the_best_of_many_is_not_trusted_blindly(tmp_pat
     advice = advised(tmp_path, lambda item: draw.random() < chance[item.slot.id], modes)
     assert advice.choice == "one kind"
     assert advice.sentences[0].text.startswith("Of 3 the best is persona:")
-    assert "looks better than it is" in advice.sentences[1].text
+    assert "one is ahead by chance too: expect less than" in advice.sentences[1].text
+
+
+def test_variants_that_got_as_much_right_are_level_and_none_is_called_the_best(tmp_path: Path) -> None:
+    modes = ("persona:p", "persona:q", "persona:r")
+    advice = advised(tmp_path / "all", lambda item: item.case.test % 2 == 0, modes)
+    assert advice.sentences[0].text.startswith("All are level (persona:p, persona:q, persona:r): 50 %")
+    assert "No difference is clear." in advice.sentences[0].text
+    assert not any("by chance" in sentence.text for sentence in advice.sentences)
+    advice = advised(tmp_path / "two", lambda item: item.slot.id != "persona:q", modes)
+    assert advice.sentences[0].text.startswith("Of 3 the first 2 are level (persona:p, persona:r): 100 %")
+    assert "They are clearly ahead of 1." in advice.sentences[0].text
 
 
 def test_one_mode_alone_gets_no_advice(tmp_path: Path) -> None:

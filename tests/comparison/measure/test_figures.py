@@ -106,6 +106,7 @@ def test_training_is_repaid_where_an_answer_takes_less_and_never_where_it_takes_
     plan = made.plan([many(8)], *PAIR, prices=Prices(machine_hour=3600.0))
     found = results(made.folder(tmp_path / "a", plan, timed), SENSES)
     seconds, money = found.break_even
+    assert {one.state for one in found.break_even} == {"repaid"}
     assert (seconds.unit, seconds.once, seconds.at) == ("seconds", 120.0, 60.0)
     assert (money.unit, money.once, money.at, money.per) == ("money", 120.0, 60.0, 1000)
     assert (money.tuned_each.value, money.prompted_each.value) == (1000.0, 3000.0)

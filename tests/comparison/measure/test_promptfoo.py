@@ -101,6 +101,10 @@ tests:
             "uses {{a}}, which is not among its vars",
         ),
         (
+            "prompts: ['{{a}}']\ntests: [{vars: {a: 'file://a.txt'}, assert: [{type: is-json}]}]\n",
+            "Not taken over: tests[0].vars.a: its value is in a file (file://): write it out.",
+        ),
+        (
             "prompts: [x]\ntests: ['file:///etc/passwd']\n",
             "tests[0]: 'file:///etc/passwd' is no CSV file beside it",
         ),

@@ -12,7 +12,7 @@ import pytest
 
 from comparison.measure.advice import advise
 from comparison.measure.figures.reckon import results
-from comparison.measure.folder import Record, RunFolder
+from comparison.measure.folder import Graded, Record, RunFolder, sha256
 from comparison.measure.plan import Item, Prices
 from comparison.measure.report import answers, files
 from comparison.measure.report import page as report_page
@@ -264,8 +264,22 @@ def test_a_run_that_has_hardly_begun_or_failed_has_a_report_that_says_so(tmp_pat
 
     failed = made.folder(tmp_path / "failed", made.plan([many(4)], "base"), failing, lambda item: False)
     page = written(failed)[1][files.HTML]
-    assert "could not be given: they count as wrong" in page
+    assert "could not be given: counted as wrong" in page
     assert "the prompt is too long" in page
+
+
+def test_an_answer_that_was_changed_by_hand_has_its_grade_no_longer(tmp_path: Path) -> None:
+    folder = made.folder(tmp_path / "run", made.plan([many(4)], "base"))
+    record = next(one for one in folder.records().values() if one.kind == "answer")
+    graded = Graded(
+        key=record.key, of=sha256(record.answer), passed=True, score=1.0, parts=((True, 1.0, ""),)
+    )
+    folder.graded(graded)
+    assert folder.grades()[record.key] == graded
+    path = folder.path / "answers.jsonl"
+    path.write_text(path.read_text().replace('"an answer"', '"a better answer"'))
+    page = written(folder)[1][files.HTML]
+    assert "1 answer could not be graded: the answer was changed after it was graded" in page
 
 
 def test_every_class_that_the_report_uses_has_a_look(

@@ -416,12 +416,15 @@ def test_how_long_one_takes_is_told_by_an_earlier_one_of_the_same_base(
     assert once is not None
     assert 0 < once < END_S
     text = (
-        "name: s\ntitle: S\nmax_tokens: 500\ntests: [{question: 'a?', assert: [{type: equals, value: b}]}]\n"
+        "name: s\ntitle: S\nmax_tokens: MOST\ntests: [{question: 'a?', assert: [{type: equals, value: b}]}]\n"
     )
-    longer = planned(text, modes=("base",), wanted=Wanted(alone=1))
-    told = runs.forecast(longer).seconds
-    assert told is not None
-    assert told > 10 * once * len(longer.items) / len(short.items), "a hundred times the tokens"
+    told = []
+    for most in ("5", "10", "500"):
+        plan = planned(text.replace("MOST", most), modes=("base",), wanted=Wanted(alone=1))
+        told.append(runs.forecast(plan).seconds)
+    assert told[0] is not None
+    assert told[1] == pytest.approx(2 * told[0])
+    assert told[2] is None, "answers a hundred times as long are other ones"
 
 
 def test_the_newest_is_first(runs: Runs, tmp_path: Path) -> None:

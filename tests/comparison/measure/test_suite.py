@@ -76,6 +76,8 @@ WRONG = [
     ("  - {question: why, asert: []}", "s.yaml:4: tests[0].asert: is not a field that is known here"),
     ("  - {question: why, threshold: 2, assert: [{type: is-json}]}", "tests[0].threshold: must be 1.0 or less"),
     ("  []", "tests: needs at least 1"),
+    ("  - {question: a, assert: [{type: contains-any, value: ['{{x}}']}]}", "tests[0]: the check 'contains-any' uses {{x}}"),
+    ("  - {question: why, assert: [{type: similar, value: x, threshold: 1.7}]}", "its threshold is at most 1"),
 ]  # fmt: skip
 
 
@@ -84,6 +86,14 @@ def test_what_is_wrong_with_a_suite_is_told_with_its_place(tests: str, told: str
     with pytest.raises(CounterpointError) as error:
         load(f"name: s\ntitle: S\ntests:\n{tests}\n", "s.yaml", Suite)
     assert told in str(error.value)
+
+
+def test_a_mark_of_a_metric_that_no_check_has_is_told() -> None:
+    text = "name: s\ntitle: S\nrequire: [{mode: base, metric: rulse, at_least: 1}]\ntests:\n"
+    tests = "  - {question: why, assert: [{type: is-json, metric: rules}]}\n"
+    with pytest.raises(CounterpointError, match=r"require\[0\]: no check has the metric 'rulse'"):
+        load(text + tests, "s.yaml", Suite)
+    assert load(text.replace("rulse", "rules") + tests, "s.yaml", Suite).require
 
 
 def test_all_that_is_wrong_with_a_suite_is_told_at_once() -> None:
@@ -192,6 +202,9 @@ def test_a_cell_says_its_check_as_promptfoo_has_it(cell: str, check: dict[str, o
         ("factuality:Paris", "'factuality' is not known here"),
         ("answer-relevance(0.7):x", "'answer-relevance' is not known"),
         ("similar(1.2.3):x", "'1.2.3' is no number"),
+        ("similar(abc):hello", r"'similar\(abc\):' is no check as it is written"),
+        ("similar (0.5): five", "without spaces"),
+        ("Icontains:ho", "in small letters"),
         ("javascript:output.length", "its code is JavaScript"),
     ],
 )
