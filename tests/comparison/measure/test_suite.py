@@ -76,7 +76,7 @@ WRONG = [
     ("  - {question: why, asert: []}", "s.yaml:4: tests[0].asert: is not a field that is known here"),
     ("  - {question: why, threshold: 2, assert: [{type: is-json}]}", "tests[0].threshold: must be 1.0 or less"),
     ("  []", "tests: needs at least 1"),
-    ("  - {question: a, assert: [{type: contains-any, value: ['{{x}}']}]}", "tests[0]: the check 'contains-any' uses {{x}}"),
+    ("  - {question: a, assert: [{type: contains-any, value: ['{{x}}']}]}", "check 'contains-any' uses {{x}}"),
     ("  - {question: why, assert: [{type: similar, value: x, threshold: 1.7}]}", "its threshold is at most 1"),
 ]  # fmt: skip
 
