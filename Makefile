@@ -79,5 +79,5 @@ benchmark-measuring: install
 # cores are rented for.
 report: install
 	$(BIN)/python app.py measure support --mode base --mode persona:support-desk --mode adapter:support \
-		--mode adapter:support+persona:support-desk --machine-hour-price 0.10 --out measured/support \
+		--mode adapter:support+persona:support-desk --machine-hour-price 0.10 --alone 40 --out measured/support \
 		$(if $(wildcard measured/support/plan.json),--resume)
