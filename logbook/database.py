@@ -56,6 +56,11 @@ class Database:
         written."""
         yield from self._transaction("BEGIN IMMEDIATE")
 
+    def check(self) -> None:
+        """Opens the file, if that was not done. Raises as `reading`."""
+        with self.reading():
+            pass
+
     def close(self) -> None:
         """Frees the file; who uses it afterwards opens it again."""
         with self._opening:
