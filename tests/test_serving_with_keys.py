@@ -14,7 +14,9 @@ from pathlib import Path
 
 import httpx
 
+from logbook.logbook import Logbook
 from tests import tiny
+from ui.visitor import COOKIE
 from ui.words import say
 
 ROOT = Path(__file__).parents[1]
@@ -81,3 +83,40 @@ def test_behind_a_proxy_page_and_api_answer_under_the_public_name_alone_and_the_
         foreign = ({"Host": "evil.example"}, {"Host": name, "Origin": "https://evil.example"})
         for headers in foreign:
             assert httpx.get(f"{address}/v1/models", headers=headers, auth=("me", KEY)).status_code == 403
+
+
+def test_visitors_of_one_page_see_nothing_of_each_others_conversations(tmp_path: Path) -> None:
+    with served(tmp_path, "--host", "0.0.0.0") as (address, _):
+        visitors = [httpx.Client(base_url=address, auth=("me", KEY), timeout=60) for _ in "ab"]
+        codes = []
+        for visitor, question in zip(visitors, ("a fox?", "a bear?"), strict=True):
+            opened = visitor.get("/")
+            assert "HttpOnly; SameSite=Lax" in opened.headers["set-cookie"]
+            codes.append(visitor.cookies[COOKIE])
+            assert "set-cookie" not in visitor.get("/").headers, "it stays who it is"
+            ask(visitor, question)
+        assert len(set(codes)) == 2
+    kept = Logbook(tmp_path / "data").conversations
+    listed = [[one.title for one in kept.list(person=code)] for code in codes]
+    assert listed == [["a fox?"], ["a bear?"]]
+    assert kept.list() == []
+
+
+def ask(visitor: httpx.Client, question: str) -> None:
+    """In Chat, as the page does over HTTP."""
+    config = visitor.get("/config").json()
+    chat = next(one for one in config["dependencies"] if one["api_name"] == "chat")
+    components = {one["id"]: one["props"].get("value") for one in config["components"]}
+    data = [components.get(place) for place in chat["inputs"]]
+    data[0] = question
+    session = {"session_hash": f"session-{question[2:-1]}", "fn_index": chat["id"]}
+    joined = visitor.post("/gradio_api/queue/join", json={"data": data, **session})
+    assert joined.status_code == 200, joined.text
+    with visitor.stream(
+        "GET", "/gradio_api/queue/data", params={"session_hash": session["session_hash"]}
+    ) as told:
+        for line in told.iter_lines():
+            if "process_completed" in line:
+                assert json.loads(line.removeprefix("data: "))["success"], line
+                return
+    raise AssertionError("the answer never ended")

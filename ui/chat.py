@@ -26,7 +26,7 @@ class Chat:
 
     def __init__(self, parts: Parts, drafts: gr.State, tab: gr.Tab) -> None:
         self.parts = parts
-        self.keeper = Keeper(parts.logbook, "chat")
+        self.keeper = Keeper(parts.logbook, "chat", lambda: parts.person)
         modes = parts.catalogue.list()
         mode = setup.chat_mode(modes)
         with gr.Column(elem_id="chat", elem_classes=["cp-tab", "cp-chat"]):

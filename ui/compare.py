@@ -32,7 +32,7 @@ class Compare:
     def __init__(self, parts: Parts, drafts: gr.State, tab: gr.Tab) -> None:
         self.parts = parts
         self.drafts = drafts
-        self.keeper = Keeper(parts.logbook, "compare")
+        self.keeper = Keeper(parts.logbook, "compare", lambda: parts.person)
         chosen = setup.default_modes(parts.catalogue.list(), parts.languages)
         fill = [*chosen, *[chosen[-1]] * (MAX_PANES - len(chosen))]
         with gr.Column(elem_id="compare", elem_classes=["cp-tab"]):

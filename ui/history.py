@@ -168,14 +168,14 @@ class History:
         return self._listed(listed, search, tag)
 
     def _search(self, search: str | None, tag: str | None) -> list[Conversation]:
-        return self.kept.list(search or "", tag or None)
+        return self.kept.list(search or "", tag or None, self.parts.person)
 
     def _choices(self, listed: Sequence[Conversation], **more: Any) -> gr.Radio:
         choices = [(history_told.listed(one, self.kept.marks), one.id) for one in listed]
         return gr.Radio(choices=choices, visible=bool(choices), **more)
 
     def _listed(self, listed: Sequence[Conversation], search: str | None, tag: str | None) -> Updates:
-        tags = self.kept.tags()
+        tags = self.kept.tags(self.parts.person)
         nothing = say("history_none_found") if (search or "").strip() or tag else say("history_empty")
         return {
             self.list: self._choices(listed),

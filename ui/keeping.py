@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -49,6 +49,8 @@ class Keeper:
 
     logbook: Logbook
     kind: kept.Kind
+    person: Callable[[], str] = str
+    """Whose a new conversation is, when it is asked for."""
 
     def begun(self, asked: Sequence[Asked], states: Mapping[int, PaneState]) -> dict[int, PaneState]:
         questions = [
@@ -66,7 +68,7 @@ class Keeper:
         ]
         conversation = next((item.conversation for item in asked if item.conversation), None)
         try:
-            begun = self.logbook.conversations.begin(self.kind, questions, conversation)
+            begun = self.logbook.conversations.begin(self.kind, questions, conversation, self.person())
         except CounterpointError as error:
             self.logbook.announce(str(error))
             remark = say("not_kept", why=str(error))

@@ -32,6 +32,7 @@ from ui.servers import Servers
 from ui.theme import CSS, REPORT_CSS, SCRIPT, Counterpoint
 from ui.train import Train
 from ui.translations import LANGUAGES
+from ui.visitor import Visitors
 from ui.words import label, say
 
 MAX_UPLOAD = "1gb"
@@ -135,6 +136,7 @@ def serve(
                 "middleware": [
                     Middleware(Gatekeeper, hosts=allowed_hosts(host, public_hosts), refusal=refusal),
                     *middleware,
+                    *([Middleware(Visitors)] if parts.public else []),
                 ],
                 "routes": list(routes),
                 "docs_url": None,

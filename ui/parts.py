@@ -17,6 +17,7 @@ from comparison.modes import Catalogue, ModeId, ModeInfo
 from errors import CounterpointError
 from logbook.logbook import Logbook
 from personas.store import PersonaStore
+from ui import visitor
 from ui.setup import adapter_of, language_note, persona_of, server_of
 from ui.streaming import Abandoned
 from ui.words import say
@@ -40,6 +41,11 @@ class Parts:
     public: bool = False
     """Whether others than this machine's owner may reach the page: it is served on a public address, or asks for
     keys, as it does behind a proxy. Who reaches it then may not declare servers."""
+
+    @property
+    def person(self) -> str:
+        """Whose conversations a page shows, and keeps what it asks in: of this machine's owner there is one."""
+        return visitor.person() if self.public else ""
 
     @property
     def backends(self) -> Backends:
