@@ -241,8 +241,32 @@ def parser() -> _Parser:
     publish.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="the new folder")
     publish.add_argument("--persona", metavar="NAME", help="a persona that Ollama's Modelfile shall hold")
 
+    keep = commands.add_parser(
+        "export-logbook", parents=[engine], help="write all that was asked, answered and rated as JSON lines"
+    )
+    keep.add_argument("--out", metavar="FILE", type=Path, required=True, help="the new file")
+    keep.add_argument("--replace", action="store_true", help="over a file that is there")
+    home = commands.add_parser(
+        "import-logbook", parents=[engine], help="add what such a file has and the logbook has not"
+    )
+    home.add_argument("file", metavar="FILE", type=Path)
+
     measuring = _measuring(commands, engine)
-    for command in (ask, modes, check, data, split, train, test, bring, send, publish, *measuring):
+    for command in (
+        ask,
+        modes,
+        check,
+        data,
+        split,
+        train,
+        test,
+        bring,
+        send,
+        publish,
+        keep,
+        home,
+        *measuring,
+    ):
         command.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
     for command in (serve, ask, modes, check, data, split, train, test, bring, send, publish, *measuring):
         _from_environment(command)

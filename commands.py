@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
+import logbook_commands as keeping
 import measuring_commands as measuring
 import tuning_commands as tuning
 from assembly import (
@@ -49,6 +50,8 @@ def run(options: argparse.Namespace) -> int:
         "import-persona": import_persona,
         "export-persona": export_persona,
         "export-adapter": tuning.export_adapter,
+        "export-logbook": keeping.export_logbook,
+        "import-logbook": keeping.import_logbook,
     }
     from backends.local.fetch import check_name
 
