@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
 
 from errors import CounterpointError
+from logbook import document
 from logbook.conversations import MAX_TITLE, Conversation, Conversations, Turn
 from ui import history_told, stored
 from ui.chat import Chat
@@ -73,10 +75,16 @@ class History:
                 min_width=110,
                 elem_id="history-open",
             )
-            self.pin, self.delete = (
+            self.pin, self.export, self.delete = (
                 gr.Button(label(key), size="sm", scale=0, min_width=90, elem_id=key.replace("_", "-"))
-                for key in ("history_pin", "history_delete")
+                for key in ("history_pin", "history_export", "history_delete")
             )
+            self.files = [
+                gr.DownloadButton(
+                    say(key), visible=False, size="sm", scale=0, min_width=90, elem_id=key.replace("_", "-")
+                )
+                for key in ("history_markdown", "history_replay")
+            ]
         with gr.Row():
             self.title = gr.Textbox(
                 label=label("history_title"), max_length=MAX_TITLE, elem_id="history-title", min_width=240
@@ -116,6 +124,7 @@ class History:
         )
         for event, handler, more in changes:
             event(guarded(handler), [*found, *more], self.refreshed, **QUIET)
+        self.export.click(guarded(self._export), self.list, self.files, **QUIET)
         self.open.click(
             guarded(self._open), self.list, [self.tabs, *self.compare.opens, *self.chat.opens], **QUIET
         )
@@ -138,6 +147,7 @@ class History:
             self.turns,
             self.undo_row,
             self.deleted,
+            *self.files,
         ]
 
     @property
@@ -196,6 +206,7 @@ class History:
             self.hint: gr.Markdown(visible=not chosen),
             self.undo_row: gr.Row(visible=False),
             self.deleted: None,
+            **{button: gr.DownloadButton(visible=False) for button in self.files},
         }
         if not chosen:
             return updates
@@ -227,6 +238,22 @@ class History:
     def _go_to(self, search: str, tag: str, chosen: str, turn: str) -> Updates:
         self.kept.go_to(chosen, turn)
         return self._find(search, tag, chosen)
+
+    def _export(self, chosen: str | None) -> list[Any]:
+        """Both files as the conversation is now, each behind a button."""
+        if not chosen:
+            raise CounterpointError(say("history_hint"))
+        one, panes = self.kept.get(chosen), self.kept.panes(chosen)
+        made = (("md", document.markdown(one, panes)), ("html", document.replay(one, panes)))
+        return [
+            gr.DownloadButton(
+                value=save_bytes_to_cache(
+                    text.encode(), document.file_name(one, ending), button.GRADIO_CACHE
+                ),
+                visible=True,
+            )
+            for button, (ending, text) in zip(self.files, made, strict=True)
+        ]
 
     def _delete(self, search: str, tag: str, chosen: str) -> Updates:
         one: Conversation = self.kept.get(chosen)

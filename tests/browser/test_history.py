@@ -53,7 +53,27 @@ def look(page: Any, search: str = "") -> Any:
     return listed
 
 
-def test_a_conversation_is_found_kept_in_order_and_gone_on_with_in_another_page(open_tiny: OpenPage) -> None:
+def replayed(page: Any, file: Path) -> None:
+    """Opens the page without any network, plays it, and sees all of it in the end."""
+    offline = page.context.browser.new_context(offline=True)
+    shown = offline.new_page()
+    problems: list[str] = []
+    shown.on("console", lambda message: problems.append(message.text))
+    shown.goto(file.as_uri())
+    answers = [one.inner_text() for one in shown.locator(".answer").all()]
+    assert all(answers)
+    shown.get_by_label("Speed").select_option("16")
+    shown.get_by_role("button", name="Play").click()
+    shown.locator(".round").nth(1).wait_for(state="hidden")
+    shown.get_by_role("button", name="Play").wait_for()
+    assert [one.inner_text() for one in shown.locator(".answer").all()] == answers
+    assert problems == []
+    offline.close()
+
+
+def test_a_conversation_is_found_kept_in_order_and_gone_on_with_in_another_page(
+    open_tiny: OpenPage, tmp_path: Path
+) -> None:
     page = open_tiny(panes.link("base", "base"))
     talk(page, "where is the fox <b>?", "and the bear?")
     page.get_by_role("button", name="New conversation").first.click()
@@ -77,6 +97,15 @@ def test_a_conversation_is_found_kept_in_order_and_gone_on_with_in_another_page(
     page.locator("#history-about").get_by_text("for Ann").wait_for()
     page.get_by_role("button", name="Pin", exact=True).click()
     page.locator("#history-list").get_by_text("📌 Zoo").wait_for()
+
+    page.get_by_role("button", name="Export", exact=True).click()
+    for name, ending in (("Markdown", "md"), ("Replay (HTML)", "html")):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=name, exact=True).click()
+        assert download.value.suggested_filename == f"zoo.{ending}"
+        download.value.save_as(tmp_path / f"zoo.{ending}")
+    assert "> and the bear?" in (tmp_path / "zoo.md").read_text()
+    replayed(page, tmp_path / "zoo.html")
 
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_text("“Zoo” is deleted.").wait_for()
