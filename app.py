@@ -251,24 +251,24 @@ def parser() -> _Parser:
     )
     home.add_argument("file", metavar="FILE", type=Path)
 
-    measuring = _measuring(commands, engine)
-    for command in (
-        ask,
-        modes,
-        check,
-        data,
-        split,
-        train,
-        test,
-        bring,
-        send,
-        publish,
-        keep,
-        home,
-        *measuring,
-    ):
+    rated = commands.add_parser(
+        "export-ratings", parents=[engine], help="write what was rated as rows to train on"
+    )
+    rated.add_argument(
+        "--to",
+        metavar="messages|preferences",
+        required=True,
+        help="good answers, or pairs of a good and a bad one",
+    )
+    rated.add_argument("--persona", metavar="NAME", help="of this persona's answers alone")
+    rated.add_argument("--out", metavar="FILE", type=Path, required=True, help="the new file")
+    rated.add_argument("--replace", action="store_true", help="over a file that is there")
+
+    several = [ask, modes, check, data, split, train, test, bring, send, publish, keep, home, rated]
+    several += _measuring(commands, engine)
+    for command in several:
         command.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
-    for command in (serve, ask, modes, check, data, split, train, test, bring, send, publish, *measuring):
+    for command in (serve, *several):
         _from_environment(command)
     return top
 

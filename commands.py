@@ -52,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
         "export-adapter": tuning.export_adapter,
         "export-logbook": keeping.export_logbook,
         "import-logbook": keeping.import_logbook,
+        "export-ratings": keeping.export_ratings,
     }
     from backends.local.fetch import check_name
 

@@ -6,6 +6,7 @@ import builtins
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -50,6 +51,23 @@ class Rating(BaseModel):
     cut_off: bool = False
     """Whether it ended at the most tokens allowed: to train on it would teach to end there."""
     receipt: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Of two answers to the same conversation the one that was rated good, and the one that was rated bad."""
+
+    prompt: tuple[Said, ...]
+    chosen: str
+    rejected: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As TRL has a conversational preference: `prompt`, `chosen` and `rejected` are messages."""
+        answers = {"chosen": self.chosen, "rejected": self.rejected}
+        return {
+            "prompt": [said.model_dump() for said in self.prompt],
+            **{name: [{"role": "assistant", "content": text}] for name, text in answers.items()},
+        }
 
 
 class Ratings:
@@ -110,13 +128,13 @@ class Ratings:
             )
             return dict(found.fetchall())
 
-    def to_train_on(self, persona: str) -> tuple[builtins.list[tuple[Message, ...]], int]:
-        """The conversations whose every answer is whole, this persona's, with an adapter or without and on whatever
-        backend, and rated good; and how many of its good answers end none of them.
+    def to_train_on(self, persona: str | None = None) -> tuple[builtins.list[tuple[Message, ...]], int]:
+        """The conversations whose every answer is whole, this persona's (anybody's without one), with an adapter or
+        without and on whatever backend, and rated good; and how many of its good answers end none of them.
 
         Training learns all answers of a conversation, not its last one alone.
         """
-        rated = [each for each in self.list() if each.persona == persona and each.verdict == "good"]
+        rated = [each for each in self.list() if each.verdict == "good" and persona in (None, each.persona)]
         whole = {
             (*each.conversation, Said(role="assistant", content=each.answer)): None
             for each in rated
@@ -131,6 +149,23 @@ class Ratings:
         begun = {chat[:place] for chat in map(_pairs, chats) for place in range(2, len(chat), 2)}
         unfit = len({(each.conversation, each.answer) for each in rated}) - len(chats)
         return [chat for chat in chats if _pairs(chat) not in begun], unfit
+
+    def preferences(self, persona: str | None = None) -> builtins.list[Preference]:
+        """Every two answers to the same words of which one is rated good and the other bad, of this persona or of
+        anybody. What was cut off is preferred to nothing."""
+        by_prompt: dict[tuple[Said, ...], dict[Verdict, dict[str, None]]] = {}
+        for each in self.list():
+            if each.verdict and persona in (None, each.persona):
+                its = by_prompt.setdefault(each.conversation, {"good": {}, "bad": {}})
+                if each.verdict == "bad" or not each.cut_off:
+                    its[each.verdict][each.answer] = None
+        return [
+            Preference(prompt, good, bad)
+            for prompt, its in by_prompt.items()
+            for good in its["good"]
+            for bad in its["bad"]
+            if good != bad
+        ]
 
 
 def _pairs(chat: tuple[Message, ...]) -> tuple[tuple[str, str], ...]:

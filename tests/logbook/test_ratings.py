@@ -117,6 +117,29 @@ def test_what_cannot_be_written_or_read_is_one_line_that_names_the_file(tmp_path
         assert "\n" not in str(told.value)
 
 
+def test_a_good_and_a_bad_answer_to_the_same_words_are_a_preference(tmp_path: Path) -> None:
+    ratings = Logbook(tmp_path).ratings
+    other = (Said(role="user", content="And you?"),)
+    for answer, verdict, more in (
+        ("long", "bad", {"mode": "base", "persona": None}),
+        ("short", "good", {}),
+        ("shorter", "good", {}),
+        ("cut", "good", {"cut_off": True}),
+        ("alone", "good", {"conversation": other}),
+        ("taken back", None, {}),
+    ):
+        ratings.add(rating(answer, verdict, **more))  # type: ignore[arg-type]
+    found = ratings.preferences()
+    assert [(one.chosen, one.rejected) for one in found] == [("short", "long"), ("shorter", "long")]
+    assert found[0].as_dict() == {
+        "prompt": [{"role": "user", "content": "Who are you?\n"}],
+        "chosen": [{"role": "assistant", "content": "short"}],
+        "rejected": [{"role": "assistant", "content": "long"}],
+    }
+    assert ratings.preferences("ann") == [], "the bad one was the bare base's"
+    assert len(ratings.to_train_on()[0]) == 3
+
+
 def _rate(data: Path, name: str) -> None:
     for number in range(20):
         Logbook(data).ratings.add(rating(f"{name}-{number}", answer="x" * 20_000))
