@@ -144,6 +144,7 @@ def test_the_later_of_two_pages_is_told_and_its_branch_can_be_left_again(open_ti
     page.locator("#history-turns").get_by_text("the first to go on?").first.wait_for()
 
 
+@pytest.mark.slow
 def test_after_a_crash_all_that_was_said_is_there_and_what_was_under_way_is_told_as_lost(
     browser: Any, tmp_path: Path
 ) -> None:
