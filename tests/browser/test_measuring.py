@@ -165,7 +165,8 @@ def test_a_mistake_is_one_line_and_loses_nothing(open_tiny: OpenPage, tmp_path: 
     told.get_by_text("It asks 10 questions").wait_for()
     page.get_by_role("button", name="Prices and more").click()
     price = page.get_by_label("An hour of this machine")
-    price.fill("cheap")
+    price.press_sequentially("cheap")
+    price.blur()
     page.get_by_role("button", name="Measure", exact=True).click()
     page.get_by_text("An hour of this machine must be a number, not “cheap”").wait_for()
     assert price.input_value() == "cheap"
