@@ -346,8 +346,10 @@ class Backend(ABC):
     def probe(self, adapter: str) -> str | None:
         """Loads an adapter and says what is wrong with it (no effect, cannot be batched), or None."""
 
-    def forget(self, adapter: str) -> None:  # noqa: B027  a backend without adapters of this machine has none loaded
-        """Frees an adapter that is not answering, so that its next answer loads it anew."""
+    def forget(self, adapter: str) -> None:
+        """Frees an adapter that is not answering, so that its next answer loads it anew; of a backend that brings its own
+        nothing is freed."""
+        return None
 
     def base(self) -> str | None:
         """What its base model is called, as far as it is known without waiting."""

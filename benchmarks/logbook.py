@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def measure(turns: int) -> dict[str, Any]:
             "turns": turns,
             "bytes": logbook.database.path.stat().st_size,
             "searches_s": {
-                name: max(_seconds(lambda: kept.list(search)) for _ in range(3))  # noqa: B023
+                name: max(_seconds(partial(kept.list, search)) for _ in range(3))
                 for name, search in searches.items()
             },
             "list_s": _seconds(kept.list),

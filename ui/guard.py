@@ -15,6 +15,8 @@ from errors import CounterpointError
 from ui.words import say
 
 log = logging.getLogger("counterpoint")
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+"""How an event is wired that shows no spinner and is no part of the API."""
 
 
 def warn(message: str) -> None:

@@ -14,11 +14,10 @@ from logbook.conversations import MAX_TITLE, Conversation, Conversations, Turn
 from ui import history_told, stored
 from ui.chat import Chat
 from ui.compare import Compare
-from ui.guard import guarded
+from ui.guard import QUIET, guarded
 from ui.parts import Parts
 from ui.words import label, say
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 ANY = ""
 """The choice among the tags that narrows nothing."""
 

@@ -11,7 +11,7 @@ from comparison.measure.plan import Plan
 from comparison.modes import ModeId
 from errors import CounterpointError
 from ui import measure_setup, measure_told, setup
-from ui.guard import guarded
+from ui.guard import QUIET, guarded
 from ui.measure_setup import FIRST, NUMBERS, OWN, PRICES
 from ui.measure_variants import NONE, Varying
 from ui.parts import Parts
@@ -19,7 +19,6 @@ from ui.words import label, say
 
 SERVERS_TELL_S = 6.0
 """How long the start of a measurement waits for what servers have."""
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 Updates = dict[Any, Any]
 

@@ -22,7 +22,7 @@ from ui.blocks import Page
 from ui.chat import Chat
 from ui.compare import Compare
 from ui.gatekeeper import EVERYWHERE, LOCAL, Gatekeeper, Refusal, allowed_hosts, host_name
-from ui.guard import guarded
+from ui.guard import QUIET, guarded
 from ui.history import History
 from ui.measure import Measure
 from ui.parts import Parts
@@ -43,8 +43,6 @@ MAX_AT_ONCE = 96
 that who has to wait is told by the engine which place is theirs, and does not wait unseen in Gradio's queue."""
 MAX_THREADS = 128
 """Every question under way holds a thread while it waits for the next token; the rest is for everything else."""
-
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 def build(parts: Parts) -> gr.Blocks:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 from backends.contract import Delta
+from comparison.chain import StepBegan
 from comparison.live import Comparison
 from errors import CounterpointError
 from ui import transcript
@@ -107,10 +108,10 @@ def answers(
             states[slot] = keeping.ended(states[slot], timing[slot])
             waiting.add(slot)
 
-    yield from repaint()
-    painted -= SLOWEST_REPAINT_S  # the first words are shown as soon as they come
     events: Any = ()
     try:
+        yield from repaint()
+        painted -= SLOWEST_REPAINT_S  # the first words are shown as soon as they come
         events = comparison.ask(question, [item.pane for item in asked], run_id=run, seed=seed)
         for pane_event in events:
             slot, event = slots[pane_event.pane], pane_event.event
@@ -120,6 +121,8 @@ def answers(
             states[slot] = transcript.apply(states[slot], event)
             if is_delta:
                 timing[slot].append((round(clock() - began, 3), len(states[slot].turns[-1].answer)))
+            elif isinstance(event, StepBegan):
+                timing[slot].clear()  # of what is no part of the answer
             elif not states[slot].busy:
                 states[slot] = keeping.ended(states[slot], timing[slot])
             waiting.add(slot)

@@ -15,7 +15,7 @@ from adapters.training.runs import Run
 from comparison.checks.check import wrong_with
 from errors import CounterpointError
 from ui import curves, setup, training_told, verdict
-from ui.guard import guarded, inform
+from ui.guard import QUIET, guarded, inform
 from ui.parts import Parts
 from ui.personas import picker_updates
 from ui.words import label, say
@@ -24,7 +24,6 @@ NEW = ""
 """The choice in the list that stands for a run that is not yet begun."""
 _PRESETS = ("quick", "balanced", "thorough")
 _IF_SURE = f"name => confirm({json.dumps(say('train_delete_sure'))}) ? name : ''"
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 class Train:

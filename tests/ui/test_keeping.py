@@ -115,6 +115,14 @@ def test_what_a_closed_page_had_of_an_answer_is_kept(parts: Parts) -> None:
     assert kept(parts, state) == [("why?", "so", "stopped")]
 
 
+def test_a_page_that_is_closed_before_the_first_word_leaves_nothing_under_way(parts: Parts) -> None:
+    asked = Screen(["base"], [1.0], [PaneState()], [0]).asked([0], parts.catalogue)
+    stream = answers(parts.comparison, "why?", asked, keeping=Keeper(parts.logbook, "chat"))
+    state = next(stream)[0]
+    stream.close()  # type: ignore[attr-defined]
+    assert kept(parts, state) == [("why?", "", "stopped")]
+
+
 def test_what_fails_is_kept_with_its_reason(parts_with: PartsWith) -> None:
     def failing(requests: Sequence[Request]) -> Iterator[Event]:
         yield Failed(requests[0].id, "the prompt is too long")
